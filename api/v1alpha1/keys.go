@@ -1,0 +1,62 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// GroupName is the API group, and the prefix of every annotation key.
+const GroupName = "berth.dev"
+
+// Request annotations: what the user writes on the pod. See docs/pod-api.md.
+const (
+	AnnotationGPUMemory     = GroupName + "/gpu-memory"
+	AnnotationModel         = GroupName + "/model"
+	AnnotationRuntime       = GroupName + "/runtime"
+	AnnotationGPUCount      = GroupName + "/gpu-count"
+	AnnotationContextLength = GroupName + "/context-length"
+	AnnotationParallel      = GroupName + "/parallel"
+	AnnotationKVCacheType   = GroupName + "/kv-cache-type"
+	AnnotationIdleAfter     = GroupName + "/idle-after"
+	AnnotationMinRuntime    = GroupName + "/min-runtime"
+	AnnotationContainer     = GroupName + "/container"
+)
+
+// Allocation annotations: only the scheduler writes them, in the Binding.
+const (
+	AnnotationAllocation           = GroupName + "/allocation"
+	AnnotationGPUUUIDs             = GroupName + "/gpu-uuids"
+	AnnotationTensorParallelSize   = GroupName + "/tensor-parallel-size"
+	AnnotationGPUMemoryUtilization = GroupName + "/gpu-memory-utilization"
+	AnnotationTensorSplit          = GroupName + "/tensor-split"
+)
+
+// Environment variables of the chosen container, fed from the allocation annotations by the downward API.
+const (
+	EnvVisibleDevices       = "NVIDIA_VISIBLE_DEVICES"
+	EnvTensorParallelSize   = "BERTH_TENSOR_PARALLEL_SIZE"
+	EnvGPUMemoryUtilization = "BERTH_GPU_MEMORY_UTILIZATION"
+	EnvTensorSplit          = "BERTH_TENSOR_SPLIT"
+)
+
+const (
+	// SchedulerName is the profile that pods opt in to.
+	SchedulerName = "berth"
+	// Namespace is where Berth runs, and where the agents' Leases are.
+	Namespace = "berth-system"
+	// LabelDevicePlugin on a node that advertises nvidia.com/gpu says, with value DevicePluginShared, that Berth
+	// may use its GPUs all the same.
+	LabelDevicePlugin  = GroupName + "/device-plugin"
+	DevicePluginShared = "shared"
+	// ResourceNVIDIAGPU is the extended resource of the stock device plugin.
+	ResourceNVIDIAGPU = "nvidia.com/gpu"
+)
+
+// Runtime is the inference engine of a pod: it decides how a model splits over GPUs, which flags it is handed and
+// how it behaves while loading.
+type Runtime string
+
+const (
+	RuntimeCustom   Runtime = "custom"
+	RuntimeVLLM     Runtime = "vllm"
+	RuntimeOllama   Runtime = "ollama"
+	RuntimeLlamaCpp Runtime = "llama.cpp"
+)

@@ -1,0 +1,32 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import "time"
+
+// PodRequest is what a pod asks for by its annotations, parsed; ParsePodRequest makes it. A nil *PodRequest is a
+// pod that asks for no GPU memory.
+//
+// +kubebuilder:object:generate=false
+type PodRequest struct {
+	// TotalMemory is the memory asked for over all GPUs of a count, in bytes: one entry for key 0 when the same
+	// total holds for every count, else one entry per count. Nil when the memory is to be looked up from Model.
+	TotalMemory map[int]int64
+	// Model is the URI of what will be loaded; empty when only memory is asked for.
+	Model string
+	// Runtime is the engine; RuntimeCustom when not said.
+	Runtime Runtime
+	// GPUCounts are the allowed numbers of GPUs, ascending; nil when not said.
+	GPUCounts []int
+	// ContextLength, Parallel and KVCacheType are engine settings; zero when not said.
+	ContextLength int
+	Parallel      int
+	KVCacheType   string
+	// IdleAfter is how long the pod must be measured idle before a pod of equal priority may evict it; zero = never.
+	IdleAfter time.Duration
+	// MinRuntime is how long the pod must have been Ready before it can be a victim.
+	MinRuntime time.Duration
+	// Container is the name given by the annotation; empty when not said.
+	Container string
+}

@@ -1,0 +1,145 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package alloc
+
+import (
+	"errors"
+	"fmt"
+)
+
+// MaxDevices is the largest number of devices of one node (sets of devices are bit masks): 8 GPUs cut into
+// 7 MIG instances each are 56.
+const MaxDevices = 64
+
+// Device is one GPU, or one MIG instance, as the planner sees it.
+type Device struct {
+	// UUID is the identity.
+	UUID string
+	// Index is the driver's number of the device (PCI order). It can change over a reboot: for display, and for
+	// the order in which an engine sees its devices.
+	Index int
+	// Model is the marketing name; devices of one name are alike.
+	Model string
+	// Total is the physical memory; an engine's own fraction is a fraction of this.
+	Total Bytes
+	// Capacity is what can be booked at most: total − reserved − headroom.
+	Capacity Bytes
+	// Used is the sum of all charges: bookings or measured use, whichever is larger, and nobody's memory.
+	// It may exceed Capacity.
+	Used Bytes
+	// Blocked says why nothing may be placed here now, whatever is free; empty = it may.
+	Blocked Reason
+	// Links has bit i set if this device has a fast link (NVLink) to Node.Devices[i].
+	Links uint64
+}
+
+// Free is what can still be booked, at least zero; a blocked device has nothing free.
+func (d *Device) Free() Bytes {
+	if d.Blocked != "" {
+		return Bytes{}
+	}
+	return d.Capacity.Minus(d.Used)
+}
+
+// Node is the devices of one node, at most MaxDevices, in the order of their UUIDs.
+type Node struct {
+	Name    string
+	Devices []Device
+}
+
+// Option is one way to run the model: a number of devices and what each must hold.
+type Option struct {
+	// Shares is the memory needed per device, largest first; every share is greater than zero.
+	Shares []Bytes
+	// TensorParallelSize is told to the engine.
+	TensorParallelSize int
+	// Take, when not zero, is the fraction of a device's Total that the engine takes whatever it needs
+	// (a vLLM whose --gpu-memory-utilization is not ours to set), and Outside what it takes on top of that
+	// (CUDA context, NCCL). The larger of the share and Take × Total + Outside is booked.
+	Take Ratio
+	// Outside is what lies outside the engine's own fraction on each device. Also used to derive the fraction
+	// that is handed to the engine from its booking.
+	Outside Bytes
+}
+
+// On returns what share i of the option books on device d.
+func (o *Option) On(i int, d *Device) Bytes {
+	if o.Take == 0 {
+		return o.Shares[i]
+	}
+	return o.Shares[i].Max(o.Take.Of(d.Total).Plus(o.Outside))
+}
+
+// Request is what a pod asks for, with its memory known. The zero Request asks for nothing and fits nowhere;
+// NewRequest makes one. A pod whose memory is not known yet is Unresolved, another type, and cannot be planned.
+type Request struct {
+	options     []Option
+	mixedModels bool
+}
+
+// Unresolved is a request whose memory is not known yet. It can be waited for, never placed.
+type Unresolved struct {
+	// Model is the URI of what will be loaded.
+	Model string
+	// Why says what it waits for, or why it cannot be known.
+	Why string
+}
+
+// NewRequest makes a request of at least one option. mixedModels says that the engine can use devices of unlike
+// models together. It fails on a share of zero, on shares that are not largest first, and on two options of one
+// device count.
+func NewRequest(options []Option, mixedModels bool) (Request, error) {
+	if len(options) == 0 {
+		return Request{}, errors.New("a request needs at least one option")
+	}
+	seen := make(map[int]bool, len(options))
+	for i := range options {
+		o := &options[i]
+		n := len(o.Shares)
+		if n == 0 || n > MaxDevices {
+			return Request{}, fmt.Errorf("an option needs 1 to %d devices, got %d", MaxDevices, n)
+		}
+		if seen[n] {
+			return Request{}, fmt.Errorf("two options of %d devices", n)
+		}
+		seen[n] = true
+		for j, s := range o.Shares {
+			if s.IsZero() {
+				return Request{}, fmt.Errorf("the option of %d devices has a share of zero bytes", n)
+			}
+			if j > 0 && o.Shares[j-1].Less(s) {
+				return Request{}, fmt.Errorf("the option of %d devices has its shares not largest first", n)
+			}
+		}
+		if o.TensorParallelSize < 1 {
+			return Request{}, fmt.Errorf("the option of %d devices has tensor-parallel size %d", n, o.TensorParallelSize)
+		}
+	}
+	return Request{options: options, mixedModels: mixedModels}, nil
+}
+
+// Options returns the options, which must not be changed.
+func (r *Request) Options() []Option { return r.options }
+
+// MixedModels says whether one allocation may span devices of unlike models.
+func (r *Request) MixedModels() bool { return r.mixedModels }
+
+// DeviceShare is what an allocation books on one device.
+type DeviceShare struct {
+	UUID   string
+	Memory Bytes
+}
+
+// Allocation is where a request goes: devices and what is booked on each.
+type Allocation struct {
+	// Option is the index of the request's option that it follows.
+	Option int
+	// Devices is in the driver's order (Device.Index), which is the order in which the engine sees them.
+	Devices []DeviceShare
+	// TensorParallelSize is told to the engine.
+	TensorParallelSize int
+}
+
+// Reason is a constant sentence; numbers travel beside it as data.
+type Reason string
