@@ -1,0 +1,141 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/berth-dev/berth/pkg/estimator"
+)
+
+// ModelProfile is what is known of one model's memory: what its files say, and what agents measured while it ran.
+// The controller makes one for each model that a pending pod names and deletes it when it was not used for long; a
+// profile without the label LabelManagedBy was made by an admin and is never deleted.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=mp
+// +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.spec.source`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Size",type=string,JSONPath=`.status.size`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type ModelProfile struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec ModelProfileSpec `json:"spec"`
+	// Status is written by the controller.
+	// +optional
+	Status ModelProfileStatus `json:"status,omitzero"`
+}
+
+// ModelProfileList is a list of ModelProfiles.
+//
+// +kubebuilder:object:root=true
+type ModelProfileList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ModelProfile `json:"items"`
+}
+
+// ModelProfileSpec is which model it is.
+type ModelProfileSpec struct {
+	// Source is the URI that pods name in berth.dev/model: hf://org/repo[@revision][/file],
+	// ollama://name[:tag], https://…, file://….
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a profile is of one model for good; make another profile"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('profile://')",message="a profile must name the model itself (hf://, ollama://, https:// or file://), not another profile"
+	Source string `json:"source"`
+}
+
+// ModelProfileStatus is what is known of the model.
+type ModelProfileStatus struct {
+	// ObservedGeneration is the generation of the spec that the rest is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions holds Ready: True once Model is known, else the reason why it is not.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// Revision names, for people, the version that was read: a commit, a manifest digest, an ETag.
+	// +optional
+	Revision string `json:"revision,omitempty"`
+	// ETag is a fingerprint of the model's files: Model and ObservedPeaks hold as long as it stays the same.
+	// +optional
+	ETag string `json:"etag,omitempty"`
+	// Size is the size of the model's files, for people.
+	// +optional
+	Size string `json:"size,omitempty"`
+	// Model is what the estimator needs of the model; nothing is booked by a profile without it.
+	// +optional
+	Model *estimator.Model `json:"model,omitempty"`
+	// ObservedPeaks is what agents measured of pods that ran this model, latest first.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	ObservedPeaks []ObservedPeak `json:"observedPeaks,omitempty"`
+	// LastUsedTime is when a pod last named the model, to within the hour.
+	// +optional
+	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
+}
+
+// ObservedPeak is the most memory that pods of one engine, with the same settings and GPU count, were measured to
+// hold while they were Ready.
+type ObservedPeak struct {
+	// Settings are the engine and how it was told to run the model.
+	Settings estimator.Settings `json:"settings"`
+	// GPUCount is the number of GPUs that the model was spread over.
+	// +kubebuilder:validation:Minimum=1
+	GPUCount int32 `json:"gpuCount"`
+	// Devices is the peak of each GPU, largest first; as many as GPUCount.
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Devices []resource.Quantity `json:"devices"`
+	// Samples is the number of pods that were measured.
+	Samples int32 `json:"samples"`
+	// LastTime is when the entry last changed.
+	LastTime metav1.Time `json:"lastTime"`
+}
+
+const (
+	// ConditionReady of a ModelProfile is True once its model is known.
+	ConditionReady = "Ready"
+	// LabelManagedBy, with value ManagedByController, marks the objects that the controller made and may delete.
+	LabelManagedBy      = "app.kubernetes.io/managed-by"
+	ManagedByController = "berth-controller"
+)
+
+// Reasons of a ModelProfile's Ready condition. docs/models.md says what to do about each.
+const (
+	// ProfileResolved: the model is known.
+	ProfileResolved = "Resolved"
+	// ProfileResolving: the source has not answered yet.
+	ProfileResolving = "Resolving"
+	// ProfileNotFound: the source says that there is no such model, revision or file.
+	ProfileNotFound = "NotFound"
+	// ProfileUnauthorized: the source wants a token, or refused the one it was shown.
+	ProfileUnauthorized = "Unauthorized"
+	// ProfileUnsupported: the URI, its host or the model's format is not one that Berth reads.
+	ProfileUnsupported = "Unsupported"
+	// ProfileUnreachable: the source did not answer, or asked to come back later; it is asked again.
+	ProfileUnreachable = "Unreachable"
+	// ProfileBadFile: what the source sent is not a whole, well-formed model file.
+	ProfileBadFile = "BadFile"
+)
+
+// ReadyCondition returns the Ready condition, nil before the controller first saw the profile.
+func (p *ModelProfile) ReadyCondition() *metav1.Condition {
+	return meta.FindStatusCondition(p.Status.Conditions, ConditionReady)
+}
+
+// IsReady says whether the model is known, for the spec as it is now.
+func (p *ModelProfile) IsReady() bool {
+	return p.Status.Model != nil && p.Status.ObservedGeneration == p.Generation &&
+		meta.IsStatusConditionTrue(p.Status.Conditions, ConditionReady)
+}
