@@ -27,6 +27,7 @@ func Resource(plural string) schema.GroupResource {
 func addKnownTypes(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
 		&GPUNode{}, &GPUNodeList{},
+		&ModelProfile{}, &ModelProfileList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

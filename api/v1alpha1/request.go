@@ -1,0 +1,221 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// requestKeys are the annotations that a user writes, in the order in which mistakes are reported.
+var requestKeys = []string{
+	AnnotationGPUMemory, AnnotationModel, AnnotationRuntime, AnnotationGPUCount, AnnotationContextLength,
+	AnnotationParallel, AnnotationKVCacheType, AnnotationIdleAfter, AnnotationMinRuntime, AnnotationContainer,
+}
+
+// allocationKeys are the annotations that the scheduler writes.
+var allocationKeys = []string{
+	AnnotationAllocation, AnnotationGPUUUIDs, AnnotationTensorParallelSize, AnnotationGPUMemoryUtilization,
+	AnnotationTensorSplit,
+}
+
+// keyPrefix is what all keys of Berth start with.
+const keyPrefix = GroupName + "/"
+
+// ParsePodRequest returns what the pod asks for, or nil if it asks for no GPU memory. It is the only reader of the
+// request annotations; the admission policies in manifests/policies refuse the same mistakes, earlier. The error
+// is a field.ErrorList's aggregate: it names every mistake, with the corrected form where there is one. Allocation
+// annotations, which the scheduler writes, are not looked at.
+func ParsePodRequest(pod *corev1.Pod) (*PodRequest, error) {
+	path := field.NewPath("metadata", "annotations")
+	p := parser{pod: pod, path: path}
+	if !p.hasRequest() {
+		return nil, p.errs.ToAggregate()
+	}
+	r := p.parse()
+	p.checkPod()
+	if len(p.errs) > 0 {
+		return nil, p.errs.ToAggregate()
+	}
+	return r, nil
+}
+
+// parser collects the mistakes of one pod.
+type parser struct {
+	pod  *corev1.Pod
+	path *field.Path
+	errs field.ErrorList
+}
+
+func (p *parser) invalid(key string, err error) {
+	p.errs = append(p.errs, field.Invalid(p.path.Key(key), p.pod.Annotations[key], err.Error()))
+}
+
+func (p *parser) forbidden(key, detail string) {
+	p.errs = append(p.errs, field.Forbidden(p.path.Key(key), detail))
+}
+
+// hasRequest says whether the pod has a request annotation, and reports keys that are none of ours: a misspelt
+// request must not become a pod without one.
+func (p *parser) hasRequest() bool {
+	found := false
+	var unknown []string
+	for key := range p.pod.Annotations {
+		switch {
+		case !strings.HasPrefix(key, keyPrefix) || slices.Contains(allocationKeys, key):
+		case slices.Contains(requestKeys, key):
+			found = true
+		default:
+			unknown = append(unknown, key)
+		}
+	}
+	slices.Sort(unknown)
+	for _, key := range unknown {
+		p.forbidden(key, unknownKeyDetail(key))
+	}
+	for _, key := range requestKeys {
+		if _, ok := p.pod.Labels[key]; ok {
+			p.errs = append(p.errs, field.Forbidden(field.NewPath("metadata", "labels").Key(key),
+				"it is an annotation, not a label"))
+		}
+	}
+	return found
+}
+
+// value parses one annotation with parse, if it is there.
+func value[T any](p *parser, key string, parse func(string) (T, error)) (v T) {
+	s, ok := p.pod.Annotations[key]
+	if !ok {
+		return v
+	}
+	v, err := parse(s)
+	if err != nil {
+		p.invalid(key, err)
+	}
+	return v
+}
+
+func (p *parser) parse() *PodRequest {
+	before := len(p.errs)
+	r := &PodRequest{
+		TotalMemory:   value(p, AnnotationGPUMemory, parseGPUMemory),
+		Model:         value(p, AnnotationModel, parseModel),
+		Runtime:       value(p, AnnotationRuntime, parseRuntime),
+		GPUCounts:     value(p, AnnotationGPUCount, parseGPUCounts),
+		ContextLength: value(p, AnnotationContextLength, parseContextLength),
+		Parallel:      value(p, AnnotationParallel, parseParallel),
+		KVCacheType:   value(p, AnnotationKVCacheType, parseKVCacheType),
+		IdleAfter:     value(p, AnnotationIdleAfter, parseDuration),
+		MinRuntime:    value(p, AnnotationMinRuntime, parseDuration),
+		Container:     p.pod.Annotations[AnnotationContainer],
+	}
+	if r.Runtime == "" {
+		r.Runtime = RuntimeCustom
+	}
+	if len(p.errs) == before {
+		p.completeCounts(r)
+	}
+	return r
+}
+
+// completeCounts checks that totals given per count and gpu-count name the same counts, and takes the counts from
+// the totals when gpu-count is absent.
+func (p *parser) completeCounts(r *PodRequest) {
+	if _, one := r.TotalMemory[0]; one || r.TotalMemory == nil {
+		return
+	}
+	counts := slices.Sorted(maps.Keys(r.TotalMemory))
+	if r.GPUCounts == nil {
+		r.GPUCounts = counts
+		return
+	}
+	if !slices.Equal(counts, r.GPUCounts) {
+		p.forbidden(AnnotationGPUCount, "it must name the same counts as "+AnnotationGPUMemory+
+			" gives totals for: leave it out or write "+formatCounts(counts))
+	}
+}
+
+// checkPod checks the request against the rest of the pod.
+func (p *parser) checkPod() {
+	_, hasMemory := p.pod.Annotations[AnnotationGPUMemory]
+	_, hasModel := p.pod.Annotations[AnnotationModel]
+	if !hasMemory && !hasModel {
+		for _, key := range requestKeys {
+			if _, ok := p.pod.Annotations[key]; ok {
+				p.forbidden(key, "it needs "+AnnotationGPUMemory+" (such as 30Gi) or "+AnnotationModel+" beside it")
+			}
+		}
+	}
+	spec := field.NewPath("spec")
+	if p.pod.Spec.SchedulerName != SchedulerName {
+		p.errs = append(p.errs, field.Invalid(spec.Child("schedulerName"), p.pod.Spec.SchedulerName,
+			"GPU memory is given out by scheduler "+SchedulerName+": write schedulerName: "+SchedulerName))
+	}
+	p.checkWholeGPUs(spec.Child("initContainers"), p.pod.Spec.InitContainers)
+	p.checkWholeGPUs(spec.Child("containers"), p.pod.Spec.Containers)
+	if _, err := GPUContainer(p.pod); err != nil {
+		p.invalid(AnnotationContainer, err)
+	}
+}
+
+// checkWholeGPUs refuses resources of the stock device plugin, which would give the pod GPUs that Berth knows
+// nothing of.
+func (p *parser) checkWholeGPUs(path *field.Path, containers []corev1.Container) {
+	for i := range containers {
+		resources := path.Index(i).Child("resources")
+		for _, list := range []struct {
+			path *field.Path
+			list corev1.ResourceList
+		}{
+			{resources.Child("limits"), containers[i].Resources.Limits},
+			{resources.Child("requests"), containers[i].Resources.Requests},
+		} {
+			for _, name := range slices.Sorted(maps.Keys(list.list)) {
+				if isWholeGPU(name) {
+					p.errs = append(p.errs, field.Forbidden(list.path.Key(string(name)),
+						"a pod asks for GPU memory or for whole GPUs, not for both: remove it or the "+keyPrefix+" annotations"))
+				}
+			}
+		}
+	}
+}
+
+// isWholeGPU says whether the resource is a GPU, a time slice of one, or a MIG instance of the stock device plugin.
+func isWholeGPU(name corev1.ResourceName) bool {
+	return name == ResourceNVIDIAGPU || strings.HasPrefix(string(name), ResourceNVIDIAGPU+".") ||
+		strings.HasPrefix(string(name), "nvidia.com/mig-")
+}
+
+// unknownKeyDetail says what the key could have been meant to be.
+func unknownKeyDetail(key string) string {
+	detail := "unknown annotation; the keys are " + strings.Join(requestKeys, ", ")
+	if near := nearestKey(key); near != "" {
+		detail = "unknown annotation, did you mean " + near + "?"
+	}
+	return detail
+}
+
+// nearestKey returns the request key that shares the most pairs of neighbouring letters with the name of key, the
+// first of them if there are several, or nothing if none shares two. (Pairs rather than edit distance, because
+// the admission policy can count them too.)
+func nearestKey(key string) string {
+	name := strings.TrimPrefix(key, keyPrefix)
+	best, most := "", 1
+	for _, candidate := range requestKeys {
+		shared := 0
+		for i := 0; i+2 <= len(name); i++ {
+			if strings.Contains(candidate[len(keyPrefix):], name[i:i+2]) {
+				shared++
+			}
+		}
+		if shared > most {
+			best, most = candidate, shared
+		}
+	}
+	return best
+}

@@ -1,0 +1,211 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package podcases
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+)
+
+const defaultContainer = "kubectl.kubernetes.io/default-container"
+
+func keyCases() []Case {
+	unknown := func(key, refused string) Case {
+		return Case{Name: "unknown key " + key, Pod: gpuPod("gpu-memory", "30Gi", key, "1"), Refused: refused}
+	}
+	alone := func(key, value string) Case {
+		return Case{Name: key + " without memory or model", Pod: gpuPod(key, value), Refused: "berth.dev/gpu-memory"}
+	}
+	return []Case{
+		unknown("gpu-memroy", "did you mean berth.dev/gpu-memory?"),
+		unknown("gpumemory", "did you mean berth.dev/gpu-memory?"),
+		unknown("gpu_count", "did you mean berth.dev/gpu-count?"),
+		unknown("gpu-counts", "did you mean berth.dev/gpu-count?"),
+		unknown("GPU-count", "did you mean berth.dev/gpu-count?"),
+		unknown("idleafter", "did you mean berth.dev/idle-after?"),
+		unknown("kv-cache", "did you mean berth.dev/kv-cache-type?"),
+		unknown("context", "did you mean berth.dev/context-length?"),
+		unknown("xyz", "the keys are berth.dev/gpu-memory, berth.dev/model"),
+		{
+			Name: "a misspelt key alone, of this scheduler", Pod: gpuPod("gpu-memroy", "30Gi"),
+			Refused: "did you mean berth.dev/gpu-memory?",
+		},
+		{
+			Name: "a misspelt key alone, of another scheduler", Refused: "did you mean berth.dev/gpu-memory?",
+			Pod: with(gpuPod("gpu-memroy", "30Gi"), scheduler(corev1.DefaultSchedulerName)),
+		},
+		{
+			Name: "a request written as a label", Pod: with(gpuPod(), label("berth.dev/gpu-memory", "30Gi")),
+			Refused: "an annotation, not a label",
+		},
+		alone("gpu-count", "2"),
+		alone("runtime", "vllm"),
+		alone("idle-after", "10m"),
+		alone("min-runtime", "10m"),
+		alone("context-length", "8192"),
+		alone("parallel", "4"),
+		alone("kv-cache-type", "q8_0"),
+		alone("container", "server"),
+	}
+}
+
+func podCases() []Case {
+	wholeGPU := func(name corev1.ResourceName) Case {
+		return Case{
+			Name: "memory beside " + string(name), Pod: with(gpuPod("gpu-memory", "30Gi"), limit(name)),
+			Refused: "not for both",
+		}
+	}
+	initGPU := corev1.Container{Resources: corev1.ResourceRequirements{
+		Limits: corev1.ResourceList{berthv1alpha1.ResourceNVIDIAGPU: resource.MustParse("1")},
+	}}
+	return []Case{
+		{Name: "a pod of another scheduler without annotations", Pod: plainPod()},
+		{Name: "a pod of this scheduler without annotations", Pod: gpuPod()},
+		{
+			Name: "a pod of this scheduler that asks for whole GPUs only",
+			Pod:  with(gpuPod(), limit(berthv1alpha1.ResourceNVIDIAGPU)),
+		},
+		{
+			Name: "a request on a pod of the default scheduler", Refused: "schedulerName: berth",
+			Pod: with(gpuPod("gpu-memory", "30Gi"), scheduler(corev1.DefaultSchedulerName)),
+		},
+		{
+			Name: "a request on a pod of a scheduler of another case", Refused: "schedulerName: berth",
+			Pod: with(gpuPod("gpu-memory", "30Gi"), scheduler("Berth")),
+		},
+		{
+			Name: "a request on a pod that is on a node already", Refused: "spec.nodeName", AdmissionOnly: true,
+			Pod: with(gpuPod("gpu-memory", "30Gi"), func(pod *corev1.Pod) { pod.Spec.NodeName = "node" }),
+		},
+		wholeGPU(berthv1alpha1.ResourceNVIDIAGPU),
+		wholeGPU("nvidia.com/gpu.shared"),
+		wholeGPU("nvidia.com/mig-1g.5gb"),
+		{
+			Name: "memory beside a whole GPU of an init container", Refused: "not for both",
+			Pod: with(gpuPod("gpu-memory", "30Gi"), initContainer(initGPU)),
+		},
+		{
+			Name: "memory beside another resource", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), limit("example.test/nic")),
+		},
+	}
+}
+
+func containerCases() []Case {
+	named := total(30 * gi)
+	named.Container = "server"
+	return []Case{
+		{
+			Name: "one container and an init container", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), initContainer(corev1.Container{})),
+		},
+		{
+			Name: "two containers, none named", Refused: "server, sidecar",
+			Pod: with(gpuPod("gpu-memory", "30Gi"), container("sidecar")),
+		},
+		{
+			Name: "two containers, one named", Want: named,
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server"), container("sidecar")),
+		},
+		{
+			Name: "two containers, kubectl's default named", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), container("sidecar"), annotation(defaultContainer, "sidecar")),
+		},
+		{
+			Name: "two containers, kubectl's default is none of them", Refused: "server, sidecar",
+			Pod: with(gpuPod("gpu-memory", "30Gi"), container("sidecar"), annotation(defaultContainer, "other")),
+		},
+		{
+			Name: "two containers, the second has the reference", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), container("sidecar"), env(1, reference())),
+		},
+		{
+			Name: "the container with the reference is not the one that is named", Refused: "container \"sidecar\"",
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server"), container("sidecar"), env(1, reference())),
+		},
+		{
+			Name: "a container that does not exist", Refused: "server",
+			Pod: gpuPod("gpu-memory", "30Gi", "container", "sever"),
+		},
+		{
+			Name: "a container name that is empty", Refused: "server",
+			Pod: gpuPod("gpu-memory", "30Gi", "container", ""),
+		},
+		{
+			Name: "an init container named", Refused: "server",
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "init"), initContainer(corev1.Container{})),
+		},
+	}
+}
+
+func envCases() []Case {
+	own := func(name, value string) Case {
+		return Case{
+			Name: "own " + name + "=" + value, Refused: name, AdmissionOnly: true,
+			Pod: with(gpuPod("gpu-memory", "30Gi"), env(0, corev1.EnvVar{Name: name, Value: value})),
+		}
+	}
+	all := corev1.EnvVar{Name: berthv1alpha1.EnvVisibleDevices, Value: "all"}
+	other := reference()
+	other.ValueFrom.FieldRef.FieldPath = "metadata.annotations['example.test/uuids']"
+	return []Case{
+		own("NVIDIA_VISIBLE_DEVICES", "all"),
+		own("NVIDIA_VISIBLE_DEVICES", "0"),
+		own("NVIDIA_VISIBLE_DEVICES", ""),
+		own("NVIDIA_VISIBLE_DEVICES", "void"),
+		own("NVIDIA_VISIBLE_DEVICES", "GPU-7c1f0b9e-1111-2222-3333-444455556666"),
+		own("CUDA_VISIBLE_DEVICES", "0"),
+		own("CUDA_VISIBLE_DEVICES", ""),
+		own("CUDA_DEVICE_ORDER", "FASTEST_FIRST"),
+		own("BERTH_TENSOR_PARALLEL_SIZE", "2"),
+		own("BERTH_GPU_MEMORY_UTILIZATION", "0.9"),
+		{
+			Name: "own NVIDIA_VISIBLE_DEVICES from another field", Refused: "NVIDIA_VISIBLE_DEVICES", AdmissionOnly: true,
+			Pod: with(gpuPod("gpu-memory", "30Gi"), env(0, other)),
+		},
+		{
+			Name: "the reference, and after it all GPUs", Refused: "NVIDIA_VISIBLE_DEVICES", AdmissionOnly: true,
+			Pod: with(gpuPod("gpu-memory", "30Gi"), env(0, reference(), all)),
+		},
+		{
+			Name: "all GPUs in another container", Refused: "NVIDIA_VISIBLE_DEVICES", AdmissionOnly: true,
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server"), container("sidecar"), env(1, all)),
+		},
+		{
+			Name: "all GPUs in an init container", Refused: "NVIDIA_VISIBLE_DEVICES", AdmissionOnly: true,
+			Pod: with(gpuPod("gpu-memory", "30Gi"), initContainer(corev1.Container{Env: []corev1.EnvVar{all}})),
+		},
+		{
+			Name: "all GPUs in a pod of this scheduler without a request", Refused: "NVIDIA_VISIBLE_DEVICES",
+			AdmissionOnly: true, Pod: with(gpuPod(), env(0, all)),
+		},
+		{
+			Name: "all GPUs in a pod of another scheduler", Pod: with(plainPod(), env(0, all)),
+		},
+		{
+			Name: "no GPU, said by a pod of this scheduler without a request",
+			Pod:  with(gpuPod(), env(0, corev1.EnvVar{Name: "NVIDIA_VISIBLE_DEVICES", Value: "void"})),
+		},
+		{
+			Name: "the reference by hand", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), env(0, reference())),
+		},
+		{
+			Name: "all lines by hand", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), env(0, reference(),
+				fieldEnv(berthv1alpha1.EnvTensorParallelSize, berthv1alpha1.AnnotationTensorParallelSize),
+				fieldEnv(berthv1alpha1.EnvGPUMemoryUtilization, berthv1alpha1.AnnotationGPUMemoryUtilization),
+				fieldEnv(berthv1alpha1.EnvTensorSplit, berthv1alpha1.AnnotationTensorSplit),
+				corev1.EnvVar{Name: "CUDA_DEVICE_ORDER", Value: "PCI_BUS_ID"})),
+		},
+		{
+			Name: "nothing for the sidecar, by hand", Pod: with(gpuPod("gpu-memory", "30Gi"), container("sidecar"),
+				env(0, reference()), env(1, corev1.EnvVar{Name: "NVIDIA_VISIBLE_DEVICES", Value: "void"})),
+			Want: total(30 * gi),
+		},
+	}
+}
