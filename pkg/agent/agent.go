@@ -1,0 +1,378 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+)
+
+// Defaults of Options.
+const (
+	// DefaultReadInterval is half of what a change may take to be seen by the scheduler; the other half is the
+	// ReportInterval.
+	DefaultReadInterval   = 500 * time.Millisecond
+	DefaultReportInterval = time.Second
+	DefaultLeaseInterval  = 10 * time.Second
+	DefaultQuantum        = 64 << 20
+	DefaultActivityHold   = 2 * time.Second
+	DefaultOveruseMargin  = 256 << 20
+)
+
+const (
+	// releasedReadInterval leaves the driver alone for long enough that a tool that resets or repartitions a GPU
+	// finds it unused, and is still short enough for the report to be at most 3 s old.
+	releasedReadInterval = 2 * time.Second
+	// stuckAfter is how long a reading may take before the driver counts as unavailable.
+	stuckAfter = 10 * time.Second
+	// assignmentsInterval is how often the kubelet is asked which devices its device manager gave away.
+	assignmentsInterval = 5 * time.Second
+	// failuresTolerated is how many readings in a row may fail before the devices are reported as unavailable.
+	failuresTolerated = 1
+)
+
+// Options are the parts and the settings of an Agent.
+type Options struct {
+	// NodeName is the name of the Node, and of its GPUNode and Lease.
+	NodeName string
+	// Reader reads the GPUs.
+	Reader Reader
+	// Attributor finds the pods of processes.
+	Attributor Attributor
+	// Client writes the report.
+	Client Client
+
+	// Assignments tells which devices the kubelet gave away; nil if nothing does.
+	Assignments Assignments
+	// Pods are the pods of this node. Without it, allocations are not checked.
+	Pods PodSource
+	// Booked returns what a pod's allocation books, in bytes by device UUID; nil if the pod has none. An entry of
+	// zero bytes is a device whose booking is not known. Without it, allocations are not checked.
+	Booked func(pod *corev1.Pod) (map[string]uint64, error)
+	// Events tells a pod's owner what the check found; nil = only metrics and the log do.
+	Events EventRecorder
+
+	// Clock tells the time, and is the real one if nil.
+	Clock clock.WithTicker
+	// ReadInterval is the time between two readings.
+	ReadInterval time.Duration
+	// ReportInterval is the least time between two writes of the report.
+	ReportInterval time.Duration
+	// LeaseInterval is the time between two renewals of the Lease.
+	LeaseInterval time.Duration
+	// Quantum is by how many bytes memory has to change to be reported.
+	Quantum int64
+	// ActivityHold is for how long a pod stays active after it was last seen computing.
+	ActivityHold time.Duration
+	// OveruseMargin is by how many bytes a pod may exceed its booking on a device before its owner is told.
+	OveruseMargin uint64
+}
+
+// Agent reports the GPUs of one node.
+type Agent struct {
+	opts      Options
+	publisher *publisher
+	tracker   *activityTracker
+	checker   *handOffChecker
+	counters  counters
+
+	// assigned and assignedAt are the observer's alone, as is failures.
+	assigned   map[string]types.UID
+	assignedAt time.Time
+	failures   int
+
+	mu sync.Mutex
+	// status is the newest one.
+	status *berthv1alpha1.GPUNodeStatus
+	// readAt is when a reading last ended, well or not.
+	readAt time.Time
+	// usage is what the last hand-off check found, for the metrics.
+	usage []podUsage
+}
+
+// New returns an agent. It fails if a part is missing.
+func New(o Options) (*Agent, error) {
+	if o.NodeName == "" || o.Reader == nil || o.Attributor == nil || o.Client == nil {
+		return nil, errors.New("an agent needs a node name, a reader, an attributor and a client")
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	setDefault(&o.ReadInterval, DefaultReadInterval)
+	setDefault(&o.ReportInterval, DefaultReportInterval)
+	setDefault(&o.LeaseInterval, DefaultLeaseInterval)
+	setDefault(&o.Quantum, DefaultQuantum)
+	setDefault(&o.ActivityHold, DefaultActivityHold)
+	setDefault(&o.OveruseMargin, DefaultOveruseMargin)
+	a := &Agent{opts: o, tracker: newActivityTracker(o.ActivityHold), readAt: o.Clock.Now()}
+	a.publisher = newPublisher(&o, &a.counters)
+	a.checker = newHandOffChecker(&o)
+	return a, nil
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Run reports until ctx ends, and then returns nil; it returns ErrStaleLibrary when only a new process can go on.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ctx = klog.NewContext(ctx, klog.LoggerWithValues(klog.FromContext(ctx), "node", a.opts.NodeName))
+
+	var wg sync.WaitGroup
+	wg.Go(func() { a.publisher.run(ctx) })
+	wg.Go(func() { a.renewLease(ctx) })
+	err := a.observeUntilDone(ctx)
+	cancel()
+	wg.Wait()
+	return err
+}
+
+// observeUntilDone reads again and again. Its first act is to take over what an earlier process reported.
+func (a *Agent) observeUntilDone(ctx context.Context) error {
+	a.takeOver(ctx)
+	for {
+		interval := a.opts.ReadInterval
+		reading, err := a.read(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return a.opts.Reader.Close()
+		case errors.Is(err, ErrStaleLibrary):
+			a.setStatus(a.unavailable())
+			return err
+		case err != nil:
+			a.failed(ctx, err)
+		default:
+			if reading.Released {
+				interval = max(interval, releasedReadInterval)
+			}
+			a.observed(ctx, reading)
+		}
+		if !sleep(ctx, a.opts.Clock, interval) {
+			return a.opts.Reader.Close()
+		}
+	}
+}
+
+// takeOver starts from the report of the process before this one: its devices, should the driver be gone now, and
+// since when pods are idle. That there is none, or no answer, changes nothing.
+func (a *Agent) takeOver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	gn, err := a.opts.Client.Report(ctx)
+	if err != nil {
+		if !apierrors.IsNotFound(err) && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Earlier report not read, starting without it")
+		}
+		return
+	}
+	for i := range gn.Status.Devices {
+		d := &gn.Status.Devices[i]
+		for _, p := range d.Processes {
+			switch {
+			case p.PodUID == "":
+			case p.Active:
+				a.tracker.seed(podOnDevice{d.UUID, p.PodUID}, true, a.opts.Clock.Now())
+			case p.LastActiveTime != nil:
+				a.tracker.seed(podOnDevice{d.UUID, p.PodUID}, false, p.LastActiveTime.Time)
+			}
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.status = &gn.Status
+}
+
+func (a *Agent) read(ctx context.Context) (*Reading, error) {
+	start := a.opts.Clock.Now()
+	reading, err := a.opts.Reader.Read(ctx)
+	a.mu.Lock()
+	a.readAt = a.opts.Clock.Now()
+	a.mu.Unlock()
+	a.counters.reads.Add(1)
+	a.counters.readNanos.Add(int64(a.opts.Clock.Since(start)))
+	return reading, err
+}
+
+// observed turns a reading into the newest status.
+func (a *Agent) observed(ctx context.Context, r *Reading) {
+	if a.failures > 0 {
+		klog.FromContext(ctx).Info("GPUs readable again", "failures", a.failures, "devices", len(r.Devices))
+		a.failures = 0
+	}
+	o := owners{pods: a.attribute(r), assigned: a.assignments(ctx)}
+	s := newStatus(r, &o, a.tracker, a.opts.Clock.Now())
+	usage := a.checker.check(ctx, s, a.opts.Clock.Now(), &a.counters)
+	a.mu.Lock()
+	a.usage = usage
+	a.mu.Unlock()
+	a.logHealth(ctx, r)
+	a.setStatus(s)
+}
+
+// failed takes a reading that gave nothing. One alone is not believed: the driver may just be busy.
+func (a *Agent) failed(ctx context.Context, err error) {
+	a.failures++
+	a.counters.readErrors.Add(1)
+	if a.failures <= failuresTolerated && a.newest() != nil {
+		return
+	}
+	if a.failures == failuresTolerated+1 || a.failures == 1 {
+		klog.FromContext(ctx).Error(err, "GPUs cannot be read, waiting for the driver")
+	}
+	a.setStatus(a.unavailable())
+}
+
+// attribute returns the pod of each process of a reading.
+func (a *Agent) attribute(r *Reading) map[int]types.UID {
+	var pids []int
+	seen := map[int]bool{}
+	for i := range r.Devices {
+		for _, p := range r.Devices[i].Processes {
+			if !seen[p.PID] {
+				seen[p.PID] = true
+				pids = append(pids, p.PID)
+			}
+		}
+	}
+	return a.opts.Attributor.Attribute(pids)
+}
+
+// assignments asks the kubelet now and then; when it does not answer, its last answer stands.
+func (a *Agent) assignments(ctx context.Context) map[string]types.UID {
+	if a.opts.Assignments == nil {
+		return nil
+	}
+	now := a.opts.Clock.Now()
+	if since := now.Sub(a.assignedAt); a.assigned != nil && 0 <= since && since < assignmentsInterval {
+		return a.assigned
+	}
+	a.assignedAt = now
+	pods, err := a.opts.Assignments.Assigned(ctx)
+	if err != nil {
+		if a.assigned == nil {
+			a.assigned = map[string]types.UID{}
+		}
+		a.counters.assignmentErrors.Add(1)
+		klog.FromContext(ctx).V(2).Info("Kubelet not asked for its devices", "err", err)
+		return a.assigned
+	}
+	a.assigned = make(map[string]types.UID, len(pods))
+	for device, name := range pods {
+		a.assigned[device] = a.uidOf(name)
+	}
+	return a.assigned
+}
+
+// uidOf returns the UID of a pod, or its name if it is not known: the device is taken, by whomever.
+func (a *Agent) uidOf(name types.NamespacedName) types.UID {
+	if a.opts.Pods != nil {
+		if pod, ok := a.opts.Pods.PodByName(name); ok {
+			return pod.UID
+		}
+	}
+	return types.UID(name.String())
+}
+
+func (a *Agent) unavailable() *berthv1alpha1.GPUNodeStatus {
+	return unavailable(a.newest(), a.opts.Clock.Now())
+}
+
+func (a *Agent) newest() *berthv1alpha1.GPUNodeStatus {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.status
+}
+
+func (a *Agent) setStatus(s *berthv1alpha1.GPUNodeStatus) {
+	a.mu.Lock()
+	a.status = s
+	a.mu.Unlock()
+	a.publisher.set(s)
+}
+
+// logHealth logs each device that became unhealthy or healthy.
+func (a *Agent) logHealth(ctx context.Context, r *Reading) {
+	before := map[string]string{}
+	if s := a.newest(); s != nil {
+		for i := range s.Devices {
+			before[s.Devices[i].UUID] = s.Devices[i].Reason
+		}
+	}
+	for i := range r.Devices {
+		d := &r.Devices[i]
+		if was, known := before[d.UUID]; known && was == d.Reason || !known && d.Reason == "" {
+			continue
+		}
+		klog.FromContext(ctx).Info("Health of device", "device", d.UUID, "reason", d.Reason, "message", d.Message)
+	}
+}
+
+// renewLease renews the Lease while the report is true: what is written is what was last seen, not long ago.
+func (a *Agent) renewLease(ctx context.Context) {
+	const retry = time.Second
+	for {
+		wait := retry
+		a.watchReader(ctx)
+		if a.publisher.inSync(stuckAfter) {
+			err := a.renewOnce(ctx)
+			if err == nil {
+				wait = a.opts.LeaseInterval
+			} else if ctx.Err() == nil {
+				a.counters.leaseErrors.Add(1)
+				klog.FromContext(ctx).Error(err, "Lease not renewed, trying again", "retryAfter", retry)
+			}
+		}
+		if !sleep(ctx, a.opts.Clock, wait) {
+			return
+		}
+	}
+}
+
+func (a *Agent) renewOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	return a.opts.Client.RenewLease(ctx, a.opts.Clock.Now())
+}
+
+// watchReader reports the devices as unavailable while a reading does not return: a call into a driver whose GPU
+// fell off the bus can hang for good, and nothing can end it.
+func (a *Agent) watchReader(ctx context.Context) {
+	a.mu.Lock()
+	stuck := a.opts.Clock.Since(a.readAt) > stuckAfter
+	a.mu.Unlock()
+	if stuck {
+		klog.FromContext(ctx).Info("A reading does not return, the driver hangs")
+		a.setStatus(a.unavailable())
+	}
+}
+
+// Status returns the newest report; nil before the first.
+func (a *Agent) Status() *berthv1alpha1.GPUNodeStatus { return a.newest() }
+
+// Healthy returns an error if the agent does not get readings, for a liveness probe. That the driver is missing or
+// the API server does not answer is no reason to be restarted.
+func (a *Agent) Healthy() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if age := a.opts.Clock.Since(a.readAt); age > 6*stuckAfter {
+		return fmt.Errorf("no reading returned for %s", age.Round(time.Second))
+	}
+	return nil
+}

@@ -1,0 +1,106 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+)
+
+// annotationConfigHash is what the kubelet's cgroups call a static pod, whose mirror in the API has another UID.
+const annotationConfigHash = "kubernetes.io/config.hash"
+
+const (
+	indexUID  = "uid"
+	indexName = "name"
+)
+
+// Pods watches the pods of one node. It implements agent.PodSource.
+type Pods struct {
+	informer cache.SharedIndexInformer
+}
+
+// NewPods returns a source of the pods of a node; Run fills it.
+func NewPods(client rest.Interface, node string) (*Pods, error) {
+	lw := cache.NewListWatchFromClient(client, "pods", metav1.NamespaceAll, fields.OneTermEqualSelector("spec.nodeName", node))
+	informer := cache.NewSharedIndexInformer(lw, &corev1.Pod{}, 0, cache.Indexers{indexUID: byUID, indexName: byName})
+	if err := informer.SetTransform(trim); err != nil {
+		return nil, fmt.Errorf("pods: %w", err)
+	}
+	return &Pods{informer: informer}, nil
+}
+
+// Run watches until ctx ends.
+func (p *Pods) Run(ctx context.Context) { p.informer.RunWithContext(ctx) }
+
+// PodByUID returns the pod of a UID or, for a static pod, of its config hash.
+func (p *Pods) PodByUID(uid types.UID) (*corev1.Pod, bool) { return p.find(indexUID, string(uid)) }
+
+// PodByName returns the pod of a name.
+func (p *Pods) PodByName(name types.NamespacedName) (*corev1.Pod, bool) {
+	return p.find(indexName, name.String())
+}
+
+func (p *Pods) find(index, value string) (*corev1.Pod, bool) {
+	objects, err := p.informer.GetIndexer().ByIndex(index, value)
+	if err != nil || len(objects) == 0 {
+		return nil, false
+	}
+	pod, ok := objects[0].(*corev1.Pod)
+	return pod, ok
+}
+
+func byUID(obj any) ([]string, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return nil, nil
+	}
+	keys := []string{string(pod.UID)}
+	if hash := pod.Annotations[annotationConfigHash]; hash != "" && hash != string(pod.UID) {
+		keys = append(keys, hash)
+	}
+	return keys, nil
+}
+
+func byName(obj any) ([]string, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return nil, nil
+	}
+	return []string{pod.Namespace + "/" + pod.Name}, nil
+}
+
+// trim keeps of a pod only what the agent reads, so that a node full of large pods costs it little.
+func trim(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	annotations := map[string]string{}
+	for _, k := range []string{berthv1alpha1.AnnotationAllocation, annotationConfigHash} {
+		if v, ok := pod.Annotations[k]; ok {
+			annotations[k] = v
+		}
+	}
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:       pod.Namespace,
+			Name:            pod.Name,
+			UID:             pod.UID,
+			ResourceVersion: pod.ResourceVersion,
+			Annotations:     annotations,
+		},
+		Spec:   corev1.PodSpec{NodeName: pod.Spec.NodeName, SchedulerName: pod.Spec.SchedulerName},
+		Status: corev1.PodStatus{Phase: pod.Status.Phase, Conditions: pod.Status.Conditions},
+	}, nil
+}
