@@ -137,3 +137,16 @@ func (r Ratio) Of(b Bytes) Bytes {
 	}
 	return Bytes{q}
 }
+
+// FractionOf returns b / total, rounded down, at most RatioOne; zero if total is zero.
+func (b Bytes) FractionOf(total Bytes) Ratio {
+	if total.IsZero() {
+		return 0
+	}
+	if !b.Less(total) {
+		return RatioOne
+	}
+	hi, lo := bits.Mul64(b.n, uint64(RatioOne))
+	q, _ := bits.Div64(hi, lo, total.n) // hi < total.n, because b < total and RatioOne < 2^64
+	return Ratio(q)
+}

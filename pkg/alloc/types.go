@@ -4,8 +4,10 @@
 package alloc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // MaxDevices is the largest number of devices of one node (sets of devices are bit masks): 8 GPUs cut into
@@ -30,7 +32,7 @@ type Device struct {
 	Used Bytes
 	// Blocked says why nothing may be placed here now, whatever is free; empty = it may.
 	Blocked Reason
-	// Links has bit i set if this device has a fast link (NVLink) to Node.Devices[i].
+	// Links has bit i set if this device has a fast link (NVLink) to Node.Devices[i], which then has one to it.
 	Links uint64
 }
 
@@ -88,7 +90,7 @@ type Unresolved struct {
 
 // NewRequest makes a request of at least one option. mixedModels says that the engine can use devices of unlike
 // models together. It fails on a share of zero, on shares that are not largest first, and on two options of one
-// device count.
+// device count. The request lists the options fewest devices first, which is the order in which they are preferred.
 func NewRequest(options []Option, mixedModels bool) (Request, error) {
 	if len(options) == 0 {
 		return Request{}, errors.New("a request needs at least one option")
@@ -116,10 +118,13 @@ func NewRequest(options []Option, mixedModels bool) (Request, error) {
 			return Request{}, fmt.Errorf("the option of %d devices has tensor-parallel size %d", n, o.TensorParallelSize)
 		}
 	}
+	options = slices.Clone(options)
+	slices.SortFunc(options, func(a, b Option) int { return cmp.Compare(len(a.Shares), len(b.Shares)) })
 	return Request{options: options, mixedModels: mixedModels}, nil
 }
 
-// Options returns the options, which must not be changed.
+// Options returns the options, fewest devices first, which must not be changed. Allocation.Option is an index into
+// them.
 func (r *Request) Options() []Option { return r.options }
 
 // MixedModels says whether one allocation may span devices of unlike models.

@@ -1,0 +1,177 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package alloc
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+var bytesComparer = cmp.Comparer(func(a, b Bytes) bool { return a == b })
+
+// TestPlanIsWhatBruteForceFinds: for every option that fits in any way, Plan returns the set that is first in the
+// documented order, and nothing else; Best is its first; Fits says whether there is one.
+func TestPlanIsWhatBruteForceFinds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n, r, s := drawNode(t, 6), drawRequest(t, 4), drawStrategy(t)
+		type plan struct {
+			Option  int
+			Devices []string
+		}
+		var want, got []plan
+		for i := range r.Options() {
+			if set, ok := oracleBest(n, &r.Options()[i], r.MixedModels(), s); ok {
+				want = append(want, plan{i, uuids(n, set)})
+			}
+		}
+		plans := Plan(n, r, s)
+		for _, a := range plans {
+			p := plan{Option: a.Option}
+			for _, d := range a.Devices {
+				p.Devices = append(p.Devices, d.UUID)
+			}
+			slices.Sort(p.Devices)
+			got = append(got, p)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("plans (-want +got):\n%s", diff)
+		}
+		if fits := Fits(n, r); fits != (len(want) > 0) {
+			t.Fatalf("Fits = %v with %d allocations", fits, len(want))
+		}
+		best, ok := Best(n, r, s)
+		if ok != (len(plans) > 0) {
+			t.Fatalf("Best found one: %v, Plan found %d", ok, len(plans))
+		}
+		if ok {
+			if diff := cmp.Diff(plans[0], best, bytesComparer); diff != "" {
+				t.Fatalf("Best is not Plan's first (-plan +best):\n%s", diff)
+			}
+		}
+	})
+}
+
+// TestEveryPlanIsValid: what Plan returns passes Validate, books on each device what the option says for it, and
+// lists devices in the driver's order.
+func TestEveryPlanIsValid(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n, r := drawNode(t, 8), drawRequest(t, 8)
+		for _, a := range Plan(n, r, drawStrategy(t)) {
+			if err := Validate(n, a.Devices); err != nil {
+				t.Fatalf("allocation %v: %v", a, err)
+			}
+			o := &r.Options()[a.Option]
+			if a.TensorParallelSize != o.TensorParallelSize {
+				t.Fatalf("tensor-parallel size %d, the option says %d", a.TensorParallelSize, o.TensorParallelSize)
+			}
+			index := -1
+			for _, share := range a.Devices {
+				d := n.device(share.UUID)
+				if d.Index <= index {
+					t.Fatalf("devices %v are not in the driver's order", a.Devices)
+				}
+				index = d.Index
+			}
+			if !books(n, o, 0, a.Devices) {
+				t.Fatalf("%v does not book the shares %v, take %d", a.Devices, o.Shares, o.Take)
+			}
+		}
+	})
+}
+
+// books says whether the bookings are those of the option's shares from i on, in some order.
+func books(n *Node, o *Option, i int, bookings []DeviceShare) bool {
+	for j, b := range bookings {
+		if o.On(i, n.device(b.UUID)) == b.Memory && books(n, o, i+1, slices.Delete(slices.Clone(bookings), j, j+1)) {
+			return true
+		}
+	}
+	return i == len(o.Shares) && len(bookings) == 0
+}
+
+// TestPlanDoesNotDependOnTheOrderOfDevices, nor on that of options.
+func TestPlanDoesNotDependOnTheOrderOfDevices(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n, r, s := drawNode(t, 8), drawRequest(t, 6), drawStrategy(t)
+		options := rapid.Permutation(r.Options()).Draw(t, "options")
+		r2, err := NewRequest(options, r.MixedModels())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n2 := permuted(n, rapid.Permutation(seq(len(n.Devices))).Draw(t, "order"))
+		if diff := cmp.Diff(Plan(n, r, s), Plan(n2, &r2, s), bytesComparer); diff != "" {
+			t.Fatalf("plan of the permuted node (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestNothingEverFitsBecauseAPodWasAdded: more use, or a blocked device, never makes a request fit that did not.
+func TestNothingEverFitsBecauseAPodWasAdded(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n, r := drawNode(t, 8), drawRequest(t, 6)
+		before, ever := Fits(n, r), CanEverFit(n, r)
+		i := rapid.IntRange(0, len(n.Devices)-1).Draw(t, "device")
+		if rapid.Bool().Draw(t, "block") {
+			n.Devices[i].Blocked = ReasonHeld
+		} else {
+			n.Devices[i].Used = n.Devices[i].Used.Plus(drawAmount(t, 3, "added"))
+		}
+		after := Fits(n, r)
+		if after && !before {
+			t.Fatal("it fits only since a pod was added")
+		}
+		if before && !ever {
+			t.Fatal("it fits, but never could")
+		}
+		if CanEverFit(n, r) != ever {
+			t.Fatal("what is on the node changed what could ever fit")
+		}
+	})
+}
+
+// TestSharesGoWhereLeastIsLeft: within the set, the matching is the documented one.
+func TestSharesGoWhereLeastIsLeft(t *testing.T) {
+	// 41 GiB go to the 42 GiB hole and 20 GiB to the 60 GiB one: what is left in one piece is 40 GiB. The other way
+	// round 19 and 22 GiB would be left. To spread, the larger share goes to the larger hole.
+	n := &Node{Devices: []Device{
+		{UUID: "GPU-a", Index: 1, Capacity: GiB(80), Used: GiB(38)},
+		{UUID: "GPU-b", Index: 0, Capacity: GiB(80), Used: GiB(20)},
+	}}
+	r := request(t, Option{Shares: []Bytes{GiB(41), GiB(20)}, TensorParallelSize: 1})
+	for s, want := range map[Strategy][]DeviceShare{
+		MostAllocated:  {{"GPU-b", GiB(20)}, {"GPU-a", GiB(41)}},
+		Fragmentation:  {{"GPU-b", GiB(20)}, {"GPU-a", GiB(41)}},
+		LeastAllocated: {{"GPU-b", GiB(41)}, {"GPU-a", GiB(20)}},
+	} {
+		got, ok := Best(n, r, s)
+		if !ok {
+			t.Fatalf("%s: no allocation", s)
+		}
+		if diff := cmp.Diff(want, got.Devices, bytesComparer); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", s, diff)
+		}
+	}
+}
+
+// request makes a request whose engine cannot use unlike devices.
+func request(tb testing.TB, options ...Option) *Request {
+	tb.Helper()
+	r, err := NewRequest(options, false)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &r
+}
+
+// even returns the option of k devices that each hold that share.
+func even(k int, share Bytes) Option {
+	o := Option{TensorParallelSize: k}
+	for range k {
+		o.Shares = append(o.Shares, share)
+	}
+	return o
+}

@@ -1,0 +1,29 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package alloc
+
+// Reasons, of a device (why a share cannot go there) and of an option (why it does not fit on the node). The first
+// two are found here; those that block a device are set by whoever builds the Node.
+const (
+	// ReasonInsufficientFree: it would fit if less were booked or in use.
+	ReasonInsufficientFree Reason = "not enough free GPU memory"
+	// ReasonInsufficientCapacity: it would not fit if nothing else were there.
+	ReasonInsufficientCapacity Reason = "not enough GPU memory even if nothing else were there"
+	// ReasonNotEnoughDevices: the node has fewer devices than the option needs.
+	ReasonNotEnoughDevices Reason = "not enough GPUs"
+	// ReasonMixedModels: there are devices enough, but not of one model, and the engine cannot use unlike ones.
+	ReasonMixedModels Reason = "not enough GPUs of one model"
+
+	// ReasonUnhealthy: the agent reports the device as unhealthy.
+	ReasonUnhealthy Reason = "the GPU is unhealthy"
+	// ReasonAssigned: a pod holds the whole device through the kubelet's device manager.
+	ReasonAssigned Reason = "the GPU is held whole by a pod of the device plugin"
+	// ReasonLoading: another pod is loading its model there, and one of the two engines measures free memory while
+	// it loads.
+	ReasonLoading Reason = "another pod is loading its model on the GPU"
+	// ReasonHeld: the memory there is held for a pod for which others were evicted.
+	ReasonHeld Reason = "the GPU is held for a pod that others were evicted for"
+	// ReasonUnknownAllocation: a pod on the node may be using the device, and what it may use is not known.
+	ReasonUnknownAllocation Reason = "a pod has an unknown allocation on the GPU"
+)
