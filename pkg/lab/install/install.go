@@ -1,0 +1,151 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package install applies what Berth's manifests hold to a cluster, other than the workloads: the lab runs those as
+// processes of its own.
+package install
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/dynamic"
+)
+
+// fieldManager owns the fields that are applied.
+const fieldManager = "berth-lab"
+
+// order is the kinds that are applied, in that order: what others refer to comes first.
+var order = []string{
+	"Namespace",
+	"CustomResourceDefinition",
+	"ServiceAccount",
+	"ClusterRole",
+	"ClusterRoleBinding",
+	"Role",
+	"RoleBinding",
+	"ConfigMap",
+	"RuntimeClass",
+	"PriorityClass",
+	"ValidatingAdmissionPolicy",
+	"ValidatingAdmissionPolicyBinding",
+	"MutatingAdmissionPolicy",
+	"MutatingAdmissionPolicyBinding",
+}
+
+// skipped is the kinds of the manifests that mean nothing on a lab.
+var skipped = []string{
+	"Deployment", "DaemonSet", "Service", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor", "PodMonitor",
+	"Kustomization", "Component", "KubeSchedulerConfiguration",
+}
+
+// Objects reads the objects of all YAML files below the folders of fsys, in the order in which they can be applied.
+// A kind that it does not know is an error, so that nothing of the manifests is left out unseen.
+func Objects(fsys fs.FS, folders ...string) ([]*unstructured.Unstructured, error) {
+	var objects []*unstructured.Unstructured
+	for _, folder := range folders {
+		err := fs.WalkDir(fsys, folder, func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || path.Ext(name) != ".yaml" {
+				return err
+			}
+			data, err := fs.ReadFile(fsys, name)
+			if err != nil {
+				return err
+			}
+			found, err := Decode(data)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			objects = append(objects, found...)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(objects, func(a, b *unstructured.Unstructured) int {
+		return slices.Index(order, a.GetKind()) - slices.Index(order, b.GetKind())
+	})
+	return objects, nil
+}
+
+// Decode reads the objects of one YAML file that are to be applied.
+func Decode(data []byte) ([]*unstructured.Unstructured, error) {
+	var objects []*unstructured.Unstructured
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(data), 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		err := decoder.Decode(&object.Object)
+		switch {
+		case errors.Is(err, io.EOF):
+			return objects, nil
+		case err != nil:
+			return nil, err
+		case len(object.Object) == 0 || slices.Contains(skipped, object.GetKind()):
+			continue
+		case !slices.Contains(order, object.GetKind()):
+			return nil, fmt.Errorf("%s %q: not known whether the lab needs it", object.GetKind(), object.GetName())
+		}
+		objects = append(objects, object)
+	}
+}
+
+// Apply applies the objects in their order by server-side apply, and waits until the custom resources are served.
+func Apply(ctx context.Context, client dynamic.Interface, objects []*unstructured.Unstructured) error {
+	for _, object := range objects {
+		// All kinds in order have a regular plural, so discovery is not needed.
+		resource, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
+		_, err := client.Resource(resource).Namespace(object.GetNamespace()).Apply(ctx, object.GetName(), object,
+			metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+		if err != nil {
+			return fmt.Errorf("apply %s %q: %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+	for _, object := range objects {
+		if object.GetKind() != "CustomResourceDefinition" {
+			continue
+		}
+		if err := waitServed(ctx, client, object); err != nil {
+			return fmt.Errorf("wait for %s to be served: %w", object.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// waitServed waits until the resource that crd defines can be listed.
+func waitServed(ctx context.Context, client dynamic.Interface, crd *unstructured.Unstructured) error {
+	group, _, _ := unstructured.NestedString(crd.Object, "spec", "group")
+	versions, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions")
+	plural := strings.TrimSuffix(crd.GetName(), "."+group)
+	for _, v := range versions {
+		version, _ := v.(map[string]any)
+		name, _ := version["name"].(string)
+		resource := client.Resource(schema.GroupVersionResource{Group: group, Version: name, Resource: plural})
+		err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+			_, err := resource.List(ctx, metav1.ListOptions{Limit: 1})
+			if apierrors.IsNotFound(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsTooManyRequests(err) {
+				return false, nil
+			}
+			return err == nil, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
