@@ -146,7 +146,7 @@ func byUUID(n *Node) *Node {
 	c := &Node{Name: n.Name, Devices: slices.Clone(n.Devices)}
 	slices.SortStableFunc(c.Devices, inOrder)
 	// Links are by position, so they move too.
-	var to [MaxDevices]int
+	to := make([]int, len(n.Devices))
 	for i := range n.Devices {
 		to[i] = slices.IndexFunc(c.Devices, func(d Device) bool { return d.UUID == n.Devices[i].UUID })
 	}

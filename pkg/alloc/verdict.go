@@ -12,6 +12,8 @@ const (
 	ReasonInsufficientCapacity Reason = "not enough GPU memory even if nothing else were there"
 	// ReasonNotEnoughDevices: the node has fewer devices than the option needs.
 	ReasonNotEnoughDevices Reason = "not enough GPUs"
+	// ReasonTooManyDevices: more than MaxDevices.
+	ReasonTooManyDevices Reason = "more GPUs than can be planned on"
 	// ReasonMixedModels: there are devices enough, but not of one model, and the engine cannot use unlike ones.
 	ReasonMixedModels Reason = "not enough GPUs of one model"
 
