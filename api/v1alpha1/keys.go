@@ -60,3 +60,7 @@ const (
 	RuntimeOllama   Runtime = "ollama"
 	RuntimeLlamaCpp Runtime = "llama.cpp"
 )
+
+// LabelAllocated is "false" on a pod that asks for GPU memory and waits, "true" once it is bound: the scheduler's
+// Binding carries it. It lets the apiserver find the pods that nobody else may bind.
+const LabelAllocated = GroupName + "/allocated"

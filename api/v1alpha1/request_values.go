@@ -122,7 +122,7 @@ func amountHint(s string) string {
 	switch {
 	case strings.EqualFold(m[3], "t"):
 		unit = "Ti"
-	case strings.EqualFold(m[3], "m"), m[3] == "" && len(m[1]) >= 4:
+	case strings.EqualFold(m[3], "m"), m[3] == "" && len(m[1])-len(m[2]) >= 4:
 		unit = "Mi"
 	}
 	q, err := resource.ParseQuantity(m[1] + unit)

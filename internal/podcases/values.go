@@ -92,6 +92,9 @@ func memoryCases() []Case {
 		memory("1e40", "1Pi", nil),
 		memory("99999999999999999999Gi", "such as 30Gi", nil),
 		memory(strings.Repeat("9", 300), "such as 30Gi", nil),
+		memory(strings.Repeat("x\n", 9000), "such as 30Gi", nil),
+		memory("3000.5", "did you mean 3000.5Mi?", nil),
+		memory("300.5", "did you mean 300.5Gi?", nil),
 
 		memory("1=30Gi,2=34Gi", "", perCount(map[int]int64{1: 30 * gi, 2: 34 * gi}, 1, 2)),
 		memory("2=34Gi,1=30Gi", "", perCount(map[int]int64{1: 30 * gi, 2: 34 * gi}, 1, 2)),

@@ -1,0 +1,96 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package manifests_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/podcases"
+)
+
+var dryRun = metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+
+func quantity(s string) resource.Quantity { return resource.MustParse(s) }
+
+// TestAdmissionJudgesEveryCase is the twin of the test of the parser: the policies refuse the same pods, in the same
+// helpful words, and make what they accept ready for the scheduler.
+func TestAdmissionJudgesEveryCase(t *testing.T) {
+	pods := needCluster(t).admin.CoreV1().Pods(metav1.NamespaceDefault)
+	for _, tc := range podcases.All() {
+		t.Run(tc.Name, func(t *testing.T) {
+			pod, err := pods.Create(t.Context(), tc.Pod, dryRun)
+			if tc.Refused != "" {
+				if err == nil {
+					t.Fatalf("accepted, want a refusal with %q", tc.Refused)
+				}
+				if !strings.Contains(err.Error(), tc.Refused) || strings.Contains(err.Error(), "resulted in error") {
+					t.Fatalf("refused with %q, which does not say %q", err, tc.Refused)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := berthv1alpha1.ParsePodRequest(pod)
+			if err != nil {
+				t.Fatalf("the parser refuses what was admitted: %v", err)
+			}
+			if diff := cmp.Diff(tc.Want, got); diff != "" {
+				t.Errorf("request (-want +got):\n%s", diff)
+			}
+			checkHandOff(t, pod, got != nil)
+		})
+	}
+}
+
+// checkHandOff checks that the container of a pod with a request takes its GPUs from the allocation, and that every
+// other container of this scheduler's pods sees none.
+func checkHandOff(t *testing.T, pod *corev1.Pod, hasRequest bool) {
+	t.Helper()
+	if pod.Spec.SchedulerName != berthv1alpha1.SchedulerName {
+		if len(pod.Labels) > 0 || pod.Spec.RuntimeClassName != nil {
+			t.Errorf("a pod of another scheduler was changed: labels %v, runtime class %v", pod.Labels, *pod.Spec.RuntimeClassName)
+		}
+		return
+	}
+	chosen := ""
+	if hasRequest {
+		var err error
+		if chosen, err = berthv1alpha1.GPUContainer(pod); err != nil {
+			t.Fatal(err)
+		}
+		if pod.Labels[berthv1alpha1.LabelAllocated] != "false" || pod.Spec.RuntimeClassName == nil {
+			t.Errorf("labels %v, runtime class %v", pod.Labels, pod.Spec.RuntimeClassName)
+		}
+	}
+	for _, c := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
+		if _, whole := c.Resources.Limits[berthv1alpha1.ResourceNVIDIAGPU]; whole {
+			continue
+		}
+		refers := berthv1alpha1.HasReference(&c)
+		if c.Name == chosen && !refers {
+			t.Errorf("container %s has no reference: %v", c.Name, c.Env)
+		}
+		if c.Name != chosen && !refers && visibleDevices(c.Env) != berthv1alpha1.VisibleDevicesVoid {
+			t.Errorf("container %s sees GPUs: %v", c.Name, c.Env)
+		}
+	}
+}
+
+func visibleDevices(env []corev1.EnvVar) string {
+	value := ""
+	for _, e := range env {
+		if e.Name == berthv1alpha1.EnvVisibleDevices {
+			value = e.Value
+		}
+	}
+	return value
+}
