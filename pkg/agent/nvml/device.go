@@ -127,8 +127,12 @@ func (r *Reader) readGPU(ctx context.Context, h handle, index int, slow bool) ag
 		r.readActivity(h, d, &out)
 		r.readHealth(ctx, h, d, &out, slow)
 	}
-	if out.Reason == agent.ReasonDeviceLost {
+	switch out.Reason {
+	case agent.ReasonDeviceLost:
 		d.forgetErrors()
+		d.awaitsRelease = true
+	case agent.ReasonResetRequired, agent.ReasonUnreadable:
+		// If a reset made the session's handles invalid, a new session has new ones.
 		d.awaitsRelease = true
 	}
 	d.last.Memory = out.Memory
@@ -194,4 +198,3 @@ func busID(pci *nvml.PciInfo) string {
 	}
 	return string(b)
 }
-

@@ -66,13 +66,12 @@ func (r *Reader) subscribe(ctx context.Context) {
 		if ret != nvml.SUCCESS {
 			continue
 		}
-		_, ret = call(r, func() (struct{}, nvml.Return) {
-			supported, ret := h.GetSupportedEventTypes()
-			if ret == nvml.SUCCESS && supported&eventTypes != 0 {
-				ret = h.RegisterEvents(supported&eventTypes, set)
-			}
-			return struct{}{}, ret
-		}, "nvmlDeviceRegisterEvents")
+		supported, ret := call(r, h.GetSupportedEventTypes, "nvmlDeviceGetSupportedEventTypes")
+		if ret == nvml.SUCCESS {
+			_, ret = call(r, func() (struct{}, nvml.Return) {
+				return struct{}{}, h.RegisterEvents(supported&eventTypes, set)
+			}, "nvmlDeviceRegisterEvents")
+		}
 		if ret != nvml.SUCCESS {
 			klog.FromContext(ctx).V(2).Info("No events of device", "device", h.uuid, "err", returnError(ret))
 		}

@@ -37,6 +37,10 @@ const (
 	mismatchTolerated = time.Minute
 	// slowInterval is the time between checks of what changes seldom: error counters and reset state.
 	slowInterval = 2 * time.Second
+	// releaseAlways is for how long a GPU that needs it makes the reader let go after each reading. Opening the driver
+	// can take a second, so a GPU that nobody repairs makes it do so only for releaseWindow of each minute after that.
+	releaseAlways = 5 * time.Minute
+	releaseWindow = 10 * time.Second
 )
 
 // Options are the settings of a Reader.
@@ -61,6 +65,8 @@ type Reader struct {
 	events        nvml.EventSet
 	// mismatchSince is since when the library and the driver have been of different versions.
 	mismatchSince time.Time
+	// releaseSince is since when a GPU has waited for its clients to let go.
+	releaseSince time.Time
 	// slowAt is when what changes seldom was last read.
 	slowAt time.Time
 
@@ -169,14 +175,21 @@ func (r *Reader) unavailable(what string, ret nvml.Return) error {
 	return fmt.Errorf("%w: %s: %w", ErrUnavailable, what, returnError(ret))
 }
 
-// mustRelease says whether a GPU waits for all clients to let go.
+// mustRelease says whether to let go of the driver until the next reading, for a GPU that waits for all clients to.
 func (r *Reader) mustRelease() bool {
+	awaited := false
 	for _, d := range r.devices {
-		if d.awaitsRelease {
-			return true
-		}
+		awaited = awaited || d.awaitsRelease
 	}
-	return false
+	if !awaited {
+		r.releaseSince = time.Time{}
+		return false
+	}
+	now := r.now()
+	if r.releaseSince.IsZero() || now.Before(r.releaseSince) {
+		r.releaseSince = now
+	}
+	return now.Sub(r.releaseSince) < releaseAlways || now.Sub(now.Truncate(time.Minute)) < releaseWindow
 }
 
 func allUnreadable(devices []agent.Device) bool {
