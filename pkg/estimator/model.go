@@ -120,6 +120,9 @@ type Experts struct {
 	FeedForward int64 `json:"feedForward"`
 	// +optional
 	SharedFeedForward int64 `json:"sharedFeedForward,omitempty"`
+	// Type is the type of their weights where it is quantized ("MXFP4"); some engines pad certain types.
+	// +optional
+	Type string `json:"type,omitempty"`
 }
 
 // LayerKindName names what a layer keeps for each token or sequence.
@@ -132,7 +135,8 @@ const (
 	LayerSlidingWindow LayerKindName = "slidingWindow"
 	// LayerLatent keeps one compressed vector per token for keys and values together (MLA).
 	LayerLatent LayerKindName = "latent"
-	// LayerRecurrent keeps a state of fixed size per sequence (Mamba, gated delta net, RWKV).
+	// LayerRecurrent keeps a state of fixed size per sequence (Mamba, gated delta net, RWKV). A layer with both a
+	// state and attention has the kind of its attention.
 	LayerRecurrent LayerKindName = "recurrent"
 	// LayerStateless keeps nothing: feed-forward only, or keys and values shared with an earlier layer.
 	LayerStateless LayerKindName = "stateless"
@@ -148,7 +152,7 @@ type LayerKind struct {
 	Heads int64 `json:"heads,omitempty"`
 	// +optional
 	KVHeads int64 `json:"kvHeads,omitempty"`
-	// KeyDim and ValueDim are the elements of one head's key and value.
+	// KeyDim and ValueDim are the elements of one head's key and value. Latent layers do not cache them.
 	// +optional
 	KeyDim int64 `json:"keyDim,omitempty"`
 	// +optional
@@ -159,10 +163,12 @@ type LayerKind struct {
 	// LatentDim is the elements kept per token by a latent layer (kv_lora_rank + qk_rope_head_dim).
 	// +optional
 	LatentDim int64 `json:"latentDim,omitempty"`
-	// LatentValueDim is the part of LatentDim that engines before January 2026 stored a second time as values.
+	// LatentValueDim is the part of LatentDim that is not position (kv_lora_rank). llama.cpp before January 2026
+	// stored it a second time, as values.
 	// +optional
 	LatentValueDim int64 `json:"latentValueDim,omitempty"`
-	// CompressRatio is how many tokens share one entry of the cache (DeepSeek V4); zero means one each.
+	// CompressRatio is how many tokens share one entry of the cache beyond Window (DeepSeek V4); zero means that
+	// nothing beyond Window is kept, or, without a Window, one entry each.
 	// +optional
 	CompressRatio int64 `json:"compressRatio,omitempty"`
 	// IndexerDim is the elements kept per token by a sparse-attention indexer (DeepSeek V3.2, GLM 5).

@@ -35,6 +35,10 @@ type Device struct {
 	// Total is the sum of the components: what the model needs on this device.
 	Total      int64      `json:"total"`
 	Components Components `json:"components"`
+	// Layers is how many layers are on this device, and Output says that the output layer is too (engines that
+	// split by layers). The engine puts the output on the last device in its own order.
+	Layers int64 `json:"layers,omitempty"`
+	Output bool  `json:"output,omitempty"`
 }
 
 // Option is one way to run a model: on how many GPUs, and what each must hold.
@@ -61,12 +65,10 @@ type Option struct {
 	Take int64 `json:"take,omitempty"`
 	// HostMemory is what stays in the host's memory (layers not offloaded, embeddings), for information.
 	HostMemory int64 `json:"hostMemory,omitempty"`
-	// LayerSplit is the number of layers on each device in the engine's order (llama.cpp's --tensor-split).
-	LayerSplit []int64 `json:"layerSplit,omitempty"`
 }
 
-// Estimate is the options of a model under settings.
-type Estimate struct {
+// Result is the options of a model under settings: what Estimate returns.
+type Result struct {
 	// Options are in the order of their GPU counts. Counts that the engine cannot use are absent, see Refused.
 	Options []Option `json:"options"`
 	// Refused says for each GPU count without an option why not.

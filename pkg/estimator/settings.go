@@ -61,6 +61,9 @@ type Settings struct {
 	DType string `json:"dtype,omitempty"`
 	// GPUMemoryUtilization is vLLM's --gpu-memory-utilization in parts per million (0.92 is 920000).
 	GPUMemoryUtilization int64 `json:"gpuMemoryUtilization,omitempty"`
+	// UtilizationHandedOver says that the fraction is not the engine's or the user's to choose: it will be derived
+	// from the booking, so the model is booked for what it needs.
+	UtilizationHandedOver bool `json:"utilizationHandedOver,omitempty"`
 	// KVCacheMemory is vLLM's --kv-cache-memory-bytes: the cache takes this much, whatever is free.
 	KVCacheMemory int64 `json:"kvCacheMemory,omitempty"`
 	// MaxNumSeqs and MaxNumBatchedTokens are vLLM's limits for one step.

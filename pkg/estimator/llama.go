@@ -1,0 +1,331 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package estimator
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// llama estimates what llama.cpp allocates on each device: the tensors of the layers that it holds, their cache and
+// recurrent state, a compute buffer, and the CUDA context (docs/estimation.md, "llama.cpp"). Ollama runs
+// llama-server since mid-2026 and differs in its defaults.
+type llama struct {
+	m     *Model
+	s     *Settings
+	dev   DeviceInfo
+	build int64
+	// context is the cells over all sequences, sequences the slots, unified whether they share one cache.
+	context   int64
+	sequences int64
+	unified   bool
+	batch     int64 // micro-batch: tokens computed at once
+	flash     bool
+	keyBytes  int64 // 1024 times the bytes of one cached element
+	valBytes  int64
+	gpuLayers int64 // layers on GPUs, the output layer counted as one
+}
+
+const (
+	// newestBuild stands for a build that is not said.
+	newestBuild = 1 << 30
+	// buildVLess is the first build that caches only keys for MLA (ggml-org/llama.cpp#19067, January 2026).
+	buildVLess = 7800
+	// buildAutoSlots is the first whose server makes four slots with one cache unless told otherwise.
+	buildAutoSlots = 7400
+	// buildFewOutputs is the first that does not reserve logits for a whole micro-batch of a server with slots
+	// (mid-2026; estimation.md, section 3).
+	buildFewOutputs = 9500
+	// cellPadding: caches are made in multiples of 256 cells (llama.cpp, llama-kv-cache.cpp).
+	cellPadding = 256
+)
+
+func newLlama(m *Model, s *Settings, dev DeviceInfo, e *Result) (*llama, error) {
+	l := &llama{m: m, s: s, dev: dev, build: buildNumber(s.Version)}
+	l.batch = s.MicroBatchSize
+	ollama := s.Runtime == RuntimeOllama
+	if l.batch == 0 {
+		l.batch = 512
+		if ollama {
+			l.batch = 1024 // Ollama raises it while memory allows
+		}
+	}
+	if s.BatchSize > 0 {
+		l.batch = min(l.batch, s.BatchSize)
+	}
+	l.flash = s.FlashAttention != SwitchOff // "auto" turns it on wherever it is supported
+	l.slots(ollama)
+	l.contextLength(ollama, e)
+	l.keyBytes, l.valBytes = llamaCacheType(s.KVCacheType), llamaCacheType(s.KVCacheType)
+	if s.KVCacheTypeV != "" {
+		l.valBytes = llamaCacheType(s.KVCacheTypeV)
+		if !l.flash && isBlockType(s.KVCacheTypeV) {
+			return nil, fmt.Errorf("a quantized value cache (%s) needs flash attention: set it on, or the value cache to f16", s.KVCacheTypeV)
+		}
+	}
+	all := int64(m.LayerCount) + 1
+	l.gpuLayers = all
+	if n, ok := s.GPULayers.Count(); ok {
+		l.gpuLayers = min(n, all)
+		if l.gpuLayers < all {
+			e.Notes = append(e.Notes, fmt.Sprintf("%d of %d layers are on GPUs, the others on the host", l.gpuLayers, all))
+		}
+	}
+	return l, nil
+}
+
+// buildNumber reads "b9849", "9849" or "0.30.1" (Ollama, which ships recent builds).
+func buildNumber(s string) int64 {
+	s = strings.TrimPrefix(strings.ToLower(s), "b")
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n <= 0 {
+		return newestBuild
+	}
+	return n
+}
+
+// llamaCacheType returns 1024 times the bytes of an element; f16 is the default.
+func llamaCacheType(name string) int64 {
+	if name == "" || name == "auto" {
+		return 2048
+	}
+	b, _ := cacheBytes1024(name)
+	return b
+}
+
+// slots sets how many sequences there are and whether they share a cache: llama-server makes four that do unless
+// told a number (then each has its own), Ollama one.
+func (l *llama) slots(ollama bool) {
+	l.sequences = l.s.Parallel
+	if l.sequences == 0 {
+		l.sequences = 1
+		if !ollama && l.build >= buildAutoSlots {
+			l.sequences, l.unified = 4, true
+		}
+	}
+	switch l.s.KVUnified {
+	case SwitchOn:
+		l.unified = true
+	case SwitchOff:
+		l.unified = false
+	}
+	if l.sequences == 1 {
+		l.unified = true // the same either way
+	}
+}
+
+// contextLength sets the cells over all sequences. llama-server divides --ctx-size among slots; Ollama multiplies
+// OLLAMA_CONTEXT_LENGTH by them, and picks 4096, 32768 or 262144 by the GPUs' memory where it is not said (below
+// 24 GiB, below 48 GiB, from there on).
+func (l *llama) contextLength(ollama bool, e *Result) {
+	c := l.s.ContextLength
+	if c == 0 {
+		c = l.m.ContextLength
+		if c == 0 {
+			c = contextWhenUnknown
+			e.Notes = append(e.Notes, "the model does not say its context length: 4096 tokens assumed")
+		} else if ollama {
+			c = min(c, ollamaTier(l.dev.Total))
+		}
+		e.Notes = append(e.Notes, fmt.Sprintf("the context length is not set: %d tokens, the engine's default, assumed; "+
+			"the engine may shrink it to fit", c))
+	}
+	if ollama {
+		c = mul(c, l.sequences)
+	}
+	l.context = max(c, 1)
+}
+
+func ollamaTier(total int64) int64 {
+	switch {
+	case total > 0 && total < 23*gib: // marketing sizes round up
+		return 4096
+	case total > 0 && total < 47*gib:
+		return 32768
+	}
+	return 262144
+}
+
+// refuses: layers are put on devices whole.
+func (l *llama) refuses(n int) string {
+	if n > 1 && l.s.SplitMode == "none" {
+		return "split mode none uses one GPU"
+	}
+	if l.gpuLayers == 0 {
+		return "no layer is offloaded to GPUs (--gpu-layers 0)"
+	}
+	if int64(n) > l.gpuLayers {
+		return fmt.Sprintf("%d layers cannot be put on %d GPUs", l.gpuLayers, n)
+	}
+	if l.tensorMode() && l.m.KVHeads%int64(n) != 0 {
+		return fmt.Sprintf("split mode tensor: %d GPUs do not divide the model's %d key/value heads", n, l.m.KVHeads)
+	}
+	return ""
+}
+
+// tensorMode says whether every layer is cut over all devices rather than put on one.
+func (l *llama) tensorMode() bool { return l.s.SplitMode == "tensor" || l.s.SplitMode == "row" }
+
+// option estimates n GPUs.
+func (l *llama) option(n int) Option {
+	o := Option{GPUCount: n, TensorParallelSize: 1, Devices: make([]Device, n), Feasible: true}
+	first := int64(l.m.LayerCount) + 1 - l.gpuLayers // the first unit on a GPU; the output layer is the last unit
+	for unit := int64(0); unit < first; unit++ {
+		o.HostMemory = add(o.HostMemory, l.layerBytes(unit))
+	}
+	o.HostMemory = add(o.HostMemory, l.m.HostWeights)
+	if first > 0 || !l.m.TiedEmbeddings {
+		o.HostMemory = add(o.HostMemory, l.m.Embedding)
+	}
+	splits := l.splits(n)
+	perToken := make([]int64, n)
+	for unit := first; unit <= int64(l.m.LayerCount); unit++ {
+		l.place(&o, perToken, unit, deviceOf(splits, unit-first, l.gpuLayers))
+	}
+	for i := range o.Devices {
+		d := &o.Devices[i]
+		d.Components.Compute = l.compute(n, i == 0, first > 0)
+		d.Components.Engine = l.cudaContext()
+	}
+	l.companions(&o.Devices[0])
+	for i := range o.Devices {
+		o.Devices[i].Total = o.Devices[i].Components.Sum()
+	}
+	order := largestFirst(o.Devices)
+	o.KVBytesPerToken = perToken[order[0]]
+	sorted := make([]Device, n)
+	for i, j := range order {
+		sorted[i] = o.Devices[j]
+	}
+	o.Devices = sorted
+	if total := l.dev.Total; total > 0 && sorted[0].Total > total {
+		o.Feasible = false
+		o.Reason = fmt.Sprintf("needs %s of a device's %s", human(sorted[0].Total), human(total))
+	}
+	return o
+}
+
+// place adds one unit (a layer, or the output layer) to its device, or a part of it to each.
+func (l *llama) place(o *Option, perToken []int64, unit int64, device int) {
+	n := int64(len(o.Devices))
+	c := l.unitComponents(unit)
+	token := l.unitPerToken(unit)
+	output := unit == int64(l.m.LayerCount)
+	if !l.tensorMode() {
+		d := &o.Devices[device]
+		d.Components = plus(d.Components, c)
+		perToken[device] = add(perToken[device], token)
+		if output {
+			d.Output = true
+		} else {
+			d.Layers++
+		}
+		return
+	}
+	share := Components{Weights: ceilDiv(c.Weights, n), KVCache: ceilDiv(c.KVCache, n), RecurrentState: ceilDiv(c.RecurrentState, n)}
+	for i := range o.Devices {
+		o.Devices[i].Components = plus(o.Devices[i].Components, share)
+		perToken[i] = add(perToken[i], ceilDiv(token, n))
+		o.Devices[i].Output = o.Devices[i].Output || output
+	}
+}
+
+func plus(a, b Components) Components {
+	return Components{
+		Weights: add(a.Weights, b.Weights), KVCache: add(a.KVCache, b.KVCache),
+		RecurrentState: add(a.RecurrentState, b.RecurrentState), Compute: add(a.Compute, b.Compute), Engine: add(a.Engine, b.Engine),
+	}
+}
+
+// unitComponents returns the weights, cache and state of one layer, or the weights of the output layer. Tied
+// embeddings are loaded a second time, as the output.
+func (l *llama) unitComponents(unit int64) Components {
+	if unit == int64(l.m.LayerCount) {
+		output := l.m.Output
+		if output == 0 {
+			output = l.m.Embedding
+		}
+		return Components{Weights: add(output, l.m.OtherWeights)}
+	}
+	c := Components{Weights: l.layerBytes(unit)}
+	if l.expertsOnHost(unit) {
+		c.Weights = sub(c.Weights, l.expertBytes(unit))
+	}
+	if !l.s.NoKVOffload {
+		c.KVCache, c.RecurrentState = l.layerCache(l.m.KindOf(int(unit)))
+	}
+	return c
+}
+
+// layerBytes returns all weights of a layer, and expertBytes those of its routed experts.
+func (l *llama) layerBytes(unit int64) int64 {
+	if unit < int64(len(l.m.LayerWeights)) {
+		return add(l.m.LayerWeights[unit], l.expertBytes(unit))
+	}
+	if l.m.WeightsSource == WeightsFromFileSize || len(l.m.Layers) == 0 {
+		return ceilDiv(l.m.FileSize, max(int64(l.m.LayerCount), 1))
+	}
+	w := &l.m.KindOf(int(unit)).Weights
+	return add(w.Sharded, w.KV, w.Experts, w.Replicated)
+}
+
+func (l *llama) expertBytes(unit int64) int64 {
+	if unit < int64(len(l.m.ExpertWeights)) {
+		return l.m.ExpertWeights[unit]
+	}
+	return 0
+}
+
+func (l *llama) expertsOnHost(unit int64) bool {
+	return l.s.ExpertsOnCPU && (l.s.CPUExpertLayers == 0 || unit < l.s.CPUExpertLayers)
+}
+
+// splits returns the cumulative proportions of the devices, in parts per million.
+func (l *llama) splits(n int) []int64 {
+	out := make([]int64, n)
+	var sum int64
+	for i := range out {
+		sum += 1_000_000
+		out[i] = sum
+	}
+	if given := strings.Split(l.s.TensorSplit, ","); l.s.TensorSplit != "" {
+		sum = 0
+		for i := range out {
+			if i < len(given) {
+				if f, err := strconv.ParseFloat(strings.TrimSpace(given[i]), 64); err == nil && f > 0 && f < 1e6 {
+					sum += int64(f * 1e6)
+				}
+			}
+			out[i] = sum
+		}
+	}
+	return out
+}
+
+// deviceOf returns the device of the unit-th of units: the first whose cumulative proportion exceeds unit / units
+// (llama-model.cpp, get_layer_buft_list).
+func deviceOf(splits []int64, unit, units int64) int {
+	whole := splits[len(splits)-1]
+	if whole == 0 {
+		return 0
+	}
+	for i, s := range splits {
+		if mul(s, units) > mul(unit, whole) {
+			return i
+		}
+	}
+	return len(splits) - 1
+}
+
+// largestFirst returns the devices' indices by decreasing total.
+func largestFirst(devices []Device) []int {
+	order := make([]int, len(devices))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return compare(devices[b].Total, devices[a].Total) })
+	return order
+}

@@ -1,0 +1,69 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package estimator
+
+// layerCache returns the bytes of one layer's KV cache and recurrent state over all sequences.
+//
+// Keys and values: cells × heads × (key dim × bytes + value dim × bytes). MLA stores its latent once (no values,
+// since build 7800). A sparse-attention indexer adds one key per cell. Recurrent layers keep float32 states per
+// sequence, and one more set per token that speculative decoding may roll back (llama-memory-recurrent.cpp).
+func (l *llama) layerCache(k *LayerKind) (kv, state int64) {
+	cells := l.cells(k)
+	kv = mul(cells, l.perCell(k)) / 1024
+	state = mul(add(k.ConvState, k.SSMState), 4, l.sequences, 1+l.s.SpeculativeTokens)
+	return kv, state
+}
+
+// perCell returns 1024 times the bytes of one cell of one layer.
+func (l *llama) perCell(k *LayerKind) int64 {
+	indexer := mul(k.IndexerDim, l.keyBytes)
+	if k.LatentDim > 0 {
+		latent := mul(k.LatentDim, l.keyBytes)
+		if l.build < buildVLess {
+			latent = add(latent, mul(k.LatentValueDim, l.valBytes))
+		}
+		return add(latent, indexer)
+	}
+	return add(mul(k.KVHeads, k.KeyDim, l.keyBytes), mul(k.KVHeads, k.ValueDim, l.valBytes), indexer)
+}
+
+// unitPerToken returns the bytes that one more token of context costs in a layer: nothing in a windowed one.
+func (l *llama) unitPerToken(unit int64) int64 {
+	if unit == int64(l.m.LayerCount) || l.s.NoKVOffload {
+		return 0
+	}
+	k := l.m.KindOf(int(unit))
+	if k.Kind == LayerSlidingWindow && !l.s.SWAFull {
+		return 0
+	}
+	return ceilDiv(l.perCell(k), 1024)
+}
+
+// streams returns how many caches there are, and the cells that one of them offers its sequences.
+func (l *llama) streams() (n, cells int64) {
+	if l.unified {
+		return 1, roundUp(l.context, cellPadding)
+	}
+	return l.sequences, roundUp(ceilDiv(l.context, l.sequences), cellPadding)
+}
+
+// cells returns the cells of one layer over all streams. A windowed layer keeps, per stream,
+// pad256(min(context, window × (sequences of the stream) + micro-batch)) (llama-kv-cache-iswa.cpp); --swa-full keeps
+// the context.
+func (l *llama) cells(k *LayerKind) int64 {
+	streams, cells := l.streams()
+	if k.Kind == LayerSlidingWindow && !l.s.SWAFull {
+		cells = min(cells, l.windowCells(k.Window))
+	}
+	return mul(streams, cells)
+}
+
+// windowCells returns the cells of one stream of a windowed layer.
+func (l *llama) windowCells(window int64) int64 {
+	perStream := int64(1)
+	if l.unified {
+		perStream = l.sequences
+	}
+	return roundUp(add(mul(window, perStream), l.batch), cellPadding)
+}

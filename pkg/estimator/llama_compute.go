@@ -1,0 +1,211 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package estimator
+
+// pipelineCopies is how often a layer split over several GPUs keeps the inputs of a graph, so that devices can work
+// on different micro-batches (ggml-backend.cpp, GGML_SCHED_MAX_COPIES).
+const pipelineCopies = 4
+
+// compute returns the bytes of one device's compute buffer.
+//
+// ggml plans one buffer for the largest moment of the graph: tensors that live at the same time add up, others share
+// memory. Three moments can be the largest: the feed-forward layer, attention, and the output. What is an input of
+// the graph (the attention mask) lives throughout. The moments below were checked against the measured buffers of
+// gguf-parser-go's 125-architecture sweep and of the logs in docs/estimation.md.
+func (l *llama) compute(devices int, first, partial bool) int64 {
+	row := mul(l.batch, 4) // bytes of one float32 of each token of the micro-batch
+	inputs := add(l.mask(), mul(row, l.m.HiddenSize))
+	if devices > 1 && !l.tensorMode() && !partial {
+		inputs = mul(inputs, pipelineCopies)
+	}
+	largest := max(l.feedForwardMoment(row), l.outputMoment(row))
+	for i := range l.m.Layers {
+		largest = max(largest, l.mixerMoment(&l.m.Layers[i], row))
+	}
+	n := add(inputs, largest)
+	if first {
+		n = add(n, l.staging(partial))
+	}
+	return n
+}
+
+// mask returns the bytes of the attention masks: one row of cells per token, for full and for windowed layers.
+// Float16 with flash attention, float32 without.
+func (l *llama) mask() int64 {
+	_, cells := l.streams()
+	width := int64(2)
+	if !l.flash {
+		width = 4
+	}
+	var full bool
+	var window int64
+	for i := range l.m.Layers {
+		k := &l.m.Layers[i]
+		switch {
+		case k.Kind == LayerSlidingWindow:
+			window = max(window, min(l.windowCells(k.Window), cells))
+		case k.Kind == LayerAttention || k.Kind == LayerLatent:
+			full = true
+		}
+	}
+	n := mul(window, l.batch, width)
+	if full {
+		n = add(n, mul(cells, l.batch, width))
+	}
+	return n
+}
+
+// feedForwardMoment: gate, up and their product at the width of what a token visits, beside the residual stream,
+// its norm and the result. Measured exactly so on Qwen3-0.6B (26 MiB of a 512-token batch at 1024 and 3072) and
+// Qwen3.5-9B (384 MiB of 2048 tokens at 4096 and 12288).
+func (l *llama) feedForwardMoment(row int64) int64 {
+	width := l.m.FeedForward
+	if x := l.m.Experts; x != nil {
+		width = max(width, add(mul(x.Used, x.FeedForward), x.SharedFeedForward))
+		// The results of the visited experts are summed one by one.
+		width = max(width, mul(x.Used, l.m.HiddenSize)*2/3)
+	}
+	return mul(row, add(mul(3, width), mul(3, l.m.HiddenSize)))
+}
+
+// mixerMoment: what lives while one layer mixes tokens.
+func (l *llama) mixerMoment(k *LayerKind, row int64) int64 {
+	var widths, scratch int64
+	switch {
+	case k.LatentDim > 0:
+		widths, scratch = l.latentMoment(k)
+	case k.KVHeads > 0:
+		widths, scratch = l.attentionMoment(k)
+	}
+	if k.RecurrentWidth > 0 {
+		// Queries, keys, values, gates and convolved inputs, and the chunked state products of delta-net layers.
+		widths = max(widths, mul(8, k.RecurrentWidth))
+		scratch = max(scratch, mul(k.SSMState, 4, l.sequences))
+	}
+	return add(mul(row, add(mul(3, l.m.HiddenSize), widths)), scratch)
+}
+
+// attentionMoment: queries twice (before and after rotation), keys, values, and the result; models with one fused
+// projection keep all three parts of it alive. A quantized cache is unpacked to float16, all cells of one layer;
+// without flash attention the scores of all heads are kept in float32.
+func (l *llama) attentionMoment(k *LayerKind) (widths, scratch int64) {
+	query, kv := mul(k.Heads, k.KeyDim), mul(k.KVHeads, add(k.KeyDim, k.ValueDim))
+	widths = add(mul(2, query), kv, mul(k.Heads, k.ValueDim))
+	cells := l.cells(k)
+	if l.flash {
+		if l.keyBytes < 2048 {
+			scratch = mul(cells, k.KVHeads, k.KeyDim, 2)
+		}
+		if l.valBytes < 2048 {
+			scratch = add(scratch, mul(cells, k.KVHeads, k.ValueDim, 2))
+		}
+		return widths, scratch
+	}
+	_, perStream := l.streams()
+	return widths, mul(min(cells, perStream), k.Heads, l.batch, 4)
+}
+
+// latentMoment: MLA's queries before and after they are moved into the latent space, and the result there. Values
+// are a view of the keys, so a quantized cache is unpacked once.
+func (l *llama) latentMoment(k *LayerKind) (widths, scratch int64) {
+	widths = add(mul(k.Heads, k.KeyDim), mul(2, k.Heads, k.LatentDim), mul(k.Heads, max(k.LatentValueDim, k.ValueDim)))
+	scratch = 64 * mib // concatenations and permutations, measured on Kimi-K2.7 and GLM-5.2
+	cells := l.cells(k)
+	switch {
+	case !l.flash:
+		scratch = add(scratch, mul(cells, k.Heads, l.batch, 4))
+	case l.keyBytes < 2048:
+		scratch = add(scratch, mul(cells, k.LatentDim, 2))
+	}
+	if k.IndexerDim > 0 {
+		// The scores of the sparse indexer over all cells, and their selection.
+		scratch = add(scratch, mul(cells, l.batch, 4)/pipelineCopies)
+	}
+	return widths, scratch
+}
+
+// outputMoment: servers with several slots reserved logits for a whole micro-batch before mid-2026; since then, and
+// with one slot, a row per sequence.
+func (l *llama) outputMoment(row int64) int64 {
+	if l.sequences > 1 && l.build < buildFewOutputs {
+		return mul(row, add(l.m.VocabularySize, l.m.HiddenSize))
+	}
+	return mul(l.sequences, l.m.VocabularySize, 4)
+}
+
+// staging is what the first device holds of layers that are not on a GPU while it computes large batches for them:
+// the largest tensor of one host layer and, where caches stay on the host, the cache of two layers.
+func (l *llama) staging(partial bool) int64 {
+	if !partial && !l.s.ExpertsOnCPU {
+		return 0
+	}
+	var tensor int64
+	for _, n := range l.m.ExpertWeights {
+		tensor = max(tensor, n/2) // one of gate, up and down, the last often of a wider type
+	}
+	if !partial {
+		return tensor
+	}
+	for _, n := range l.m.LayerWeights {
+		tensor = max(tensor, n/3)
+	}
+	var cache int64
+	for i := range l.m.Layers {
+		kv, _ := l.layerCache(&l.m.Layers[i])
+		cache = max(cache, kv)
+	}
+	return add(tensor, mul(2, cache))
+}
+
+// cudaContext returns what the process holds on a device beside its buffers: CUDA context, cuBLAS workspaces and
+// kernels. It grows with the number of multiprocessors; figures are driver totals minus buffers: 107 MiB RTX 4060 Ti,
+// 309 RTX 3090, 451 to 456 RTX 4090, about 707 RTX PRO 6000, about 830 B200.
+func (l *llama) cudaContext() int64 {
+	for _, c := range []struct {
+		name string
+		mib  int64
+	}{
+		{"4060", 160}, {"3060", 200}, {"T4", 200}, {"L4 ", 300}, {"3090", 320}, {"3080", 320}, {"A10", 330}, {"4090", 470},
+		{"L40", 480}, {"A100", 500}, {"5090", 560}, {"PRO 6000", 720}, {"B200", 860}, {"H200", 640}, {"H100", 640},
+	} {
+		if containsFold(l.dev.Name, c.name) {
+			return c.mib * mib
+		}
+	}
+	return 512 * mib
+}
+
+// companions adds what goes to the first device beside the layers: the image tower (weights and activations) and
+// the model's own speculative layers.
+func (l *llama) companions(d *Device) {
+	if v := l.m.Vision; v != nil && !l.s.NoVision {
+		d.Components.Weights = add(d.Components.Weights, v.Sharded, v.Replicated)
+		d.Components.Compute = add(d.Components.Compute, l.visionCompute(v))
+	}
+	draft := l.m.Draft
+	if draft == nil {
+		return
+	}
+	w := draft.Weights
+	d.Components.Weights = add(d.Components.Weights, w.Sharded, w.KV, w.Experts, w.Replicated)
+	if l.s.SpeculativeTokens > 0 && len(l.m.Layers) > 0 {
+		kv, _ := l.layerCache(&l.m.Layers[draft.KVKind])
+		d.Components.KVCache = add(d.Components.KVCache, mul(kv, draft.Layers))
+	}
+}
+
+// visionCompute: activations of the tower over the patches of its largest image; without flash attention the
+// scores of all pairs dominate. Checked on gemma-3-4b: 933 MiB of weights and buffers with, 1944 without.
+func (l *llama) visionCompute(v *Vision) int64 {
+	patches := v.MaxPatches
+	if patches == 0 {
+		patches = 4096
+	}
+	row := mul(patches, 4)
+	n := mul(row, add(mul(4, v.HiddenSize), v.FeedForward))
+	if !l.flash {
+		n = add(n, mul(v.Heads, patches, row))
+	}
+	return n
+}
