@@ -1,0 +1,70 @@
+# Berth: GPU memory scheduling for LLM inference pods.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
+COMMIT      ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+KUBE        := $(shell go list -m -f '{{.Version}}' k8s.io/kubernetes 2>/dev/null)
+VERSION_PKG := github.com/berth-dev/berth/internal/version
+KUBE_PKG    := k8s.io/component-base/version
+LDFLAGS     := -s -w -X $(VERSION_PKG).version=$(VERSION) -X $(VERSION_PKG).commit=$(COMMIT) \
+	-X $(KUBE_PKG).gitVersion=$(KUBE) -X $(KUBE_PKG).gitMajor=1 -X $(KUBE_PKG).gitMinor=$(word 2,$(subst ., ,$(KUBE)))
+# go-nvml's own header marks functions as deprecated that its bindings wrap.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
+
+# What each binary is built from. Only the agent needs cgo, and only the agent gets it: the others are static.
+BINARIES := scheduler controller kubectl-berth berth-lab
+PKG       = ./...
+# The race detector runs where our own goroutines are, and not over the whole control plane.
+RACE_PKG := ./pkg/alloc/... ./pkg/gpustate/... ./pkg/agent/... ./pkg/modelsource/...
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## Build all binaries into bin/ (the first time takes some ten minutes)
+	CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES)) k8s.io/kubernetes/cmd/kubectl
+	CGO_ENABLED=1 go build -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent
+
+.PHONY: test
+test: ## Run the unit tests, and the integration tests against a real control plane
+	go test $(PKG)
+
+.PHONY: test-short
+test-short: ## Run the tests that need no control plane
+	go test -short $(PKG)
+
+.PHONY: race
+race: ## Run the tests of the concurrent packages with the race detector
+	go test -race -short $(RACE_PKG)
+
+.PHONY: demo
+demo: build ## Bring up a real control plane with simulated GPUs, place deployments and draw the map
+	bin/berth-lab demo
+
+.PHONY: bench
+bench: ## Run the benchmarks: planner and filter, then scheduler throughput
+	hack/bench.sh
+
+.PHONY: lint
+lint: ## Vet, and run staticcheck
+	go vet $(PKG)
+	cd hack/tools && go build -o ../../bin/tools/ honnef.co/go/tools/cmd/staticcheck
+	bin/tools/staticcheck $(PKG)
+
+.PHONY: generate
+generate: ## Generate deep copies and CRDs
+	hack/update-codegen.sh
+
+.PHONY: verify
+verify: ## Check formatting, generated files, go.mod, and shell scripts
+	hack/verify.sh
+
+.PHONY: e2e
+e2e: ## Run the end-to-end tests on a kind cluster
+	hack/kind/e2e.sh
+
+.PHONY: clean
+clean: ## Remove what make built
+	rm -rf bin dist

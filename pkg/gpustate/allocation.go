@@ -1,0 +1,119 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpustate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// allocationVersion is the version of the annotation that this package writes. A reader that does not know the
+// version of an allocation still knows its devices, and charges them whole.
+const allocationVersion = 1
+
+// Allocation is what a bound pod was given: the content of the annotation berth.dev/allocation.
+type Allocation struct {
+	// Devices are the devices and the memory booked on each, in the order in which the engine sees them.
+	Devices []alloc.DeviceShare
+	// Whole says that the annotation is of a version that this process does not know: what is booked on its devices
+	// is not known either, so they are charged whole.
+	Whole bool
+	// TensorParallelSize was told to the engine.
+	TensorParallelSize int
+	// Runtime decides how the pod behaves while it loads.
+	Runtime berthv1alpha1.Runtime
+}
+
+type allocationJSON struct {
+	Version            int                    `json:"version"`
+	Devices            []allocationDeviceJSON `json:"devices"`
+	TensorParallelSize int                    `json:"tensorParallelSize,omitempty"`
+	Runtime            berthv1alpha1.Runtime  `json:"runtime,omitempty"`
+}
+
+type allocationDeviceJSON struct {
+	UUID string `json:"uuid"`
+	// Memory is in bytes, as a string: a JSON number may pass through a float.
+	Memory string `json:"memory"`
+}
+
+// EncodeAllocation returns the value of the annotation berth.dev/allocation.
+func EncodeAllocation(a *Allocation) (string, error) {
+	out := allocationJSON{
+		Version:            allocationVersion,
+		Devices:            make([]allocationDeviceJSON, len(a.Devices)),
+		TensorParallelSize: a.TensorParallelSize,
+		Runtime:            a.Runtime,
+	}
+	for i, d := range a.Devices {
+		out.Devices[i] = allocationDeviceJSON{UUID: d.UUID, Memory: strconv.FormatUint(d.Memory.Uint64(), 10)}
+	}
+	b, err := json.Marshal(&out)
+	return string(b), err
+}
+
+// DecodeAllocation reads the annotation berth.dev/allocation. It fails on anything that leaves open which devices
+// are booked, or how much: the pod is then one whose allocation could not be read.
+func DecodeAllocation(s string) (*Allocation, error) {
+	var in allocationJSON
+	if err := json.Unmarshal([]byte(s), &in); err != nil {
+		return nil, fmt.Errorf("allocation: %w", err)
+	}
+	if in.Version < 1 {
+		return nil, errors.New("allocation: no version")
+	}
+	if len(in.Devices) == 0 || len(in.Devices) > alloc.MaxDevices {
+		return nil, fmt.Errorf("allocation: %d devices, want 1 to %d", len(in.Devices), alloc.MaxDevices)
+	}
+	a := &Allocation{
+		Devices:            make([]alloc.DeviceShare, len(in.Devices)),
+		Whole:              in.Version != allocationVersion,
+		TensorParallelSize: in.TensorParallelSize,
+		Runtime:            in.Runtime,
+	}
+	seen := make(map[string]bool, len(in.Devices))
+	for i, d := range in.Devices {
+		if d.UUID == "" || seen[d.UUID] {
+			return nil, fmt.Errorf("allocation: device %d has no UUID of its own", i)
+		}
+		seen[d.UUID] = true
+		a.Devices[i].UUID = d.UUID
+		if a.Whole {
+			continue
+		}
+		memory, err := strconv.ParseUint(d.Memory, 10, 63)
+		if err != nil || memory == 0 {
+			return nil, fmt.Errorf("allocation: memory %q of device %s is not a number of bytes above zero", d.Memory, d.UUID)
+		}
+		a.Devices[i].Memory = alloc.BytesOf(memory)
+	}
+	return a, nil
+}
+
+// UUIDs returns the value of the annotation berth.dev/gpu-uuids, from which the container runtime takes the devices.
+func (a *Allocation) UUIDs() string {
+	uuids := make([]string, len(a.Devices))
+	for i, d := range a.Devices {
+		uuids[i] = d.UUID
+	}
+	return strings.Join(uuids, ",")
+}
+
+// String formats a for people: "30Gi on GPU-aaa, 34Gi on GPU-bbb".
+func (a *Allocation) String() string {
+	parts := make([]string, len(a.Devices))
+	for i, d := range a.Devices {
+		parts[i] = d.Memory.String() + " on " + d.UUID
+		if a.Whole {
+			parts[i] = "all of " + d.UUID
+		}
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,74 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpustate
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// Allocation returns what a planned allocation books for the pod of this request.
+func (r *Request) Allocation(a *alloc.Allocation) *Allocation {
+	return &Allocation{Devices: a.Devices, TensorParallelSize: a.TensorParallelSize, Runtime: r.Runtime}
+}
+
+// Annotations returns what the pod is told of its allocation on a node, from which its environment is made.
+func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node) (map[string]string, error) {
+	booked := r.Allocation(a)
+	encoded, err := EncodeAllocation(booked)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{
+		berthv1alpha1.AnnotationAllocation:         encoded,
+		berthv1alpha1.AnnotationGPUUUIDs:           booked.UUIDs(),
+		berthv1alpha1.AnnotationTensorParallelSize: strconv.Itoa(a.TensorParallelSize),
+		berthv1alpha1.AnnotationTensorSplit:        r.tensorSplit(a),
+	}
+	if ratio := utilization(a, node, r.Options()[a.Option].Outside); ratio > 0 {
+		out[berthv1alpha1.AnnotationGPUMemoryUtilization] = formatRatio(ratio)
+	}
+	return out, nil
+}
+
+// utilization is the largest fraction of a device that an engine may take on every device of the allocation so that
+// its process stays within its booking: the least of (booked − outside) / total, where outside is what the process
+// takes beside its fraction. All ranks of an engine are given one fraction, so the tightest device decides.
+func utilization(a *alloc.Allocation, node *alloc.Node, outside alloc.Bytes) alloc.Ratio {
+	least := alloc.RatioOne
+	for _, share := range a.Devices {
+		total := alloc.Bytes{}
+		for i := range node.Devices {
+			if node.Devices[i].UUID == share.UUID {
+				total = node.Devices[i].Total
+			}
+		}
+		least = min(least, share.Memory.Minus(outside).FractionOf(total))
+	}
+	return least
+}
+
+// formatRatio writes a ratio with three decimals, rounded down: what every version of vLLM reads.
+func formatRatio(r alloc.Ratio) string {
+	return fmt.Sprintf("%d.%03d", r/alloc.RatioOne, r%alloc.RatioOne/1000)
+}
+
+// tensorSplit is llama.cpp's --tensor-split: the layers per device, in the engine's order, where the model is known,
+// else proportions of the booked memory in MiB. It is never empty, which llama.cpp would not parse.
+func (r *Request) tensorSplit(a *alloc.Allocation) string {
+	parts := make([]string, len(a.Devices))
+	for i, share := range a.Devices {
+		parts[i] = strconv.FormatUint(max(share.Memory.Uint64()>>20, 1), 10)
+	}
+	if a.Option < len(r.layerSplits) && len(r.layerSplits[a.Option]) == len(parts) {
+		for i, layers := range r.layerSplits[a.Option] {
+			parts[i] = strconv.FormatInt(layers, 10)
+		}
+	}
+	return strings.Join(parts, ",")
+}

@@ -1,0 +1,314 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpustate
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+)
+
+// State is where a booking is in its life:
+//
+//	           Assume                 bind sent, answer lost
+//	(none) ───────────▶ Assumed ───────────────────────────▶ Unknown
+//	  ▲  ▲                │  │                               │   │
+//	  │  └────────────────┘  │ Confirm: bound, in the API    │   │
+//	  │      Forget          ▼                               │   │
+//	  │                  Confirmed ◀─────────────────────────┘   │
+//	  │                      │           Confirm                 │
+//	  │                      │ Leave: the pod is gone            │
+//	  │                      ▼                                   │
+//	  └───────────────── Leaving      Forget(found not bound) ───┘
+//	     Settle: its memory
+//	     is back
+//
+// Every transition is idempotent, and a late one never undoes a later one: Forget from a binding goroutine does not
+// take back what the API already confirmed.
+type State uint8
+
+const (
+	// Assumed is promised by Reserve; the binding is under way.
+	Assumed State = iota + 1
+	// Unknown is a binding whose outcome could not be confirmed; it counts until it is.
+	Unknown
+	// Confirmed is seen in the API.
+	Confirmed
+	// Leaving is gone from the API while its processes may still hold memory.
+	Leaving
+)
+
+// Entry is one booking. It is immutable: a transition replaces it.
+type Entry struct {
+	UID       types.UID
+	Namespace string
+	Name      string
+	Node      string
+	Priority  int32
+	State     State
+	// Allocation is what is booked; nil if the pod's annotation could not be read.
+	Allocation *Allocation
+	// Since is when the entry came into its state, by the monotonic clock.
+	Since time.Time
+	// Measured is whether, when the pod left, a report still had its processes. Only of Leaving entries.
+	Measured bool
+	// Pod is the pod as the informer last had it; nil before it was seen bound.
+	Pod *corev1.Pod
+	// startedAt is when the newest container of the pod was seen to start, by the monotonic clock; the zero time if
+	// none ever did, and then there is no memory to wait for.
+	startedAt time.Time
+	// starts counts the starts that were seen, to tell a new one.
+	starts int32
+}
+
+// Ledger is what is booked: pod → allocation. It is safe for concurrent use. Lookups take no lock, since a cycle
+// makes one for each pod of thousands of nodes.
+type Ledger struct {
+	clock   clock.PassiveClock
+	entries sync.Map // types.UID → *Entry
+	// unsettled holds, for each node, the entries that count although no NodeInfo may list their pod: Assumed,
+	// Unknown and Leaving.
+	unsettled sync.Map // node name → []*Entry, copied on write
+	// bound holds, for each node, the entries of all states, for views that are made without a NodeInfo.
+	bound sync.Map // node name → []*Entry, copied on write
+
+	mu sync.Mutex // serialises writers
+}
+
+// NewLedger returns an empty ledger.
+func NewLedger(c clock.PassiveClock) *Ledger { return &Ledger{clock: c} }
+
+// Get returns the entry of a pod, or nil.
+func (l *Ledger) Get(uid types.UID) *Entry {
+	if e, ok := l.entries.Load(uid); ok {
+		return e.(*Entry)
+	}
+	return nil
+}
+
+// Assume books an allocation for a pod that is about to be bound. Assuming the same again changes nothing; assuming
+// another place replaces a promise, and fails if the pod may already be bound.
+func (l *Ledger) Assume(pod *corev1.Pod, node string, a *Allocation) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old := l.Get(pod.UID); old != nil && old.State != Assumed {
+		return fmt.Errorf("pod %s/%s is already booked on node %s", old.Namespace, old.Name, old.Node)
+	}
+	l.put(l.newEntry(pod, node, Assumed, a))
+	return nil
+}
+
+// Confirm books what the API says that a bound pod was given, whatever was promised: the API is the truth. An
+// allocation of nil is one that could not be read. It returns the entry before it, if any.
+func (l *Ledger) Confirm(pod *corev1.Pod, a *Allocation) (before *Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before = l.Get(pod.UID)
+	if before != nil && before.State == Leaving {
+		return before // a late update of a pod that is gone
+	}
+	e := l.newEntry(pod, pod.Spec.NodeName, Confirmed, a)
+	e.Pod, e.starts = pod, starts(pod)
+	switch {
+	case before != nil && before.State == Confirmed:
+		e.Since, e.startedAt = before.Since, before.startedAt
+		if e.starts > before.starts {
+			e.startedAt = l.clock.Now()
+		}
+	case e.starts > 0:
+		// Found running: the kubelet's clock is believed once, and never into the future.
+		e.startedAt = l.clock.Now()
+		if age := e.startedAt.Sub(lastStart(pod)); age > 0 {
+			e.startedAt = e.startedAt.Add(-age)
+		}
+	}
+	l.put(e)
+	return before
+}
+
+// MarkUnknown says that a binding of an assumed pod was sent and its outcome could not be confirmed.
+func (l *Ledger) MarkUnknown(uid types.UID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old := l.Get(uid); old != nil && old.State == Assumed {
+		e := *old
+		e.State, e.Since = Unknown, l.clock.Now()
+		l.put(&e)
+	}
+}
+
+// Forget takes back a promise that was not kept. What may be bound stays: only Assumed entries go.
+func (l *Ledger) Forget(uid types.UID) { l.drop(uid, Assumed) }
+
+// Refute takes back a promise whose binding was found, after its deadline, not to have happened.
+func (l *Ledger) Refute(uid types.UID) { l.drop(uid, Unknown) }
+
+// Leave says that a pod is gone from the API, or has ended; r is the newest report of its node, or nil. Its booking
+// stays, Leaving, while its processes may still hold memory, and goes at once where they cannot. Leaving again
+// changes nothing. It returns the entry that the pod had.
+func (l *Ledger) Leave(uid types.UID, r *Report) (before *Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before = l.Get(uid)
+	if before == nil || before.State == Leaving {
+		return before
+	}
+	e := *before
+	e.State, e.Since, e.Measured = Leaving, l.clock.Now(), r != nil && r.holds(uid)
+	if e.settled(r, e.Since) {
+		l.delete(before)
+	} else {
+		l.put(&e)
+	}
+	return before
+}
+
+// How long a pod that was never measured may hold memory after it is gone: one that started less than startGrace
+// before may have been about to allocate, so its booking stays until a report that was received at least
+// reportDelay after lacks it, or for unmeasuredGrace.
+const (
+	startGrace      = 2 * time.Second
+	reportDelay     = time.Second
+	unmeasuredGrace = 5 * time.Second
+)
+
+// settled says whether the memory of a leaving pod is back, as far as the newest report of its node can tell.
+func (e *Entry) settled(r *Report, now time.Time) bool {
+	switch {
+	case e.startedAt.IsZero():
+		return true
+	case r == nil || r.holds(e.UID):
+		return r == nil
+	case e.Measured:
+		return true // it held memory when it left, and a report since then lacks it
+	case e.Since.Sub(e.startedAt) >= startGrace:
+		return true
+	}
+	return r.receivedAt.Sub(e.Since) >= reportDelay || now.Sub(e.Since) >= unmeasuredGrace
+}
+
+// Settle forgets a leaving pod whose memory is back.
+func (l *Ledger) Settle(uid types.UID) { l.drop(uid, Leaving) }
+
+// Unsettled returns the entries of a node that count although no NodeInfo may list their pod: Assumed, Unknown and
+// Leaving. The slice must not be changed.
+func (l *Ledger) Unsettled(node string) []*Entry { return load(&l.unsettled, node) }
+
+// OnNode returns all entries of a node. The slice must not be changed.
+func (l *Ledger) OnNode(node string) []*Entry { return load(&l.bound, node) }
+
+// Pods returns the bound pods of a node that have a booking, for a view that is made without a NodeInfo.
+func (l *Ledger) Pods(node string) iter.Seq[*corev1.Pod] {
+	return func(yield func(*corev1.Pod) bool) {
+		for _, e := range l.OnNode(node) {
+			if e.State == Confirmed && !yield(e.Pod) {
+				return
+			}
+		}
+	}
+}
+
+// Nodes calls f for each node that has entries that are not settled.
+func (l *Ledger) Nodes(f func(node string, unsettled []*Entry)) {
+	l.unsettled.Range(func(k, v any) bool {
+		f(k.(string), v.([]*Entry))
+		return true
+	})
+}
+
+func load(m *sync.Map, node string) []*Entry {
+	if v, ok := m.Load(node); ok {
+		return v.([]*Entry)
+	}
+	return nil
+}
+
+func (l *Ledger) newEntry(pod *corev1.Pod, node string, s State, a *Allocation) *Entry {
+	return &Entry{
+		UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name, Node: node, Priority: priorityOf(pod),
+		State: s, Allocation: a, Since: l.clock.Now(),
+	}
+}
+
+func (l *Ledger) drop(uid types.UID, in State) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.Get(uid); e != nil && e.State == in {
+		l.delete(e)
+	}
+}
+
+func (l *Ledger) put(e *Entry) {
+	if old := l.Get(e.UID); old != nil && old.Node != e.Node {
+		l.unlist(&l.unsettled, old)
+		l.unlist(&l.bound, old)
+	}
+	l.entries.Store(e.UID, e)
+	l.list(&l.bound, e)
+	if e.State == Confirmed {
+		l.unlist(&l.unsettled, e)
+	} else {
+		l.list(&l.unsettled, e)
+	}
+}
+
+func (l *Ledger) delete(e *Entry) {
+	l.entries.Delete(e.UID)
+	l.unlist(&l.unsettled, e)
+	l.unlist(&l.bound, e)
+}
+
+func (l *Ledger) list(m *sync.Map, e *Entry) {
+	list := slices.Clone(load(m, e.Node))
+	if i := slices.IndexFunc(list, func(o *Entry) bool { return o.UID == e.UID }); i >= 0 {
+		list[i] = e
+	} else {
+		list = append(list, e)
+	}
+	m.Store(e.Node, list)
+}
+
+func (l *Ledger) unlist(m *sync.Map, e *Entry) {
+	old := load(m, e.Node)
+	if !slices.ContainsFunc(old, func(o *Entry) bool { return o.UID == e.UID }) {
+		return
+	}
+	list := slices.DeleteFunc(slices.Clone(old), func(o *Entry) bool { return o.UID == e.UID })
+	if len(list) == 0 {
+		m.Delete(e.Node)
+		return
+	}
+	m.Store(e.Node, list)
+}
+
+// BookingOf returns what a bound pod was given, by its annotation: nil, nil for a pod that has none and asked for
+// none. A Berth pod without a readable allocation is an error.
+func BookingOf(pod *corev1.Pod) (*Allocation, error) {
+	s, ok := pod.Annotations[berthv1alpha1.AnnotationAllocation]
+	if !ok {
+		if pod.Spec.NodeName != "" && asksForMemory(pod) {
+			return nil, fmt.Errorf("pod %s/%s is bound without an allocation", pod.Namespace, pod.Name)
+		}
+		return nil, nil
+	}
+	return DecodeAllocation(s)
+}
+
+// asksForMemory says whether a pod has a Berth request, without reading it.
+func asksForMemory(pod *corev1.Pod) bool {
+	if len(pod.Annotations) == 0 {
+		return false
+	}
+	_, memory := pod.Annotations[berthv1alpha1.AnnotationGPUMemory]
+	_, model := pod.Annotations[berthv1alpha1.AnnotationModel]
+	return memory || model
+}

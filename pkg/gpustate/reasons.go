@@ -1,0 +1,43 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpustate
+
+import "github.com/berth-dev/berth/pkg/alloc"
+
+// Reasons why a node, or a pod, cannot be used. They are constant sentences, because the scheduler counts equal ones
+// into "0/5 nodes are available: 3 ..."; numbers go to events and logs. Each is explained in docs/reasons.md.
+const (
+	// ReasonNoReport: no agent ever reported the node's GPUs.
+	ReasonNoReport alloc.Reason = "node(s) had no GPUNode report"
+	// ReasonStaleReport: the node's agent has not been heard of for longer than staleAfter.
+	ReasonStaleReport alloc.Reason = "node(s) had a stale GPUNode report"
+	// ReasonDevicePlugin: the stock device plugin could hand out the same GPUs.
+	ReasonDevicePlugin alloc.Reason = "node(s) advertised nvidia.com/gpu without the label berth.dev/device-plugin=shared"
+	// ReasonUnknownAllocation: a pod of the node asks for GPU memory, and nobody can tell what it was given.
+	ReasonUnknownAllocation alloc.Reason = "node(s) had a pod whose GPU allocation could not be read"
+	// ReasonUnreportedDevicePod: a pod of the node was given whole GPUs that the agent has not reported yet.
+	ReasonUnreportedDevicePod alloc.Reason = "node(s) had a pod with nvidia.com/gpu whose GPUs are not reported yet"
+	// ReasonTooSmall: no option fits the node's GPUs even if they were empty.
+	ReasonTooSmall alloc.Reason = "node(s) didn't have GPUs that could ever hold the requested memory"
+	// ReasonInsufficientMemory: no option fits what is free now.
+	ReasonInsufficientMemory alloc.Reason = "node(s) didn't have enough free GPU memory"
+	// ReasonUnhealthyDevices: only GPUs that are unhealthy or held as a whole are large enough.
+	ReasonUnhealthyDevices alloc.Reason = "node(s) didn't have healthy GPUs with enough memory"
+	// ReasonLoading: memory would be free, but another pod is still loading on the GPUs.
+	ReasonLoading alloc.Reason = "node(s) had a pod still loading on the GPUs"
+)
+
+// Reasons of a pod that is not tried on any node.
+const (
+	// ReasonModelUnknown: the size of the pod's model is not known yet.
+	ReasonModelUnknown alloc.Reason = "waiting until the size of the model is known"
+	// ReasonBindUnknown: it is not known yet whether an earlier binding of the pod took effect.
+	ReasonBindUnknown alloc.Reason = "waiting to learn whether an earlier binding took effect"
+	// ReasonInvalidRequest: the pod's annotations cannot be read.
+	ReasonInvalidRequest alloc.Reason = "the GPU memory request is invalid"
+	// ReasonNoReference: the container would not be told its GPUs.
+	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/gpu-uuids"
+	// ReasonNothingEverFits: every node has a fresh report and none has GPUs large enough.
+	ReasonNothingEverFits alloc.Reason = "no node has GPUs that could ever hold the requested memory"
+)

@@ -1,0 +1,148 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpustate
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// Request is what a pod asks for, with its memory known: what the planner needs, and what the pod is told once it is
+// placed.
+type Request struct {
+	alloc.Request
+	// Runtime is the engine.
+	Runtime berthv1alpha1.Runtime
+	// IdleAfter and MinRuntime are the pod's own terms as a victim.
+	IdleAfter  time.Duration
+	MinRuntime time.Duration
+	// layerSplits has, for each option, the layers per device in the engine's order, where the model is known.
+	layerSplits [][]int64
+	// Notes are what a user may want to know of how the request was read.
+	Notes []Note
+}
+
+// Note is something to tell the pod's owner by an Event.
+type Note struct {
+	// Reason is the Event's reason, in CamelCase.
+	Reason string
+	// Message is for people.
+	Message string
+	// Warning marks notes that ask for action.
+	Warning bool
+}
+
+// NewRequest resolves what a pod asks for. parsed is its annotations; profile is what is known of its model, nil if
+// nothing is. Exactly one of the results is not nil: a request, what it waits for, or why it is invalid.
+func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *berthv1alpha1.ModelProfile, sizing Sizing) (*Request, *alloc.Unresolved, error) {
+	container, err := gpuContainer(pod)
+	if err != nil {
+		return nil, nil, err
+	}
+	engine := readEngine(parsed, container)
+	counts, err := engine.counts(parsed)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := &Request{Runtime: parsed.Runtime, IdleAfter: parsed.IdleAfter, MinRuntime: parsed.MinRuntime}
+	var options []alloc.Option
+	switch {
+	case parsed.TotalMemory != nil:
+		options, err = r.optionsOfTotal(parsed, counts, &engine)
+	case profile == nil || !profile.IsReady():
+		return nil, &alloc.Unresolved{Model: parsed.Model, Why: profileState(profile)}, nil
+	default:
+		options, err = r.optionsOfModel(profile, counts, &engine, sizing)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	r.Notes = append(r.Notes, engine.notes...)
+	if r.Request, err = alloc.NewRequest(options, canMixModels(parsed.Runtime)); err != nil {
+		return nil, nil, err
+	}
+	return r, nil, nil
+}
+
+// optionsOfTotal splits a total that an admin measured evenly over the devices of each count.
+func (r *Request) optionsOfTotal(parsed *berthv1alpha1.PodRequest, counts []int, engine *engine) ([]alloc.Option, error) {
+	var options []alloc.Option
+	for _, n := range counts {
+		total, ok := parsed.TotalMemory[n]
+		if !ok {
+			total = parsed.TotalMemory[0]
+		}
+		share := alloc.BytesOfInt64(total).DividedUp(uint64(n))
+		o := alloc.Option{
+			Shares:             slices.Repeat([]alloc.Bytes{share}, n),
+			TensorParallelSize: tensorParallelSize(parsed.Runtime, n),
+			Take:               engine.take,
+			Outside:            engine.outside(n),
+		}
+		if engine.handsUtilization && !o.Outside.Less(share) {
+			r.Notes = append(r.Notes, Note{
+				Reason: "GPUMemoryTooSmall", Warning: true,
+				Message: fmt.Sprintf("%d GPUs are not considered: %s on each is less than the %s that the engine needs outside its cache", n, share, o.Outside),
+			})
+			continue
+		}
+		options = append(options, o)
+	}
+	if len(options) == 0 {
+		return nil, fmt.Errorf("%s leaves nothing for the model on any count of GPUs: %s needs %s on each GPU outside its cache",
+			berthv1alpha1.AnnotationGPUMemory, parsed.Runtime, engine.outside(counts[0]))
+	}
+	return options, nil
+}
+
+// tensorParallelSize is what the engine is told for n devices: llama.cpp and Ollama split by layers instead.
+func tensorParallelSize(rt berthv1alpha1.Runtime, n int) int {
+	if rt == berthv1alpha1.RuntimeLlamaCpp || rt == berthv1alpha1.RuntimeOllama {
+		return 1
+	}
+	return n
+}
+
+// canMixModels says whether an engine can use devices of unlike models together: those that split by layers can.
+func canMixModels(rt berthv1alpha1.Runtime) bool {
+	return rt == berthv1alpha1.RuntimeLlamaCpp || rt == berthv1alpha1.RuntimeOllama
+}
+
+// gpuContainer returns the container that gets the GPUs.
+func gpuContainer(pod *corev1.Pod) (*corev1.Container, error) {
+	name, err := berthv1alpha1.GPUContainer(pod)
+	if err != nil {
+		return nil, err
+	}
+	for i := range pod.Spec.Containers {
+		if pod.Spec.Containers[i].Name == name {
+			return &pod.Spec.Containers[i], nil
+		}
+	}
+	return nil, fmt.Errorf("the pod has no container %q", name)
+}
+
+// HasReference says whether the pod's container will be told its GPUs: without it an image with
+// NVIDIA_VISIBLE_DEVICES=all baked in would see every GPU of the node.
+func HasReference(pod *corev1.Pod) bool {
+	c, err := gpuContainer(pod)
+	return err == nil && berthv1alpha1.HasReference(c)
+}
+
+// profileState says, for people, what a pod waits for.
+func profileState(p *berthv1alpha1.ModelProfile) string {
+	if p == nil {
+		return "no ModelProfile yet"
+	}
+	if c := p.ReadyCondition(); c != nil {
+		return c.Reason + ": " + c.Message
+	}
+	return "the controller has not seen the ModelProfile yet"
+}

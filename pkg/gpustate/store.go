@@ -1,0 +1,224 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpustate
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// Store holds the newest report of every node and when each node's agent was last heard of. It is safe for
+// concurrent use; readers take a Snapshot, which costs next to nothing and never changes.
+type Store struct {
+	headroom alloc.Bytes
+	clock    clock.PassiveClock
+
+	mu sync.Mutex
+	// position is where each node's slot is; it is copied when nodes come or go, never changed.
+	position map[string]int
+	chunks   []*chunk
+	free     []int
+	// shared says that a snapshot holds the chunk slices and the map, so that the next change must copy them.
+	shared bool
+	// heard is when each node's agent was last heard of, by this process's monotonic clock. It is kept apart from
+	// the reports because leases are renewed for nodes whose report does not change.
+	heard map[string]*heard
+}
+
+// heard is shared by all snapshots: a renewal that arrives during a cycle can only make a node fresher.
+type heard struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+const chunkSize = 64
+
+// chunk is a fixed part of the slots, so that one changed report copies 64 pointers, not one for each node.
+type chunk struct {
+	reports [chunkSize]*nodeSlot
+	shared  bool
+}
+
+type nodeSlot struct {
+	report *Report
+	heard  *heard
+}
+
+// NewStore returns an empty store. headroom is kept free on every device, beside what the driver reserves.
+func NewStore(headroom alloc.Bytes, c clock.PassiveClock) *Store {
+	return &Store{headroom: headroom, clock: c, position: map[string]int{}, heard: map[string]*heard{}}
+}
+
+// Apply takes a report. live says that it was just written, as opposed to found when the process started: only a
+// live report proves that the agent is alive. It returns the report before it (nil if there was none) and the new one.
+func (s *Store) Apply(gn *berthv1alpha1.GPUNode, live bool) (before, after *Report) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	i, ok := s.position[gn.Name]
+	if !ok {
+		i = s.newPosition(gn.Name)
+	}
+	if old := s.chunks[i/chunkSize].reports[i%chunkSize]; old != nil {
+		before = old.report
+	}
+	h := s.heardOf(gn.Name)
+	if live {
+		h.set(now)
+	}
+	after = newReport(gn, s.headroom, before, now)
+	s.writable(i).reports[i%chunkSize] = &nodeSlot{report: after, heard: h}
+	return before, after
+}
+
+// Remove forgets a node's report, which is then as if there never was one.
+func (s *Store) Remove(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, ok := s.position[node]
+	if !ok {
+		return
+	}
+	s.writable(i).reports[i%chunkSize] = nil
+	s.ownPosition()
+	delete(s.position, node)
+	s.free = append(s.free, i)
+}
+
+// Renew takes a renewal of the agent's Lease: live if it was seen to happen, else from renewTime, the agent's own
+// clock, which is believed only at start. It returns whether the node had not been heard of for longer than staleAfter
+// (zero = never stale).
+func (s *Store) Renew(node string, renewTime time.Time, live bool, staleAfter time.Duration) (wasStale bool) {
+	s.mu.Lock()
+	h := s.heardOf(node)
+	s.mu.Unlock()
+	now := s.clock.Now()
+	wasStale = h.stale(now, staleAfter)
+	if live {
+		h.set(now)
+	} else if age := now.Sub(renewTime); age >= 0 {
+		h.set(now.Add(-age))
+	}
+	return wasStale
+}
+
+// Snapshot returns the reports as they are now.
+func (s *Store) Snapshot() *Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.shared {
+		for _, c := range s.chunks {
+			c.shared = true
+		}
+		s.shared = true
+	}
+	return &Snapshot{position: s.position, chunks: s.chunks, now: s.clock.Now()}
+}
+
+func (s *Store) heardOf(node string) *heard {
+	h := s.heard[node]
+	if h == nil {
+		h = &heard{}
+		s.heard[node] = h
+	}
+	return h
+}
+
+func (s *Store) newPosition(node string) int {
+	s.ownPosition()
+	var i int
+	if n := len(s.free); n > 0 {
+		i, s.free = s.free[n-1], s.free[:n-1]
+	} else {
+		i = len(s.position)
+		if i/chunkSize == len(s.chunks) {
+			s.ownChunks()
+			s.chunks = append(s.chunks, &chunk{})
+		}
+	}
+	s.position[node] = i
+	return i
+}
+
+// writable returns the chunk of slot i, copied if a snapshot holds it.
+func (s *Store) writable(i int) *chunk {
+	c := s.chunks[i/chunkSize]
+	if !c.shared {
+		return c
+	}
+	s.ownChunks()
+	c = &chunk{reports: c.reports}
+	s.chunks[i/chunkSize] = c
+	return c
+}
+
+func (s *Store) ownChunks() {
+	if s.shared {
+		s.chunks = append(make([]*chunk, 0, len(s.chunks)+1), s.chunks...)
+		s.ownPosition()
+		s.shared = false
+	}
+}
+
+func (s *Store) ownPosition() {
+	if s.shared {
+		position := make(map[string]int, len(s.position)+1)
+		for k, v := range s.position {
+			position[k] = v
+		}
+		s.position = position
+	}
+}
+
+func (h *heard) set(t time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t.After(h.at) {
+		h.at = t
+	}
+}
+
+func (h *heard) stale(now time.Time, staleAfter time.Duration) bool {
+	if staleAfter == 0 {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.at.IsZero() || now.Sub(h.at) > staleAfter
+}
+
+// Snapshot is the reports of all nodes at one moment. It is immutable and safe for concurrent use.
+type Snapshot struct {
+	position map[string]int
+	chunks   []*chunk
+	now      time.Time
+}
+
+// Now is when the snapshot was taken, by the store's clock.
+func (s *Snapshot) Now() time.Time { return s.now }
+
+// Report returns the report of a node and whether its agent is fresh; nil if there is none.
+func (s *Snapshot) Report(node string, staleAfter time.Duration) (r *Report, fresh bool) {
+	slot := s.slot(node)
+	if slot == nil {
+		return nil, false
+	}
+	return slot.report, !slot.heard.stale(s.now, staleAfter)
+}
+
+// Len returns the number of nodes with a report.
+func (s *Snapshot) Len() int { return len(s.position) }
+
+func (s *Snapshot) slot(node string) *nodeSlot {
+	i, ok := s.position[node]
+	if !ok {
+		return nil
+	}
+	return s.chunks[i/chunkSize].reports[i%chunkSize]
+}

@@ -1,0 +1,149 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpustate
+
+import (
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/clock"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// Tracker applies what happens in the cluster to the store and the ledger, and says afterwards which node changed.
+// The order matters: a pod that is retried because of a change must find the change applied.
+type Tracker struct {
+	Store  *Store
+	Ledger *Ledger
+	Policy Policy
+	// Changed is called after a change that may have made room on a node.
+	Changed func(node string)
+	// Reshaped is called after a change of what a node is: its devices, their health, or that its agent is back.
+	Reshaped func(node string)
+}
+
+// NewTracker returns a tracker with an empty store and an empty ledger. headroom is kept free on every device.
+func NewTracker(headroom alloc.Bytes, policy Policy, c clock.PassiveClock) *Tracker {
+	return &Tracker{
+		Store: NewStore(headroom, c), Ledger: NewLedger(c), Policy: policy,
+		Changed: func(string) {}, Reshaped: func(string) {},
+	}
+}
+
+// Viewer returns a viewer of the state as it is now.
+func (t *Tracker) Viewer() *Viewer {
+	return &Viewer{Snapshot: t.Store.Snapshot(), Ledger: t.Ledger, Policy: t.Policy}
+}
+
+// PodSeen applies a bound pod that was added or updated. Pods that are not bound, and those without a booking, are
+// none of its business.
+func (t *Tracker) PodSeen(pod *corev1.Pod) {
+	if pod.Spec.NodeName == "" {
+		return
+	}
+	if HasEnded(pod) {
+		t.PodGone(pod)
+		return
+	}
+	before := t.Ledger.Get(pod.UID)
+	var a *Allocation
+	if before != nil && before.Pod != nil && sameBooking(before.Pod, pod) {
+		a = before.Allocation
+	} else {
+		var err error
+		if a, err = BookingOf(pod); a == nil && err == nil {
+			return
+		}
+	}
+	t.Ledger.Confirm(pod, a)
+	if before == nil || before.Pod == nil {
+		return
+	}
+	// A pod that became Ready ends the wait of those that must not load next to it; one that began to terminate
+	// may let a plan form that waits for it.
+	_, loaded := readySince(pod)
+	_, wasLoaded := readySince(before.Pod)
+	if loaded != wasLoaded || before.Pod.DeletionTimestamp == nil && pod.DeletionTimestamp != nil || before.Allocation == nil && a != nil {
+		t.Changed(pod.Spec.NodeName)
+	}
+}
+
+func sameBooking(a, b *corev1.Pod) bool {
+	return a.Spec.NodeName == b.Spec.NodeName &&
+		a.Annotations[berthv1alpha1.AnnotationAllocation] == b.Annotations[berthv1alpha1.AnnotationAllocation]
+}
+
+// PodGone applies a pod that was deleted, or has ended.
+func (t *Tracker) PodGone(pod *corev1.Pod) {
+	node := pod.Spec.NodeName
+	if e := t.Ledger.Get(pod.UID); e != nil {
+		node = e.Node
+	}
+	if node == "" {
+		return
+	}
+	report, _ := t.Store.Snapshot().Report(node, 0)
+	if e := t.Ledger.Leave(pod.UID, report); e != nil {
+		t.Changed(node)
+	}
+}
+
+// ReportSeen applies a report; live as in Store.Apply.
+func (t *Tracker) ReportSeen(gn *berthv1alpha1.GPUNode, live bool) {
+	wasStale := live && t.isStale(gn.Name)
+	before, after := t.Store.Apply(gn, live)
+	t.SettleNode(gn.Name)
+	if before == nil || wasStale || reshaped(before, after) {
+		t.Reshaped(gn.Name)
+		return
+	}
+	t.Changed(gn.Name)
+}
+
+// reshaped says whether devices came, went, changed their size or could be used again.
+func reshaped(before, after *Report) bool {
+	return !slices.EqualFunc(before.Devices, after.Devices, func(a, b alloc.Device) bool {
+		return a.UUID == b.UUID && a.Capacity == b.Capacity && a.Blocked == b.Blocked && a.Model == b.Model
+	})
+}
+
+// ReportGone applies the deletion of a node's GPUNode. Bookings stay: the pods may well be running.
+func (t *Tracker) ReportGone(node string) {
+	t.Store.Remove(node)
+	t.SettleNode(node)
+}
+
+// LeaseSeen applies the Lease of a node's agent; live as in Store.Renew.
+func (t *Tracker) LeaseSeen(node string, renewTime time.Time, live bool) {
+	if t.Store.Renew(node, renewTime, live, t.Policy.StaleAfter) && live {
+		t.Reshaped(node)
+	}
+}
+
+func (t *Tracker) isStale(node string) bool {
+	r, fresh := t.Store.Snapshot().Report(node, t.Policy.StaleAfter)
+	return r != nil && !fresh
+}
+
+// SettleNode forgets the leaving pods of a node whose memory is back, and returns when to look again for those that
+// only time can settle; the zero time = never.
+func (t *Tracker) SettleNode(node string) (again time.Time) {
+	s := t.Store.Snapshot()
+	report, _ := s.Report(node, 0)
+	for _, e := range t.Ledger.Unsettled(node) {
+		switch {
+		case e.State != Leaving:
+		case e.settled(report, s.now):
+			t.Ledger.Settle(e.UID)
+		case !e.Measured && (report == nil || !report.holds(e.UID)):
+			if at := e.Since.Add(unmeasuredGrace); again.IsZero() || at.Before(again) {
+				again = at
+			}
+		}
+	}
+	return again
+}

@@ -1,0 +1,135 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// Args are the arguments of the plugin, BerthArgs in the pluginConfig of a KubeSchedulerConfiguration. A field that
+// is absent has its default.
+type Args struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// Headroom is kept free on every device, beside what the driver reserves. Default 256Mi.
+	Headroom *resource.Quantity `json:"headroom,omitempty"`
+	// StaleAfter is how long a node's agent may be silent before the node gets no new pods. Default 60s; 0s = for ever.
+	StaleAfter *metav1.Duration `json:"staleAfter,omitempty"`
+	// LoadTimeout is how long a pod counts as loading after its first start, if it does not become Ready before.
+	// Default 15m.
+	LoadTimeout *metav1.Duration `json:"loadTimeout,omitempty"`
+	// MaxMinRuntime caps berth.dev/min-runtime. Default 1h.
+	MaxMinRuntime *metav1.Duration `json:"maxMinRuntime,omitempty"`
+	// MemoryReturnTimeout is how long after its victims are gone a pod waits for their memory before another plan is
+	// tried. Default 2m.
+	MemoryReturnTimeout *metav1.Duration `json:"memoryReturnTimeout,omitempty"`
+	// BindTimeout is how long a Binding request may take. It must be shorter than the leader election's leaseDuration
+	// minus renewDeadline, so that no Binding of a scheduler that lost its lease is still under way when the next one
+	// begins. Default 4s.
+	BindTimeout *metav1.Duration `json:"bindTimeout,omitempty"`
+	// Strategy is MostAllocated (tightest fit, the default), LeastAllocated (spread) or Fragmentation.
+	Strategy alloc.Strategy `json:"strategy,omitempty"`
+	// TrustObservedPeaks books, for a model that was measured before with the same settings, the measured peak alone
+	// instead of the larger of peak and estimate. Default false.
+	TrustObservedPeaks bool `json:"trustObservedPeaks,omitempty"`
+}
+
+// DefaultArgs returns the arguments with all defaults.
+func DefaultArgs() *Args {
+	a := &Args{}
+	a.setDefaults()
+	return a
+}
+
+func (a *Args) setDefaults() {
+	if a.Headroom == nil {
+		a.Headroom = resource.NewQuantity(256<<20, resource.BinarySI)
+	}
+	for _, d := range []struct {
+		field **metav1.Duration
+		value time.Duration
+	}{
+		{&a.StaleAfter, 60 * time.Second},
+		{&a.LoadTimeout, 15 * time.Minute},
+		{&a.MaxMinRuntime, time.Hour},
+		{&a.MemoryReturnTimeout, 2 * time.Minute},
+		{&a.BindTimeout, 4 * time.Second},
+	} {
+		if *d.field == nil {
+			*d.field = &metav1.Duration{Duration: d.value}
+		}
+	}
+	if a.Strategy == "" {
+		a.Strategy = alloc.MostAllocated
+	}
+}
+
+// Validate returns what is wrong with the arguments, defaults applied.
+func (a *Args) Validate() error {
+	var errs field.ErrorList
+	if a.Headroom.Sign() < 0 {
+		errs = append(errs, field.Invalid(field.NewPath("headroom"), a.Headroom.String(), "must not be negative"))
+	}
+	for _, d := range []struct {
+		name  string
+		value *metav1.Duration
+		least time.Duration
+	}{
+		{"staleAfter", a.StaleAfter, 0},
+		{"loadTimeout", a.LoadTimeout, time.Second},
+		{"maxMinRuntime", a.MaxMinRuntime, 0},
+		{"memoryReturnTimeout", a.MemoryReturnTimeout, time.Second},
+		{"bindTimeout", a.BindTimeout, 100 * time.Millisecond},
+	} {
+		if d.value.Duration < d.least {
+			errs = append(errs, field.Invalid(field.NewPath(d.name), d.value.Duration.String(), "must be at least "+d.least.String()))
+		}
+	}
+	if d := a.StaleAfter.Duration; d > 0 && d < 15*time.Second {
+		errs = append(errs, field.Invalid(field.NewPath("staleAfter"), d.String(),
+			"agents renew their Lease every 10s: must be 0s (never stale) or at least 15s"))
+	}
+	switch a.Strategy {
+	case alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation:
+	default:
+		errs = append(errs, field.NotSupported(field.NewPath("strategy"), a.Strategy,
+			[]alloc.Strategy{alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation}))
+	}
+	return errs.ToAggregate()
+}
+
+// decodeArgs reads the arguments strictly: a misspelt field is an error. obj is nil when the profile has no
+// pluginConfig for Berth, and *runtime.Unknown when it has, since the kind is not in the scheduler's scheme.
+func decodeArgs(obj runtime.Object) (*Args, error) {
+	args := &Args{}
+	switch o := obj.(type) {
+	case nil:
+	case *runtime.Unknown:
+		decoder := json.NewDecoder(bytes.NewReader(o.Raw))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(args); err != nil {
+			return nil, fmt.Errorf("decoding %sArgs: %w", Name, err)
+		}
+	default:
+		return nil, fmt.Errorf("want args to be of type %sArgs, got %T", Name, obj)
+	}
+	if args.Kind != "" && args.Kind != Name+"Args" {
+		return nil, fmt.Errorf("want args of kind %sArgs, got %s", Name, args.Kind)
+	}
+	args.setDefaults()
+	if err := args.Validate(); err != nil {
+		return nil, fmt.Errorf("invalid %sArgs: %w", Name, err)
+	}
+	return args, nil
+}

@@ -1,0 +1,99 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"fmt"
+	"iter"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+const (
+	cycleKey    fwk.StateKey = "PreFilter" + Name
+	reservedKey fwk.StateKey = "Reserve" + Name
+)
+
+// cycleState is what PreFilter found out for one pod and cycle.
+type cycleState struct {
+	// cycleShared never changes during a cycle and is shared by all clones.
+	*cycleShared
+	// removed are victims that are assumed to be gone. Nodes are tried in parallel, each with a clone.
+	removed sets.Set[types.UID]
+	// dryRun says that this is a try of preemption: the loader rule is left out, since it is waited for, and
+	// memory that is on its way back counts as free if returned is set.
+	dryRun, returned bool
+}
+
+type cycleShared struct {
+	request  *gpustate.Request
+	viewer   *gpustate.Viewer
+	priority int32
+	uid      types.UID
+}
+
+// Clone implements fwk.StateData.
+func (s *cycleState) Clone() fwk.StateData {
+	c := *s
+	c.removed = s.removed.Clone()
+	return &c
+}
+
+// getCycleState returns the state of a pod that asks for GPU memory; nil for one that does not, whose PreFilter wrote none.
+func getCycleState(state fwk.CycleState) *cycleState {
+	data, err := state.Read(cycleKey)
+	if err != nil {
+		return nil
+	}
+	s, _ := data.(*cycleState)
+	return s
+}
+
+func (s *cycleState) query() gpustate.Query {
+	return gpustate.Query{
+		Pod: s.uid, Runtime: s.request.Runtime, Removed: s.removed,
+		IgnoreLoading: s.dryRun, Returned: s.returned,
+	}
+}
+
+// view derives what a node looks like to the pod.
+func (pl *Plugin) view(s *cycleState, ni fwk.NodeInfo) gpustate.View {
+	q := s.query()
+	q.Held = pl.held(s, ni)
+	return s.viewer.View(ni.Node(), podsOf(ni), &q)
+}
+
+// podsOf yields the pods of a NodeInfo.
+func podsOf(ni fwk.NodeInfo) iter.Seq[*corev1.Pod] {
+	return func(yield func(*corev1.Pod) bool) {
+		for _, pi := range ni.GetPods() {
+			if !yield(pi.GetPod()) {
+				return
+			}
+		}
+	}
+}
+
+// nodeInfo returns a node of the cycle's snapshot.
+func (pl *Plugin) nodeInfo(name string) (fwk.NodeInfo, error) {
+	ni, err := pl.handle.SnapshotSharedLister().NodeInfos().Get(name)
+	if err != nil {
+		return nil, fmt.Errorf("node %s of the snapshot: %w", name, err)
+	}
+	return ni, nil
+}
+
+// assumeGone marks a victim of a dry run.
+func (s *cycleState) assumeGone(uid types.UID) {
+	if s.removed == nil {
+		s.removed = sets.New[types.UID]()
+	}
+	s.removed.Insert(uid)
+	s.dryRun = true
+}

@@ -1,0 +1,98 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// maxExplained bounds how many nodes are looked at for the nearest miss: it is for people, and a cluster that is full
+// fails thousands of pods.
+const maxExplained = 64
+
+// explain says, for people, how near the pod came: the node on which the option that lacks least lacks how much, GPU
+// by GPU. It goes behind the counted reasons in the pod's PodScheduled condition and FailedScheduling event.
+func (pl *Plugin) explain(s *cycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) []string {
+	var reasons []string
+	if near, ok := pl.nearestMiss(s, m); ok {
+		reasons = append(reasons, near)
+	}
+	if pl.isSurge(pod) {
+		reasons = append(reasons, "this is the surge pod of a rolling update, and the pods that it is to replace hold the GPUs: "+
+			"set strategy.rollingUpdate maxSurge: 0 and maxUnavailable: 1, or free a GPU")
+	}
+	if len(reasons) == 0 {
+		reasons = append(reasons, "no pods can be evicted that would make room")
+	}
+	return reasons
+}
+
+func (pl *Plugin) nearestMiss(s *cycleState, m fwk.NodeToStatusReader) (string, bool) {
+	nodes, err := m.NodesForStatusCode(pl.handle.SnapshotSharedLister().NodeInfos(), fwk.Unschedulable)
+	if err != nil {
+		return "", false
+	}
+	var nearest string
+	var lacks alloc.Bytes
+	for _, ni := range nodes[:min(len(nodes), maxExplained)] {
+		view := pl.view(s, ni)
+		if view.Reason != "" {
+			continue
+		}
+		for _, v := range alloc.Explain(&view.Node, &s.request.Request) {
+			short, text := missOf(&v, len(s.request.Options()[v.Option].Shares))
+			if text != "" && (nearest == "" || short.Less(lacks)) {
+				nearest, lacks = "nearest on node "+view.Name+": "+text, short
+			}
+		}
+	}
+	return nearest, nearest != ""
+}
+
+// missOf says what an option lacks: in bytes on the devices that lack least, and in words, GPU by GPU.
+func missOf(v *alloc.OptionVerdict, devices int) (alloc.Bytes, string) {
+	if v.Fits || len(v.Devices) < devices {
+		return alloc.Bytes{}, ""
+	}
+	shorts := make([]alloc.Bytes, len(v.Devices))
+	parts := make([]string, len(v.Devices))
+	for i, d := range v.Devices {
+		shorts[i] = d.Short
+		parts[i] = fmt.Sprintf("GPU %d (%s) has %s free", d.Index, d.UUID, d.Free)
+		if d.Reason != "" && d.Reason != alloc.ReasonInsufficientFree {
+			parts[i] += ": " + string(d.Reason)
+		}
+	}
+	slices.SortFunc(shorts, alloc.Bytes.Compare)
+	var lacks alloc.Bytes
+	for _, short := range shorts[:devices] {
+		lacks = lacks.Plus(short)
+	}
+	return lacks, fmt.Sprintf("needs %s on %s; %s", v.Devices[0].Needed, plural(devices, "GPU"), strings.Join(parts, ", "))
+}
+
+// isSurge says whether the pod is to replace others of its own Deployment that hold GPU memory.
+func (pl *Plugin) isSurge(pod *corev1.Pod) bool {
+	workload := workloadOf(pod)
+	if !strings.HasPrefix(workload, "Deployment/") {
+		return false
+	}
+	siblings, err := pl.evictor.evaluator.PodLister.Pods(pod.Namespace).List(everything)
+	if err != nil {
+		return false
+	}
+	for _, other := range siblings {
+		if other.Spec.NodeName != "" && workloadOf(other) == workload && controllerOf(other) != controllerOf(pod) {
+			return true
+		}
+	}
+	return false
+}

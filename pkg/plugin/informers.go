@@ -1,0 +1,208 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+)
+
+// profileLister looks ModelProfiles up by name.
+type profileLister struct{ store cache.Store }
+
+// get returns a profile, or nil.
+func (l profileLister) get(name string) *berthv1alpha1.ModelProfile {
+	if l.store == nil {
+		return nil
+	}
+	if obj, ok, _ := l.store.GetByKey(name); ok {
+		return obj.(*berthv1alpha1.ModelProfile)
+	}
+	return nil
+}
+
+// startInformers feeds the tracker. Berth's own objects come through informers of the plugin: the framework's dynamic
+// informers would hand over unstructured copies, and run hints that may be ahead of the tracker.
+func (pl *Plugin) startInformers(ctx context.Context) error {
+	client, err := newClient(pl.handle.KubeConfig())
+	if err != nil {
+		return err
+	}
+	logger := klog.FromContext(ctx)
+
+	pods := pl.handle.SharedInformerFactory().Core().V1().Pods().Informer()
+	if err := pl.handleEvents(pods, cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(obj any, _ bool) { pl.podSeen(obj.(*corev1.Pod)) },
+		UpdateFunc: func(old, obj any) {
+			// A pod that was deleted and made again between two events is two pods.
+			if o, p := old.(*corev1.Pod), obj.(*corev1.Pod); o.UID != p.UID {
+				pl.podGone(o)
+			}
+			pl.podSeen(obj.(*corev1.Pod))
+		},
+		DeleteFunc: func(obj any) {
+			if pod, ok := deleted[*corev1.Pod](obj); ok {
+				pl.podGone(pod)
+			}
+		},
+	}); err != nil {
+		return err
+	}
+
+	gpuNodes := newInformer(client, "gpunodes", "", &berthv1alpha1.GPUNode{})
+	if err := pl.handleEvents(gpuNodes, cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(obj any, initial bool) { pl.reportSeen(obj.(*berthv1alpha1.GPUNode), !initial) },
+		UpdateFunc: func(old, obj any) {
+			o, n := old.(*berthv1alpha1.GPUNode), obj.(*berthv1alpha1.GPUNode)
+			if o.ResourceVersion != n.ResourceVersion { // else a resync
+				pl.reportSeen(n, true)
+			}
+		},
+		DeleteFunc: func(obj any) {
+			if gn, ok := deleted[*berthv1alpha1.GPUNode](obj); ok {
+				pl.tracker.ReportGone(gn.Name)
+			}
+		},
+	}); err != nil {
+		return err
+	}
+
+	leases := newInformer(pl.handle.ClientSet().CoordinationV1().RESTClient(), "leases", berthv1alpha1.Namespace, &coordinationv1.Lease{})
+	if err := pl.handleEvents(leases, cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(obj any, initial bool) { pl.leaseSeen(obj.(*coordinationv1.Lease), !initial) },
+		UpdateFunc: func(old, obj any) {
+			// Only a renewal proves life: any other write to the Lease may be somebody else's.
+			o, n := old.(*coordinationv1.Lease), obj.(*coordinationv1.Lease)
+			pl.leaseSeen(n, !n.Spec.RenewTime.Equal(o.Spec.RenewTime))
+		},
+	}); err != nil {
+		return err
+	}
+
+	profiles := newInformer(client, "modelprofiles", "", &berthv1alpha1.ModelProfile{})
+	pl.profiles = profileLister{profiles.GetStore()}
+	if err := pl.handleEvents(profiles, cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc:    func(obj any, _ bool) { pl.profileSeen(obj.(*berthv1alpha1.ModelProfile)) },
+		UpdateFunc: func(_, obj any) { pl.profileSeen(obj.(*berthv1alpha1.ModelProfile)) },
+	}); err != nil {
+		return err
+	}
+	for _, informer := range []cache.SharedIndexInformer{gpuNodes, leases, profiles} {
+		go informer.RunWithContext(klog.NewContext(ctx, logger))
+	}
+	return nil
+}
+
+func (pl *Plugin) handleEvents(informer cache.SharedIndexInformer, h cache.ResourceEventHandlerDetailedFuncs) error {
+	registration, err := informer.AddEventHandler(h)
+	if err != nil {
+		return err
+	}
+	pl.synced = append(pl.synced, registration.HasSynced)
+	return nil
+}
+
+func (pl *Plugin) podSeen(pod *corev1.Pod) {
+	if pod.Spec.NodeName != "" {
+		pl.waiting.remove(pod.UID)
+		pl.requests.Delete(pod.UID)
+	}
+	pl.tracker.PodSeen(pod)
+}
+
+func (pl *Plugin) podGone(pod *corev1.Pod) {
+	pl.waiting.remove(pod.UID)
+	pl.requests.Delete(pod.UID)
+	pl.plans.drop(pod.UID)
+	pl.tracker.PodGone(pod)
+	pl.settle(pod.Spec.NodeName)
+}
+
+func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
+	pl.tracker.ReportSeen(gn, live)
+	pl.settle(gn.Name)
+}
+
+// settle forgets the leaving pods of a node whose memory is back, now and when only time can tell.
+func (pl *Plugin) settle(node string) {
+	if node == "" {
+		return
+	}
+	if at := pl.tracker.SettleNode(node); !at.IsZero() {
+		pl.timers.at("settle/"+node, at, func() {
+			pl.settle(node)
+			pl.nodeChanged(node)
+		})
+	}
+}
+
+func (pl *Plugin) leaseSeen(lease *coordinationv1.Lease, live bool) {
+	var renewed time.Time
+	if lease.Spec.RenewTime != nil {
+		renewed = lease.Spec.RenewTime.Time
+	}
+	pl.tracker.LeaseSeen(lease.Name, renewed, live)
+}
+
+func (pl *Plugin) profileSeen(p *berthv1alpha1.ModelProfile) {
+	if p.IsReady() {
+		pl.activate(pl.waiting.forProfile(p.Name))
+	}
+}
+
+// newClient returns a client of Berth's own API.
+func newClient(config *rest.Config) (rest.Interface, error) {
+	scheme := runtime.NewScheme()
+	if err := berthv1alpha1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	c := rest.CopyConfig(config)
+	c.APIPath = "/apis"
+	c.GroupVersion = &berthv1alpha1.GroupVersion
+	c.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	// Custom resources are not served as protobuf, which the scheduler's own configuration asks for.
+	c.ContentType = runtime.ContentTypeJSON
+	c.AcceptContentTypes = runtime.ContentTypeJSON
+	client, err := rest.RESTClientFor(c)
+	if err != nil {
+		return nil, fmt.Errorf("client of %s: %w", berthv1alpha1.GroupVersion, err)
+	}
+	return client, nil
+}
+
+func newInformer(client cache.Getter, resource, namespace string, example runtime.Object) cache.SharedIndexInformer {
+	lw := cache.NewListWatchFromClient(client, resource, namespace, fields.Everything())
+	informer := cache.NewSharedIndexInformer(lw, example, 0, cache.Indexers{})
+	// Field managers are most of a small object, and nobody here reads them. An error is possible only once the
+	// informer runs.
+	_ = informer.SetTransform(func(obj any) (any, error) {
+		if accessor, err := meta.Accessor(obj); err == nil {
+			accessor.SetManagedFields(nil)
+		}
+		return obj, nil
+	})
+	return informer
+}
+
+// deleted returns the object of a delete event, which may be wrapped when the deletion itself was missed.
+func deleted[T any](obj any) (T, bool) {
+	if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = tombstone.Obj
+	}
+	t, ok := obj.(T)
+	return t, ok
+}

@@ -1,0 +1,46 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"sync"
+
+	"k8s.io/component-base/metrics"
+	"k8s.io/component-base/metrics/legacyregistry"
+)
+
+// pluginMetrics are the plugin's own metrics; they appear beside the scheduler's on its /metrics. What the framework
+// measures already (attempts, extension points, pending pods) is not measured again.
+type pluginMetrics struct {
+	victims        *metrics.Counter
+	freedBytes     *metrics.Counter
+	evictionToBind *metrics.Histogram
+	plansRejected  *metrics.CounterVec
+}
+
+const metricsSubsystem = "berth_scheduler"
+
+var registerMetrics = sync.OnceValue(func() *pluginMetrics {
+	m := &pluginMetrics{
+		victims: metrics.NewCounter(&metrics.CounterOpts{
+			Subsystem: metricsSubsystem, Name: "victims_total", StabilityLevel: metrics.ALPHA,
+			Help: "Pods evicted to make room for GPU memory.",
+		}),
+		freedBytes: metrics.NewCounter(&metrics.CounterOpts{
+			Subsystem: metricsSubsystem, Name: "evicted_gpu_memory_bytes_total", StabilityLevel: metrics.ALPHA,
+			Help: "GPU memory of evicted pods, as charged when they were chosen.",
+		}),
+		evictionToBind: metrics.NewHistogram(&metrics.HistogramOpts{
+			Subsystem: metricsSubsystem, Name: "eviction_to_bind_duration_seconds", StabilityLevel: metrics.ALPHA,
+			Help:    "Time from the eviction of a pod's victims to its bind.",
+			Buckets: metrics.ExponentialBuckets(0.1, 2, 14),
+		}),
+		plansRejected: metrics.NewCounterVec(&metrics.CounterOpts{
+			Subsystem: metricsSubsystem, Name: "plans_rejected_total", StabilityLevel: metrics.ALPHA,
+			Help: "Plans to make room that were given up, by reason.",
+		}, []string{"reason"}),
+	}
+	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected)
+	return m
+})

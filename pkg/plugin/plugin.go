@@ -1,0 +1,93 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	fwk "k8s.io/kube-scheduler/framework"
+	"k8s.io/utils/clock"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+// Name is the name of the plugin in a KubeSchedulerConfiguration.
+const Name = "Berth"
+
+// Plugin places pods by the GPU memory that they ask for.
+type Plugin struct {
+	args     *Args
+	handle   fwk.Handle
+	clock    clock.WithDelayedExecution
+	tracker  *gpustate.Tracker
+	profiles profileLister
+	nodes    corelisters.NodeLister
+	requests requestCache
+	waiting  *waiting
+	recovery recovery
+	plans    *plans
+	evictor  *evictor
+	metrics  *pluginMetrics
+	// synced are the informers that the first cycle waits for.
+	synced []cache.InformerSynced
+	// timers holds the pending wake-ups by what they are for.
+	timers timers
+}
+
+var (
+	_ fwk.PreEnqueuePlugin    = &Plugin{}
+	_ fwk.EnqueueExtensions   = &Plugin{}
+	_ fwk.PreFilterPlugin     = &Plugin{}
+	_ fwk.PreFilterExtensions = &Plugin{}
+	_ fwk.FilterPlugin        = &Plugin{}
+	_ fwk.PostFilterPlugin    = &Plugin{}
+	_ fwk.PreScorePlugin      = &Plugin{}
+	_ fwk.ScorePlugin         = &Plugin{}
+	_ fwk.ReservePlugin       = &Plugin{}
+	_ fwk.BindPlugin          = &Plugin{}
+	_ fwk.SignPlugin          = &Plugin{}
+)
+
+// Name returns the name of the plugin.
+func (pl *Plugin) Name() string { return Name }
+
+// New makes the plugin. Its informers run until ctx ends.
+func New(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+	args, err := decodeArgs(obj)
+	if err != nil {
+		return nil, err
+	}
+	headroom := alloc.BytesOfInt64(args.Headroom.Value())
+	policy := gpustate.Policy{StaleAfter: args.StaleAfter.Duration, LoadTimeout: args.LoadTimeout.Duration}
+	c := clock.RealClock{}
+	pl := &Plugin{
+		args:    args,
+		handle:  handle,
+		clock:   c,
+		tracker: gpustate.NewTracker(headroom, policy, c),
+		nodes:   handle.SharedInformerFactory().Core().V1().Nodes().Lister(),
+		waiting: newWaiting(),
+		plans:   newPlans(),
+		metrics: registerMetrics(),
+		timers:  timers{clock: c, pending: map[string]*timer{}},
+	}
+	pl.tracker.Changed = pl.nodeChanged
+	pl.tracker.Reshaped = pl.nodeReshaped
+	if pl.evictor, err = newEvictor(ctx, pl); err != nil {
+		return nil, err
+	}
+	if err := pl.startInformers(ctx); err != nil {
+		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
+	}
+	return pl, nil
+}
+
+// requestCache remembers what pods ask for, so that a pod's annotations are parsed once for each version of it.
+type requestCache struct{ sync.Map }

@@ -1,0 +1,84 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+// PreEnqueue keeps a pod out of the queue while the size of its model is not known, or while its victims are being
+// evicted. The controller tells the user, by Events, what a gated pod waits for; no API is called here.
+func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
+	if status := pl.evictor.preEnqueue(ctx, pod); !status.IsSuccess() {
+		return status
+	}
+	resolved := pl.resolve(pod)
+	if resolved.unresolved == nil {
+		return nil
+	}
+	// Listed before the profile is looked at again, so that a profile that becomes ready in between is not missed.
+	pl.waiting.add(&waitingPod{pod: pod, profile: resolved.profile})
+	if resolved = pl.resolve(pod); resolved.unresolved == nil {
+		return nil
+	}
+	return rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonModelUnknown)
+}
+
+// resolved is what a pod asks for: at most one of the fields request, unresolved and err is set; none is for a pod
+// that asks for no GPU memory.
+type resolved struct {
+	request    *gpustate.Request
+	unresolved *alloc.Unresolved
+	err        error
+	// profile is the name of the ModelProfile that the request was made from, or waits for.
+	profile string
+
+	// What it was made from.
+	podVersion, profileVersion string
+}
+
+// resolve returns what a pod asks for. Annotations are parsed once for each version of the pod and of its profile.
+func (pl *Plugin) resolve(pod *corev1.Pod) *resolved {
+	var profile *berthv1alpha1.ModelProfile
+	if cached, ok := pl.requests.Load(pod.UID); ok {
+		r := cached.(*resolved)
+		if r.profile != "" {
+			profile = pl.profiles.get(r.profile)
+		}
+		if r.podVersion == pod.ResourceVersion && r.profileVersion == versionOf(profile) {
+			return r
+		}
+	}
+	parsed, err := berthv1alpha1.ParsePodRequest(pod)
+	r := &resolved{err: err, podVersion: pod.ResourceVersion}
+	if parsed != nil {
+		if parsed.Model != "" {
+			r.profile = berthv1alpha1.ModelProfileName(parsed.Model)
+			profile = pl.profiles.get(r.profile)
+			r.profileVersion = versionOf(profile)
+		}
+		r.request, r.unresolved, r.err = gpustate.NewRequest(pod, parsed, profile, gpustate.Sizing{TrustObservedPeaks: pl.args.TrustObservedPeaks})
+	}
+	pl.requests.Store(pod.UID, r)
+	return r
+}
+
+func versionOf(p *berthv1alpha1.ModelProfile) string {
+	if p == nil {
+		return ""
+	}
+	return p.ResourceVersion
+}
+
+// rejected is a status whose only reason is a constant.
+func rejected(code fwk.Code, reason alloc.Reason) *fwk.Status {
+	return fwk.NewStatus(code, string(reason))
+}

@@ -1,0 +1,111 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+// PreFilter reads what the pod asks for and pins one snapshot of the reports for the cycle. It skips pods that ask
+// for no GPU memory.
+func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, nodes []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
+	resolved := pl.resolve(pod)
+	switch {
+	case resolved.err != nil:
+		klog.FromContext(ctx).V(2).Info("Invalid request", "pod", klog.KObj(pod), "err", resolved.err)
+		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonInvalidRequest)+": "+resolved.err.Error())
+	case resolved.unresolved != nil:
+		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonModelUnknown)
+	case resolved.request == nil:
+		return nil, fwk.NewStatus(fwk.Skip)
+	case !gpustate.HasReference(pod):
+		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonNoReference)
+	}
+	if err := pl.recovery.ensure(ctx, pl); err != nil {
+		return nil, fwk.AsStatus(err)
+	}
+	pl.waiting.add(&waitingPod{pod: pod, request: resolved.request})
+	if e := pl.tracker.Ledger.Get(pod.UID); e != nil && e.State == gpustate.Unknown {
+		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonBindUnknown)
+	}
+	shared := &cycleShared{
+		request: resolved.request, viewer: pl.tracker.Viewer(), priority: corev1helpers.PodPriority(pod), uid: pod.UID,
+	}
+	if !pl.anyCouldEverFit(shared, nodes) {
+		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+largest(shared, nodes))
+	}
+	state.Write(cycleKey, &cycleState{cycleShared: shared})
+	return nil, nil
+}
+
+// anyCouldEverFit fails fast for a pod that no node could hold: only when every node has a fresh report, since a
+// node without one may turn out to be large enough.
+func (pl *Plugin) anyCouldEverFit(s *cycleShared, nodes []fwk.NodeInfo) bool {
+	if len(nodes) == 0 {
+		return true
+	}
+	for _, ni := range nodes {
+		report, fresh := s.viewer.Snapshot.Report(ni.Node().Name, s.viewer.Policy.StaleAfter)
+		if report == nil || !fresh {
+			return true
+		}
+		if alloc.CanEverFit(&alloc.Node{Name: report.Node, Devices: report.Devices}, &s.request.Request) {
+			return true
+		}
+	}
+	return false
+}
+
+// largest says, for people, what the largest share is that could be held, for each count of devices asked for.
+func largest(s *cycleShared, nodes []fwk.NodeInfo) string {
+	msg := ""
+	for i := range s.request.Options() {
+		o := &s.request.Options()[i]
+		var most alloc.Bytes
+		for _, ni := range nodes {
+			if report, _ := s.viewer.Snapshot.Report(ni.Node().Name, 0); report != nil {
+				n := alloc.Node{Name: report.Node, Devices: report.Devices}
+				most = most.Max(alloc.Largest(&n, len(o.Shares), s.request.MixedModels()))
+			}
+		}
+		if msg != "" {
+			msg += "; "
+		}
+		if most.IsZero() {
+			msg += plural(len(o.Shares), "GPU") + " of one node: no node has as many"
+			continue
+		}
+		msg += plural(len(o.Shares), "GPU") + ": needs " + o.Shares[0].String() + " on one, the largest that could fit is " + most.String()
+	}
+	return msg
+}
+
+// PreFilterExtensions returns the plugin itself: see AddPod and RemovePod.
+func (pl *Plugin) PreFilterExtensions() fwk.PreFilterExtensions { return pl }
+
+// AddPod takes back what RemovePod assumed: a victim is reprieved, or a nominated pod is added. Its memory is
+// counted from the NodeInfo, or from what its plan holds.
+func (pl *Plugin) AddPod(_ context.Context, state fwk.CycleState, _ *corev1.Pod, added fwk.PodInfo, _ fwk.NodeInfo) *fwk.Status {
+	if s := getCycleState(state); s != nil {
+		s.removed.Delete(added.GetPod().UID)
+	}
+	return nil
+}
+
+// RemovePod assumes that a victim is gone with the memory that its processes hold: NVML still measures them in a dry
+// run, and charging that memory to nobody would make every plan fail.
+func (pl *Plugin) RemovePod(_ context.Context, state fwk.CycleState, _ *corev1.Pod, removed fwk.PodInfo, _ fwk.NodeInfo) *fwk.Status {
+	if s := getCycleState(state); s != nil {
+		s.assumeGone(removed.GetPod().UID)
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+// reserved is what Reserve booked, for Bind.
+type reserved struct {
+	allocation  *gpustate.Allocation
+	annotations map[string]string
+	message     string
+}
+
+// Clone implements fwk.StateData; a reservation is never changed.
+func (r *reserved) Clone() fwk.StateData { return r }
+
+// Reserve plans once more, on the snapshot that the cycle pinned, and books the best allocation. It may be tentative
+// and be repeated (pod groups); it is in memory only, and idempotent.
+func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, nodeName string) *fwk.Status {
+	s := getCycleState(state)
+	if s == nil {
+		return nil
+	}
+	ni, err := pl.nodeInfo(nodeName)
+	if err != nil {
+		return fwk.AsStatus(err)
+	}
+	view := pl.view(s, ni)
+	if view.Reason != "" {
+		return rejected(fwk.Unschedulable, view.Reason)
+	}
+	options := alloc.Plan(&view.Node, &s.request.Request, pl.args.Strategy)
+	if len(options) == 0 {
+		// Filter judged this same view with nominated pods on it, so this is a change of the books in between.
+		return rejected(fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
+	}
+	best := &options[0]
+	if err := alloc.Validate(&view.Node, best.Devices); err != nil {
+		return fwk.AsStatus(err)
+	}
+	annotations, err := s.request.Annotations(best, &view.Node)
+	if err != nil {
+		return fwk.AsStatus(err)
+	}
+	booked := s.request.Allocation(best)
+	if err := pl.tracker.Ledger.Assume(pod, nodeName, booked); err != nil {
+		return fwk.AsStatus(err)
+	}
+	pl.waiting.remove(pod.UID)
+	state.Write(reservedKey, &reserved{
+		allocation: booked, annotations: annotations, message: decisionMessage(s.request, options, &view.Node),
+	})
+	pl.logDecision(klog.FromContext(ctx), pod, s.request, options, &view)
+	return nil
+}
+
+// Unreserve takes the booking back, unless the pod may be bound after all. It runs from the binding goroutine,
+// concurrently with the next pod's cycle.
+func (pl *Plugin) Unreserve(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodeName string) {
+	if getCycleState(state) == nil {
+		return
+	}
+	pl.tracker.Ledger.Forget(pod.UID)
+	pl.nodeChanged(nodeName)
+}

@@ -1,0 +1,39 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// PreScore skips pods that ask for no GPU memory: a PreFilter that skips does not skip Score.
+func (pl *Plugin) PreScore(_ context.Context, state fwk.CycleState, _ *corev1.Pod, _ []fwk.NodeInfo) *fwk.Status {
+	if getCycleState(state) == nil {
+		return fwk.NewStatus(fwk.Skip)
+	}
+	return nil
+}
+
+// Score says how good the best allocation on the node is, 0 to 100, whatever the other nodes are: a score that
+// depended on them could not be reused for the next pod that is alike.
+func (pl *Plugin) Score(_ context.Context, state fwk.CycleState, _ *corev1.Pod, ni fwk.NodeInfo) (int64, *fwk.Status) {
+	s := getCycleState(state)
+	if s == nil {
+		return 0, nil
+	}
+	view := pl.view(s, ni)
+	best, ok := alloc.Best(&view.Node, &s.request.Request, pl.args.Strategy)
+	if !ok {
+		return fwk.MinScore, nil
+	}
+	return alloc.Score(&view.Node, &best, pl.args.Strategy), nil
+}
+
+// ScoreExtensions returns nil: scores are absolute.
+func (pl *Plugin) ScoreExtensions() fwk.ScoreExtensions { return nil }

@@ -1,0 +1,55 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+// podSignature is everything of a pod that Filter and Score read: pods with equal signatures can share a ranking of
+// nodes.
+type podSignature struct {
+	Priority    int32
+	Runtime     berthv1alpha1.Runtime
+	MixedModels bool
+	Options     []optionSignature
+}
+
+type optionSignature struct {
+	Shares  []uint64
+	Take    uint32
+	Outside uint64
+}
+
+// SignPod returns the signature of what a pod asks for. A pod whose request is not known cannot be signed.
+func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragment, *fwk.Status) {
+	r := pl.resolve(pod)
+	switch {
+	case r.err != nil:
+		return nil, rejected(fwk.Unschedulable, gpustate.ReasonInvalidRequest)
+	case r.unresolved != nil:
+		return nil, rejected(fwk.Unschedulable, gpustate.ReasonModelUnknown)
+	case r.request == nil:
+		return nil, nil
+	}
+	signature := podSignature{
+		Priority: corev1helpers.PodPriority(pod), Runtime: r.request.Runtime, MixedModels: r.request.MixedModels(),
+	}
+	for i := range r.request.Options() {
+		o := &r.request.Options()[i]
+		s := optionSignature{Take: uint32(o.Take), Outside: o.Outside.Uint64()}
+		for _, share := range o.Shares {
+			s.Shares = append(s.Shares, share.Uint64())
+		}
+		signature.Options = append(signature.Options, s)
+	}
+	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: signature}}, nil
+}

@@ -1,0 +1,125 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+// waiting is the pods that were tried, or gated, and are not placed. A pod is listed from the start of its cycle, so
+// that a change which arrives while the cycle still looks at the state before it is not lost: Activate is remembered
+// for pods in flight.
+type waiting struct {
+	mu   sync.Mutex
+	pods map[types.UID]*waitingPod
+}
+
+type waitingPod struct {
+	pod *corev1.Pod
+	// request is nil while the pod is gated.
+	request *gpustate.Request
+	// profile is the ModelProfile that a gated pod waits for.
+	profile string
+}
+
+func newWaiting() *waiting { return &waiting{pods: map[types.UID]*waitingPod{}} }
+
+func (w *waiting) add(p *waitingPod) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pods[p.pod.UID] = p
+}
+
+func (w *waiting) remove(uid types.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.pods, uid)
+}
+
+// get returns a waiting pod, or nil.
+func (w *waiting) get(uid types.UID) *waitingPod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pods[uid]
+}
+
+// all returns the pods that wait for memory.
+func (w *waiting) all() []*waitingPod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []*waitingPod
+	for _, p := range w.pods {
+		if p.request != nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// forProfile returns the pods that are gated until a profile is ready.
+func (w *waiting) forProfile(name string) []*waitingPod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []*waitingPod
+	for _, p := range w.pods {
+		if p.request == nil && p.profile == name {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// nodeChanged retries the pods that a change of a node can help. The change must have been applied to the tracker.
+func (pl *Plugin) nodeChanged(node string) {
+	candidates := pl.waiting.all()
+	if len(candidates) == 0 {
+		return
+	}
+	helped := candidates[:0]
+	for _, p := range candidates {
+		if pl.canHelp(node, p) {
+			helped = append(helped, p)
+		}
+	}
+	pl.activate(helped)
+}
+
+// nodeReshaped retries all waiting pods: a node with other devices may help in ways that only a cycle finds out, for
+// instance by pods that can be evicted there.
+func (pl *Plugin) nodeReshaped(string) { pl.activate(pl.waiting.all()) }
+
+// canHelp says whether a pod could be placed on a node by what the tracker knows, or waits for something there. It
+// knows nothing of the node's other resources, so it can say yes for nothing, but never no for something.
+func (pl *Plugin) canHelp(name string, p *waitingPod) bool {
+	if plan := pl.plans.get(p.pod.UID); plan != nil && plan.node == name {
+		return true
+	}
+	node, err := pl.nodes.Get(name)
+	if err != nil {
+		return false
+	}
+	q := gpustate.Query{Pod: p.pod.UID, Runtime: p.request.Runtime}
+	view := pl.tracker.Viewer().View(node, pl.tracker.Ledger.Pods(name), &q)
+	return view.Reason == "" && alloc.Fits(&view.Node, &p.request.Request)
+}
+
+// activate puts parked pods at the head of the queue, without backoff.
+func (pl *Plugin) activate(pods []*waitingPod) {
+	if len(pods) == 0 {
+		return
+	}
+	byKey := make(map[string]*corev1.Pod, len(pods))
+	for _, p := range pods {
+		byKey[klog.KObj(p.pod).String()] = p.pod
+	}
+	pl.handle.Activate(klog.FromContext(context.Background()).WithName(Name), byKey)
+}

@@ -1,0 +1,246 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	fwk "k8s.io/kube-scheduler/framework"
+	"k8s.io/kubernetes/pkg/scheduler/framework"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+var everything = labels.Everything()
+
+// holdPlan says whether the pod's plan is still under way, so that nothing else is done for it: upstream alone would
+// forget the nomination, or evict a second time, exactly while a dead process drains.
+func (pl *Plugin) holdPlan(s *cycleState, pod *corev1.Pod) (msg string, hold bool) {
+	plan := pl.plans.get(pod.UID)
+	if plan == nil {
+		return "", false
+	}
+	if pl.evictor.isRunning(pod) {
+		return fmt.Sprintf("evicting %s on node %s", plural(len(plan.victims), "pod"), plan.node), true
+	}
+	now := pl.clock.Now()
+	for _, v := range plan.victims {
+		got, err := pl.evictor.evaluator.PodLister.Pods(v.Namespace).Get(v.Name)
+		if err != nil || got.UID != v.UID {
+			continue // gone
+		}
+		if got.DeletionTimestamp == nil {
+			pl.reject(pod, plan, "victim-not-evicted", time.Time{})
+			return "", false
+		}
+		// Its grace period is its own; the time for its memory to come back begins after it.
+		pl.extend(pod, plan, got.DeletionTimestamp.Add(pl.args.MemoryReturnTimeout.Duration))
+	}
+	ni, err := pl.nodeInfo(plan.node)
+	if err != nil {
+		pl.reject(pod, plan, "node-gone", time.Time{})
+		return "", false
+	}
+	if !pl.fitsOnceReturned(s, ni, plan) {
+		pl.reject(pod, plan, "no-longer-fits", time.Time{})
+		return "", false
+	}
+	if now.After(plan.deadline) {
+		msg := pl.holders(s, ni, plan)
+		pl.event(pod, nil, corev1.EventTypeWarning, eventMemoryNotBack, actionWait,
+			fmt.Sprintf("GPU memory on node %s did not come back within %s: %s; trying another way", plan.node, pl.args.MemoryReturnTimeout.Duration, msg))
+		pl.reject(pod, plan, "memory-not-returned", now.Add(giveUpFor))
+		return "", false
+	}
+	pl.armDeadline(pod.UID)
+	return fmt.Sprintf("waiting for GPU memory to come back on node %s", plan.node), true
+}
+
+// giveUpFor is how long a pod does not wait again on a node where it waited in vain.
+const giveUpFor = 10 * time.Minute
+
+func (pl *Plugin) reject(pod *corev1.Pod, plan *plan, reason string, until time.Time) {
+	pl.metrics.plansRejected.WithLabelValues(reason).Inc()
+	pl.plans.giveUp(pod.UID, plan.node, until)
+}
+
+// extend moves the deadline of a plan.
+func (pl *Plugin) extend(pod *corev1.Pod, plan *plan, deadline time.Time) {
+	if deadline.After(plan.deadline) {
+		next := *plan
+		next.deadline = deadline
+		pl.plans.set(pod.UID, &next)
+		*plan = next
+	}
+}
+
+// armDeadline retries the pod when its plan is over.
+func (pl *Plugin) armDeadline(uid types.UID) {
+	plan := pl.plans.get(uid)
+	if plan == nil {
+		return
+	}
+	pl.timers.at("plan/"+string(uid), plan.deadline, func() {
+		if p := pl.waiting.get(uid); p != nil {
+			pl.activate([]*waitingPod{p})
+		}
+	})
+}
+
+// fitsOnceReturned says whether the pod fits on a node once all that is on its way is back, and everyone has loaded.
+func (pl *Plugin) fitsOnceReturned(s *cycleState, ni fwk.NodeInfo, plan *plan) bool {
+	view := pl.view(s.waiting(plan), ni)
+	return view.Reason == "" && alloc.Fits(&view.Node, &s.request.Request)
+}
+
+// waiting returns the state in which memory that is on its way back counts as free; a plan's victims are taken for
+// gone, terminating or not.
+func (s *cycleState) waiting(plan *plan) *cycleState {
+	w := &cycleState{cycleShared: s.cycleShared, removed: s.removed.Clone(), dryRun: true, returned: true}
+	if plan != nil {
+		for _, v := range plan.victims {
+			w.assumeGone(v.UID)
+		}
+	}
+	return w
+}
+
+// waitCandidate is a node on which the pod fits once memory is back.
+type waitCandidate struct {
+	node       string
+	allocation alloc.Allocation
+	score      int64
+	deadline   time.Time
+}
+
+// waitForMemory looks for a node on which the pod only has to wait: for the memory of processes whose pod is gone, of
+// pods that terminate, for pods that load. Foreign memory does not come back. Waiting comes before any eviction. The
+// result is nil if there is no such node.
+func (pl *Plugin) waitForMemory(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
+	nodes, err := m.NodesForStatusCode(pl.handle.SnapshotSharedLister().NodeInfos(), fwk.Unschedulable)
+	if err != nil {
+		return nil, fwk.AsStatus(err)
+	}
+	var mu sync.Mutex
+	var candidates []waitCandidate
+	pl.handle.Parallelizer().Until(ctx, len(nodes), func(i int) {
+		if c, ok := pl.canWaitOn(ctx, s, state, pod, nodes[i]); ok {
+			mu.Lock()
+			defer mu.Unlock()
+			candidates = append(candidates, c)
+		}
+	}, Name)
+	if len(candidates) == 0 {
+		return nil, nil
+	}
+	best := slices.MinFunc(candidates, func(a, b waitCandidate) int {
+		// Where the pod is nominated already it stays.
+		if na, nb := a.node == pod.Status.NominatedNodeName, b.node == pod.Status.NominatedNodeName; na != nb {
+			if na {
+				return -1
+			}
+			return 1
+		}
+		if a.score != b.score {
+			return int(b.score - a.score)
+		}
+		return strings.Compare(a.node, b.node)
+	})
+	pl.plans.set(pod.UID, &plan{node: best.node, devices: best.allocation.Devices, madeAt: pl.clock.Now(), deadline: best.deadline})
+	pl.armDeadline(pod.UID)
+	msg := fmt.Sprintf("waiting for GPU memory to come back on node %s", best.node)
+	if pod.Status.NominatedNodeName != best.node {
+		pl.event(pod, nil, corev1.EventTypeNormal, eventWaiting, actionWait, "Fits on node "+best.node+
+			" once memory that is on its way back is free, or loading pods have loaded; nobody is evicted")
+	}
+	return framework.NewPostFilterResultWithNominatedNode(best.node), fwk.NewStatus(fwk.Success, msg)
+}
+
+// canWaitOn says whether the pod would fit on a node once memory is back: its GPU memory, and by the framework's own
+// filters all its other needs, once terminating pods are gone.
+func (pl *Plugin) canWaitOn(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo) (waitCandidate, bool) {
+	name := ni.Node().Name
+	if pl.plans.hasGivenUp(pod.UID, name, pl.clock.Now()) {
+		return waitCandidate{}, false
+	}
+	w := s.waiting(nil)
+	for uid := range pl.plans.victimsOfOthers(pod.UID) {
+		w.assumeGone(uid)
+	}
+	view := pl.view(w, ni)
+	if view.Reason != "" {
+		return waitCandidate{}, false
+	}
+	best, ok := alloc.Best(&view.Node, &s.request.Request, pl.args.Strategy)
+	if !ok {
+		return waitCandidate{}, false
+	}
+	if now := pl.view(s, ni); alloc.Fits(&now.Node, &s.request.Request) {
+		return waitCandidate{}, false // it is not the memory that it lacks here
+	}
+	trialState := state.Clone()
+	trialState.Write(cycleKey, w)
+	t := &trial{e: pl.evictor, ctx: ctx, state: trialState, preemptor: pod, node: ni.Snapshot()}
+	if _, status := t.complete(nil, nil); !status.IsSuccess() {
+		return waitCandidate{}, false
+	}
+	return waitCandidate{
+		node: name, allocation: best, score: alloc.Score(&view.Node, &best, pl.args.Strategy),
+		deadline: pl.waitDeadline(ni),
+	}, true
+}
+
+// waitDeadline is how long a pod may wait on a node: until the terminating pods' grace periods and the loading pods'
+// time are over, and then for the time that memory may take to come back.
+func (pl *Plugin) waitDeadline(ni fwk.NodeInfo) time.Time {
+	latest := pl.clock.Now()
+	for _, pi := range ni.GetPods() {
+		pod := pi.GetPod()
+		if d := pod.DeletionTimestamp; d != nil && d.After(latest) {
+			latest = d.Time
+		}
+		if e := pl.tracker.Ledger.Get(pod.UID); e == nil || e.Allocation == nil {
+			continue
+		}
+		if until, loading := gpustate.LoadingUntil(pod, pl.args.LoadTimeout.Duration); loading && until.After(latest) {
+			latest = until
+		}
+	}
+	return latest.Add(pl.args.MemoryReturnTimeout.Duration)
+}
+
+// holders names, for people, what still holds the memory of a plan's devices.
+func (pl *Plugin) holders(s *cycleState, ni fwk.NodeInfo, plan *plan) string {
+	q := s.query()
+	view := s.viewer.Explain(ni.Node(), podsOf(ni), &q)
+	var parts []string
+	for i := range view.Devices {
+		d := &view.Devices[i]
+		if !slices.ContainsFunc(plan.devices, func(share alloc.DeviceShare) bool { return share.UUID == d.UUID }) {
+			continue
+		}
+		for j := range view.Charges {
+			c := &view.Charges[j]
+			if c.State == gpustate.Leaving && !c.Charged[i].IsZero() {
+				parts = append(parts, fmt.Sprintf("processes of the gone pod %s/%s still hold %s on GPU %d (%s)", c.Namespace, c.Name, c.Charged[i], d.Index, d.UUID))
+			}
+		}
+		if !view.Nobody[i].IsZero() {
+			parts = append(parts, fmt.Sprintf("processes of no known pod hold %s on GPU %d (%s)", view.Nobody[i], d.Index, d.UUID))
+		}
+	}
+	if len(parts) == 0 {
+		return "a pod did not finish terminating or loading"
+	}
+	return strings.Join(parts, "; ")
+}
