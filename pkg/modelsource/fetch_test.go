@@ -1,0 +1,514 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsource
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestLargeHeaderCostsFewRequestsAndItsOwnSize(t *testing.T) {
+	// The header of a 70B model of the Llama 3 family: 128,256 tokens and 280,147 merges, 8 MB in a file of 40 GB.
+	const headerSize, fileSize = 8 << 20, 40 << 30
+	head := pattern(headerSize)
+	h := newHub(t, map[string]padded{"/big.gguf": {head: head, size: fileSize}})
+	s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/big.gguf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Size(); got != fileSize {
+		t.Errorf("size %d, want %d", got, int64(fileSize))
+	}
+	// As a parser reads: strings of a few bytes, one after the other.
+	r := io.NewSectionReader(s.Weights[0], 0, s.Weights[0].Size())
+	got := make([]byte, headerSize)
+	for n := 0; n < headerSize; n += 64 {
+		if _, err := io.ReadFull(r, got[n:n+64]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(got, head) {
+		t.Error("what was read is not what is in the file")
+	}
+	if got := h.bytes.Load(); got > 16<<20 {
+		t.Errorf("%d bytes were sent, want at most 16 MiB", got)
+	}
+	if got := h.requests.Load(); got > 10 {
+		t.Errorf("%d requests, want at most 10", got)
+	}
+}
+
+func TestReadsAtRandomOffsets(t *testing.T) {
+	const size = 3<<20 + 17
+	data := pattern(size)
+	h := newHub(t, map[string]padded{"/x.gguf": {head: data, size: size}})
+	s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/x.gguf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := s.Weights[0]
+	for _, tc := range []struct{ off, n int64 }{{size - 5, 5}, {0, 8}, {1 << 20, 300_000}, {size - 70_000, 70_000}, {1<<20 - 3, 10}, {0, size}} {
+		got := make([]byte, tc.n)
+		if n, err := f.ReadAt(got, tc.off); err != nil || !bytes.Equal(got[:n], data[tc.off:tc.off+tc.n]) {
+			t.Errorf("ReadAt(%d bytes, %d) = %d, %v, or other bytes than the file's", tc.n, tc.off, n, err)
+		}
+	}
+	if n, err := f.ReadAt(make([]byte, 10), size-4); n != 4 || err != io.EOF {
+		t.Errorf("a read over the end = %d, %v, want 4, EOF", n, err)
+	}
+}
+
+func TestServerThatIgnoresRangesIsReadFromItsBeginning(t *testing.T) {
+	data := pattern(1 << 20)
+	h := newHub(t, nil)
+	h.intercept = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		_, _ = w.Write(data)
+		return true
+	}
+	s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/x.gguf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 1000)
+	if _, err := s.Weights[0].ReadAt(got, 700_000); err != nil || !bytes.Equal(got, data[700_000:701_000]) {
+		t.Errorf("ReadAt: %v, or other bytes than the file's", err)
+	}
+}
+
+func TestStatusesHaveReasons(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		status int
+		header map[string]string
+		want   Reason
+	}{
+		{"not found", 404, nil, NotFound},
+		{"gone", 410, nil, NotFound},
+		{"unauthorized", 401, nil, Unauthorized},
+		{"forbidden", 403, nil, Unauthorized},
+		{"what does not exist for strangers", 401, map[string]string{"X-Error-Code": "RepoNotFound"}, NotFound},
+		{"a gated model", 403, map[string]string{"X-Error-Code": "GatedRepo"}, Unauthorized},
+		{"too many requests", 429, map[string]string{"Retry-After": "120"}, Unreachable},
+		{"a broken server", 500, nil, Unreachable},
+		{"an overloaded server", 503, nil, Unreachable},
+		{"legal reasons", 451, nil, Unsupported},
+		{"an empty file", 416, nil, BadFile},
+		{"a redirect to nowhere", 302, nil, Unsupported},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHub(t, nil)
+			h.intercept = func(w http.ResponseWriter, _ *http.Request) bool {
+				for k, v := range tc.header {
+					w.Header().Set(k, v)
+				}
+				w.WriteHeader(tc.status)
+				return true
+			}
+			r := resolverFor(t, h.URL, nil)
+			for _, uri := range []string{h.URL + "/x.gguf?token=secret", "hf://a/b/x.gguf", "ollama://a:b"} {
+				_, err := r.Resolve(t.Context(), uri)
+				if got := ReasonOf(err); got != tc.want {
+					t.Errorf("Resolve(%s): %v has the reason %q, want %q", uri, err, got, tc.want)
+				}
+				if err != nil && strings.Contains(err.Error(), "secret") {
+					t.Errorf("Resolve(%s): the message %q shows the query", uri, err)
+				}
+			}
+		})
+	}
+}
+
+func TestPassingTroubleIsRetried(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		trouble func(w http.ResponseWriter)
+	}{
+		{"a server error", func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) }},
+		{"too many requests for the moment", func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}},
+		{"a connection that is dropped", func(http.ResponseWriter) { panic(http.ErrAbortHandler) }},
+		{"a body that breaks off", func(w http.ResponseWriter) {
+			w.Header().Set("Content-Range", "bytes 0-11/12")
+			w.Header().Set("Content-Length", "12")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write([]byte("GGUF"))
+			panic(http.ErrAbortHandler)
+		}},
+		{"a body that is shorter than announced without a length", func(w http.ResponseWriter) {
+			w.Header().Set("Content-Range", "bytes 0-11/12")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write([]byte("GGUF"))
+			w.(http.Flusher).Flush()
+		}},
+		{"another range than was asked for", func(w http.ResponseWriter) {
+			w.Header().Set("Content-Range", "bytes 4-11/12")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write([]byte("12345678"))
+		}},
+		{"a range that cannot be", func(w http.ResponseWriter) {
+			w.Header().Set("Content-Range", "bytes 0-11/3")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write([]byte("GGUF12345678"))
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHub(t, map[string]padded{"/x.gguf": content("GGUF12345678")})
+			var asked atomic.Int64
+			h.intercept = func(w http.ResponseWriter, _ *http.Request) bool {
+				if asked.Add(1) > 2 {
+					return false
+				}
+				tc.trouble(w)
+				return true
+			}
+			s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/x.gguf")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := headOf(t, s.Weights[0], 12); got != "GGUF12345678" {
+				t.Errorf("read %q", got)
+			}
+		})
+	}
+}
+
+func TestLongRetryAfterIsLeftToTheCallerAndKept(t *testing.T) {
+	h := newHub(t, nil)
+	h.intercept = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Retry-After", "120")
+		w.WriteHeader(http.StatusTooManyRequests)
+		return true
+	}
+	r := resolverFor(t, h.URL, nil)
+	for _, uri := range []string{h.URL + "/x.gguf", h.URL + "/other.gguf"} {
+		_, err := r.Resolve(t.Context(), uri)
+		var e *Error
+		if !errors.As(err, &e) || e.RetryAfter < 100*time.Second || e.RetryAfter > 120*time.Second {
+			t.Errorf("Resolve(%s): %v, want an error to retry after two minutes", uri, err)
+		}
+	}
+	if got := h.requests.Load(); got != 1 {
+		t.Errorf("%d requests, want 1: the host asked to be left alone", got)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for s, want := range map[string]time.Duration{
+		"7":                             7 * time.Second,
+		"-1":                            0,
+		"99999999":                      time.Hour,
+		"Thu, 01 Jan 2026 00:00:30 GMT": 30 * time.Second,
+		"Thu, 01 Jan 1970 00:00:30 GMT": 0,
+		"soon":                          0,
+		"":                              0,
+	} {
+		if got := retryAfter(s, now); got != want {
+			t.Errorf("retryAfter(%q) = %v, want %v", s, got, want)
+		}
+	}
+}
+
+func TestSlowBodiesAreNotWaitedFor(t *testing.T) {
+	h := newHub(t, nil)
+	h.intercept = func(w http.ResponseWriter, req *http.Request) bool {
+		w.Header().Set("Content-Range", "bytes 0-1023/1024")
+		w.WriteHeader(http.StatusPartialContent)
+		_, _ = w.Write([]byte("G"))
+		w.(http.Flusher).Flush()
+		<-req.Context().Done()
+		return true
+	}
+	r := resolverFor(t, h.URL, func(c *Config) { c.AttemptTimeout = 20 * time.Millisecond })
+	_, err := r.Resolve(t.Context(), h.URL+"/x.gguf")
+	if ReasonOf(err) != Unreachable {
+		t.Errorf("got %v, want Unreachable", err)
+	}
+}
+
+func TestCancelledResolutionEnds(t *testing.T) {
+	h := newHub(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	h.intercept = func(_ http.ResponseWriter, req *http.Request) bool {
+		cancel()
+		<-req.Context().Done()
+		return true
+	}
+	if _, err := resolverFor(t, h.URL, nil).Resolve(ctx, h.URL+"/x.gguf"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that it was cancelled", err)
+	}
+	if got := h.requests.Load(); got != 1 {
+		t.Errorf("%d requests, want 1", got)
+	}
+}
+
+func TestBytesOfOneModelAreLimited(t *testing.T) {
+	h := newHub(t, map[string]padded{"/x.gguf": {head: pattern(100), size: 1 << 40}})
+	r := resolverFor(t, h.URL, func(c *Config) { c.MaxBytes = 1 << 20 })
+	s, err := r.Resolve(t.Context(), h.URL+"/x.gguf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(io.Discard, io.NewSectionReader(s.Weights[0], 0, s.Weights[0].Size()))
+	if ReasonOf(err) != BadFile {
+		t.Errorf("reading a terabyte: %v, want BadFile", err)
+	}
+	if got := h.bytes.Load(); got > 8<<20 {
+		t.Errorf("%d bytes were sent for a limit of 1 MiB", got)
+	}
+}
+
+func TestLargeAnswersOfAnAPIAreRefused(t *testing.T) {
+	for _, announced := range []bool{true, false} {
+		h := newHub(t, nil)
+		h.intercept = func(w http.ResponseWriter, _ *http.Request) bool {
+			if announced {
+				w.Header().Set("Content-Length", fmt.Sprint(1<<30))
+			}
+			chunk := bytes.Repeat([]byte(" "), 1<<20)
+			for range 12 {
+				if _, err := w.Write(chunk); err != nil {
+					break
+				}
+			}
+			return true
+		}
+		for _, uri := range []string{"hf://a/b", "ollama://a"} {
+			if _, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), uri); ReasonOf(err) != BadFile {
+				t.Errorf("announced %v: Resolve(%s): %v, want BadFile", announced, uri, err)
+			}
+		}
+	}
+}
+
+func TestFileThatChangesWhileItIsReadIsNoticed(t *testing.T) {
+	h := newHub(t, map[string]padded{"/x.gguf": {head: pattern(100), size: 1 << 20}})
+	var asked atomic.Int64
+	h.intercept = func(w http.ResponseWriter, req *http.Request) bool {
+		if asked.Add(1) > 1 {
+			http.ServeContent(etagWriter{w}, req, "", time.Time{}, bytes.NewReader(pattern(1<<20)))
+			return true
+		}
+		return false
+	}
+	s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/x.gguf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Weights[0].ReadAt(make([]byte, 10), 500_000); ReasonOf(err) != Unreachable {
+		t.Errorf("got %v, want Unreachable, to be read again from the beginning", err)
+	}
+}
+
+type etagWriter struct{ http.ResponseWriter }
+
+func (w etagWriter) WriteHeader(code int) {
+	w.Header().Set("ETag", `"v2"`)
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func TestTokensGoToTheirOwnHostOnly(t *testing.T) {
+	store := newHub(t, map[string]padded{"/blob": content("GGUF12345678")})
+	h := newHub(t, nil)
+	h.intercept = func(w http.ResponseWriter, req *http.Request) bool {
+		http.Redirect(w, req, store.URL+"/blob?signature=x", http.StatusFound)
+		return true
+	}
+	policy, err := NewPolicy([]string{h.URL, store.URL}, nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hubHost := strings.TrimPrefix(h.URL, "http://")
+	r := resolverFor(t, h.URL, func(c *Config) {
+		c.Policy = policy
+		c.Credentials = func(_ context.Context, host string) (string, error) {
+			if host == hubHost {
+				return "Bearer of-the-hub", nil
+			}
+			return "", nil
+		}
+	})
+	s, err := r.Resolve(t.Context(), h.URL+"/x.gguf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	headOf(t, s.Weights[0], 12)
+	for _, got := range h.auth {
+		if got != "Bearer of-the-hub" {
+			t.Errorf("the hub was shown %q", got)
+		}
+	}
+	for _, got := range store.auth {
+		if got != "" {
+			t.Errorf("the store that the hub redirects to was shown %q", got)
+		}
+	}
+	if len(h.auth) == 0 || len(store.auth) == 0 {
+		t.Error("the hub and the store were not both asked")
+	}
+}
+
+func TestTokensAreNotSentInTheOpen(t *testing.T) {
+	h := newHub(t, map[string]padded{"/x.gguf": content("GGUF12345678")})
+	policy, err := NewPolicy(nil, []string{"http://127.0.0.1"}, []string{"127.0.0.0/8"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := resolverFor(t, h.URL, func(c *Config) {
+		c.Policy = policy
+		c.Credentials = func(context.Context, string) (string, error) { return "Bearer x", nil }
+	})
+	if _, err := r.Resolve(t.Context(), h.URL+"/x.gguf"); err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range h.auth {
+		if got != "" {
+			t.Errorf("a host that is no configured endpoint was shown %q over plain HTTP", got)
+		}
+	}
+}
+
+func TestUnreadableCredentialsAreUnauthorized(t *testing.T) {
+	h := newHub(t, nil)
+	r := resolverFor(t, h.URL, func(c *Config) {
+		c.Credentials = func(context.Context, string) (string, error) { return "", errors.New("no such Secret") }
+	})
+	_, err := r.Resolve(t.Context(), "hf://a/b")
+	if ReasonOf(err) != Unauthorized || h.requests.Load() != 0 {
+		t.Errorf("got %v after %d requests, want Unauthorized after none", err, h.requests.Load())
+	}
+}
+
+func TestRedirectsAreHeldToThePolicy(t *testing.T) {
+	inside := newHub(t, map[string]padded{"/secret": content("GGUF12345678")})
+	for _, tc := range []struct{ name, target string }{
+		{"to a host that is not listed", "https://intranet.example/x"},
+		{"to a loopback address", inside.URL + "/secret"},
+		{"to the metadata service", "http://169.254.169.254/latest/meta-data"},
+		{"to a file", "file:///etc/passwd"},
+		{"to itself for ever", "/loop"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHub(t, nil)
+			h.intercept = func(w http.ResponseWriter, req *http.Request) bool {
+				http.Redirect(w, req, tc.target, http.StatusFound)
+				return true
+			}
+			r := resolverFor(t, h.URL, nil)
+			if _, err := r.Resolve(t.Context(), h.URL+"/x.gguf"); err == nil {
+				t.Error("want an error")
+			}
+			if got := inside.requests.Load(); got != 0 {
+				t.Errorf("the inside was asked %d times", got)
+			}
+		})
+	}
+}
+
+func TestNamesThatResolveToTheInsideAreNotDialled(t *testing.T) {
+	// "localhost" is a name on the list that resolves to loopback, as a rebinding name server would answer.
+	h := newHub(t, map[string]padded{"/x.gguf": content("GGUF12345678")})
+	u, err := url.Parse(h.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name    string
+		allowed []string
+		want    Reason
+	}{
+		{"by default", nil, Unsupported},
+		{"where the admin allows the range", []string{"127.0.0.0/8", "::1/128"}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			policy, err := NewPolicy(nil, []string{"http://localhost"}, tc.allowed, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := resolverFor(t, h.URL, func(c *Config) { c.Policy = policy })
+			_, err = r.Resolve(t.Context(), "http://localhost:"+u.Port()+"/x.gguf")
+			if got := ReasonOf(err); got != tc.want {
+				t.Errorf("got %v (%q), want %q", err, got, tc.want)
+			}
+		})
+	}
+}
+
+func TestProxyIsUsedThoughItIsInside(t *testing.T) {
+	var asked atomic.Int64
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		asked.Add(1)
+		if req.URL.Host != "models.example" {
+			http.Error(w, "not me", http.StatusBadGateway)
+			return
+		}
+		http.ServeContent(w, req, "", time.Time{}, strings.NewReader("GGUF12345678"))
+	}))
+	t.Cleanup(proxy.Close)
+	proxyURL, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := NewPolicy(nil, []string{"http://models.example"}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := resolverFor(t, "https://unused.example", func(c *Config) {
+		c.Policy, c.Proxy = policy, http.ProxyURL(proxyURL)
+	})
+	if _, err := r.Resolve(t.Context(), "http://models.example/x.gguf"); err != nil {
+		t.Fatal(err)
+	}
+	// Through the proxy too, only hosts of the list can be named.
+	before := asked.Load()
+	if _, err := r.Resolve(t.Context(), "http://169.254.169.254/x.gguf"); ReasonOf(err) != Unsupported || asked.Load() != before {
+		t.Errorf("the metadata service through the proxy: %v, want Unsupported without a request", err)
+	}
+}
+
+func TestUnreachableHost(t *testing.T) {
+	h := newHub(t, nil)
+	h.Close()
+	_, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), "hf://a/b")
+	if ReasonOf(err) != Unreachable {
+		t.Errorf("got %v, want Unreachable", err)
+	}
+}
+
+func TestCompressedAnswersAreRefused(t *testing.T) {
+	h := newHub(t, nil)
+	h.intercept = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write([]byte("x"))
+		return true
+	}
+	if _, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/x.gguf"); ReasonOf(err) != Unsupported {
+		t.Errorf("got %v, want Unsupported", err)
+	}
+}
+
+func FuzzParseContentRange(f *testing.F) {
+	for _, s := range []string{"bytes 0-1/2", "bytes 0-1/*", "bytes */2", "bytes 9223372036854775807-9223372036854775807/*", "bytes -1-2/3", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		start, total, err := parseContentRange(s)
+		if err == nil && (start < 0 || total < -1 || total >= 0 && start >= total) {
+			t.Errorf("parseContentRange(%q) = %d, %d", s, start, total)
+		}
+	})
+}
