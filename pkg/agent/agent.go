@@ -98,8 +98,6 @@ type Agent struct {
 	status *berthv1alpha1.GPUNodeStatus
 	// readAt is when a reading last ended, well or not.
 	readAt time.Time
-	// usage is what the last hand-off check found, for the metrics.
-	usage []podUsage
 }
 
 // New returns an agent. It fails if a part is missing.
@@ -127,6 +125,19 @@ func setDefault[T comparable](v *T, d T) {
 	if *v == zero {
 		*v = d
 	}
+}
+
+// Once returns the report of one reading. Whether processes are active takes two, so that it is not in it.
+func Once(ctx context.Context, r Reader, attributor Attributor, c clock.PassiveClock) (*berthv1alpha1.GPUNodeStatus, error) {
+	reading, err := r.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range reading.Devices {
+		reading.Devices[i].ActivityMeasured = false
+	}
+	o := owners{pods: attributor.Attribute(reading.pids())}
+	return newStatus(reading, &o, newActivityTracker(DefaultActivityHold), c.Now()), nil
 }
 
 // Run reports until ctx ends, and then returns nil; it returns ErrStaleLibrary when only a new process can go on.
@@ -218,10 +229,7 @@ func (a *Agent) observed(ctx context.Context, r *Reading) {
 	}
 	o := owners{pods: a.attribute(r), assigned: a.assignments(ctx)}
 	s := newStatus(r, &o, a.tracker, a.opts.Clock.Now())
-	usage := a.checker.check(ctx, s, a.opts.Clock.Now(), &a.counters)
-	a.mu.Lock()
-	a.usage = usage
-	a.mu.Unlock()
+	a.checker.check(ctx, s, a.opts.Clock.Now(), &a.counters)
 	a.logHealth(ctx, r)
 	a.setStatus(s)
 }
@@ -241,17 +249,16 @@ func (a *Agent) failed(ctx context.Context, err error) {
 
 // attribute returns the pod of each process of a reading.
 func (a *Agent) attribute(r *Reading) map[int]types.UID {
-	var pids []int
-	seen := map[int]bool{}
-	for i := range r.Devices {
-		for _, p := range r.Devices[i].Processes {
-			if !seen[p.PID] {
-				seen[p.PID] = true
-				pids = append(pids, p.PID)
+	pods := a.opts.Attributor.Attribute(r.pids())
+	if a.opts.Pods != nil {
+		// A static pod's cgroup is named by another UID than the pod's in the API.
+		for pid, uid := range pods {
+			if pod, ok := a.opts.Pods.PodByUID(uid); ok {
+				pods[pid] = pod.UID
 			}
 		}
 	}
-	return a.opts.Attributor.Attribute(pids)
+	return pods
 }
 
 // assignments asks the kubelet now and then; when it does not answer, its last answer stands.

@@ -22,6 +22,7 @@ import (
 type PodSource interface {
 	PodByUID(uid types.UID) (*corev1.Pod, bool)
 	PodByName(name types.NamespacedName) (*corev1.Pod, bool)
+	Pods() []*corev1.Pod
 }
 
 // EventRecorder writes a warning on a pod. It must not block.
@@ -45,15 +46,6 @@ const (
 	// unusedAfter is how long after the pod is Ready all its GPUs should be in use.
 	unusedAfter = time.Minute
 )
-
-// podUsage is what one pod holds and has booked on one device, in bytes.
-type podUsage struct {
-	namespace, name string
-	uid             types.UID
-	device          string
-	measured        uint64
-	booked          uint64
-}
 
 // handOffChecker compares what pods were given with what their processes use. The report is not touched by it:
 // memory is charged where it really is.
@@ -99,14 +91,13 @@ func newHandOffChecker(o *Options) *handOffChecker {
 	}
 }
 
-// check looks at all pods of a report, tells of what it finds, and returns the use of each pod on each device.
+// check looks at all pods of a report and tells of what it finds.
 func (c *handOffChecker) check(
 	ctx context.Context, s *berthv1alpha1.GPUNodeStatus, now time.Time, counters *counters,
-) []podUsage {
+) {
 	if c.pods == nil || c.booked == nil {
-		return nil
+		return
 	}
-	var usage []podUsage
 	for uid, measured := range measuredByPod(s) {
 		pod, ok := c.pods.PodByUID(uid)
 		if !ok {
@@ -117,18 +108,11 @@ func (c *handOffChecker) check(
 			klog.FromContext(ctx).V(4).Info("Allocation not read", "pod", klog.KObj(pod), "err", err)
 			continue
 		}
-		for device, bytes := range measured {
-			usage = append(usage, podUsage{pod.Namespace, pod.Name, pod.UID, device, bytes, booked[device]})
-		}
 		for _, f := range compare(pod, measured, booked, c.margin, now) {
 			c.tell(ctx, pod, f, now, counters)
 		}
 	}
 	c.endCheck()
-	slices.SortFunc(usage, func(a, b podUsage) int {
-		return strings.Compare(string(a.uid)+a.device, string(b.uid)+b.device)
-	})
-	return usage
 }
 
 // bookingOf returns what a pod has booked, decoded once for each version of the pod.

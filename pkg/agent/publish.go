@@ -55,8 +55,10 @@ type publisher struct {
 	written *berthv1alpha1.GPUNodeStatus
 	// dirtySince is since when newest is to be written; zero if it need not be.
 	dirtySince time.Time
-	// writtenAt is when a status was last written.
-	writtenAt       time.Time
+	// writtenAt is when a write was last tried.
+	writtenAt time.Time
+	// trueAt is when what is written was last what the agent saw.
+	trueAt          time.Time
 	resourceVersion string
 }
 
@@ -87,8 +89,11 @@ func (p *publisher) set(s *berthv1alpha1.GPUNodeStatus) {
 
 // markDirty says whether newest has to be written. p.mu is held.
 func (p *publisher) markDirty() bool {
-	if p.newest == nil || p.written != nil && !changed(p.written, p.newest, p.quantum) {
-		p.dirtySince = time.Time{}
+	if p.newest == nil {
+		return false
+	}
+	if p.written != nil && !changed(p.written, p.newest, p.quantum) {
+		p.trueAt, p.dirtySince = p.clock.Now(), time.Time{}
 		return false
 	}
 	if p.dirtySince.IsZero() {
@@ -198,6 +203,13 @@ func (p *publisher) inSync(grace time.Duration) bool {
 		return p.written != nil
 	}
 	return p.resourceVersion != "" && p.clock.Since(p.dirtySince) <= grace
+}
+
+// age returns for how long what is written has not been known to be what the agent sees; false before the first write.
+func (p *publisher) age() (time.Duration, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.clock.Since(p.trueAt), !p.trueAt.IsZero()
 }
 
 // sleep waits for d; false if ctx ended before.

@@ -6,6 +6,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -22,9 +23,13 @@ type Reader interface {
 	Close() error
 }
 
-// ErrStaleLibrary is returned by a Reader that can never succeed in this process, because the driver's library was
-// replaced since the process loaded it (a driver upgrade): the C library cannot unload it. A new process is needed.
-var ErrStaleLibrary = errors.New("the driver's library was replaced")
+// ErrStaleLibrary is returned by a Reader that can never succeed in this process, because the driver was upgraded
+// since the process loaded the driver's library, which the C library cannot unload.
+var ErrStaleLibrary = errors.New("the driver's library in this process is out of date")
+
+// ErrLibraryReplaced is the ErrStaleLibrary of a library whose file was replaced or removed: a new process of the same
+// program can load what is there now.
+var ErrLibraryReplaced = fmt.Errorf("%w: its file was replaced", ErrStaleLibrary)
 
 // Reading is what a Reader found at one moment.
 type Reading struct {
@@ -86,6 +91,21 @@ type Process struct {
 	// ActivityUnknown says that this process's activity cannot be measured though the device's can (clients of
 	// CUDA MPS, whose kernels are run by the server's process).
 	ActivityUnknown bool
+}
+
+// pids returns all processes of a reading, each once.
+func (r *Reading) pids() []int {
+	var pids []int
+	seen := map[int]bool{}
+	for i := range r.Devices {
+		for _, p := range r.Devices[i].Processes {
+			if !seen[p.PID] {
+				seen[p.PID] = true
+				pids = append(pids, p.PID)
+			}
+		}
+	}
+	return pids
 }
 
 // Reasons of an unhealthy device that the agent gives beside those of package v1alpha1.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,8 @@ const (
 	eventTimeout = 10 * time.Second
 	// eventMaxNote is the API's limit, in bytes.
 	eventMaxNote = 1024
+	// eventMaxName is how much of a pod's name goes into the Event's, which has 253 characters.
+	eventMaxName = 200
 	// eventAction is what Events say was done.
 	eventAction = "CheckAllocation"
 )
@@ -35,6 +38,8 @@ type Events struct {
 	node  string
 	clock clock.PassiveClock
 	queue chan *eventsv1.Event
+	// written makes the names of Events unlike.
+	written atomic.Uint32
 }
 
 // NewEvents returns a recorder in the name of a node's agent; Run writes what it takes.
@@ -52,7 +57,7 @@ func (e *Events) Warn(pod *corev1.Pod, reason, note string) {
 		TypeMeta: metav1.TypeMeta{APIVersion: "events.k8s.io/v1", Kind: "Event"},
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: pod.Namespace,
-			Name:      fmt.Sprintf("%s.%x", pod.Name, now.UnixNano()),
+			Name:      fmt.Sprintf("%.*s.%x.%x", eventMaxName, pod.Name, now.UnixNano(), e.written.Add(1)),
 		},
 		EventTime:           metav1.NewMicroTime(now),
 		ReportingController: "berth.dev/agent",

@@ -51,6 +51,18 @@ func (p *Pods) PodByName(name types.NamespacedName) (*corev1.Pod, bool) {
 	return p.find(indexName, name.String())
 }
 
+// Pods returns all pods of the node.
+func (p *Pods) Pods() []*corev1.Pod {
+	objects := p.informer.GetStore().List()
+	pods := make([]*corev1.Pod, 0, len(objects))
+	for _, o := range objects {
+		if pod, ok := o.(*corev1.Pod); ok {
+			pods = append(pods, pod)
+		}
+	}
+	return pods
+}
+
 func (p *Pods) find(index, value string) (*corev1.Pod, bool) {
 	objects, err := p.informer.GetIndexer().ByIndex(index, value)
 	if err != nil || len(objects) == 0 {

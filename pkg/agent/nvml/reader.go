@@ -95,7 +95,7 @@ func New(o Options) *Reader {
 // Read returns what the devices hold now.
 func (r *Reader) Read(ctx context.Context) (*agent.Reading, error) {
 	if r.library.replaced() {
-		return nil, agent.ErrStaleLibrary
+		return nil, agent.ErrLibraryReplaced
 	}
 	if err := r.openLibrary(ctx); err != nil {
 		return nil, err

@@ -1,0 +1,199 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/yaml"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/version"
+	"github.com/berth-dev/berth/pkg/agent"
+	"github.com/berth-dev/berth/pkg/agent/cgroup"
+	"github.com/berth-dev/berth/pkg/agent/kube"
+	"github.com/berth-dev/berth/pkg/agent/nvml"
+	"github.com/berth-dev/berth/pkg/agent/podresources"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+const (
+	// userAgent is what the API server's audit log calls the agent.
+	userAgent = "berth-agent"
+	// stopTimeout is how long the agent waits for a call into the driver to return before it exits without it.
+	stopTimeout = 5 * time.Second
+)
+
+func newCommand() *cobra.Command {
+	o := &options{}
+	logs := logsapi.NewLoggingConfiguration()
+	command := &cobra.Command{
+		Use:   "agent",
+		Short: "Report what the GPUs of this node really hold",
+		Long: "The agent reads the node's GPUs through NVML, finds out which pods their memory belongs to, and writes it to\n" +
+			"the GPUNode of the node. With --once it prints that report instead. Every flag can also be set by the environment\n" +
+			"variable in brackets.",
+		Args:          cobra.NoArgs,
+		Version:       version.String(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if err := logsapi.ValidateAndApply(logs, nil); err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			if err := o.complete(); err != nil {
+				return err
+			}
+			if o.once {
+				return printOnce(ctx, o, command.OutOrStdout())
+			}
+			return run(ctx, o)
+		},
+	}
+	o.addFlags(command.Flags())
+	own := command.Flags()
+	command.PreRunE = func(*cobra.Command, []string) error { return addEnv(own, os.LookupEnv) }
+	logsapi.AddFlags(logs, command.Flags())
+	return command
+}
+
+// printOnce prints the report of one reading as a GPUNode.
+func printOnce(ctx context.Context, o *options, out io.Writer) error {
+	reader := nvml.New(nvml.Options{LibraryPath: o.nvmlLibrary})
+	defer reader.Close()
+	status, err := agent.Once(ctx, reader, cgroup.NewAttributor(o.procRoot), clock.RealClock{})
+	if err != nil {
+		return err
+	}
+	gn := &berthv1alpha1.GPUNode{
+		TypeMeta:   metav1.TypeMeta{APIVersion: berthv1alpha1.GroupVersion.String(), Kind: "GPUNode"},
+		ObjectMeta: metav1.ObjectMeta{Name: o.nodeName},
+		Status:     *status,
+	}
+	var text []byte
+	if o.output == "json" {
+		text, err = json.MarshalIndent(gn, "", "  ")
+		text = append(text, '\n')
+	} else {
+		text, err = yaml.Marshal(gn)
+	}
+	if err != nil {
+		return fmt.Errorf("encode report: %w", err)
+	}
+	_, err = out.Write(text)
+	return err
+}
+
+// run reports until ctx ends.
+func run(ctx context.Context, o *options) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	if err != nil {
+		return fmt.Errorf("reach the API server: %w", err)
+	}
+	config.UserAgent = userAgent + "/" + version.String()
+	a, err := newAgent(ctx, o, config)
+	if err != nil {
+		return err
+	}
+	if o.listenAddress != "" {
+		stop, err := serve(o.listenAddress, a)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	klog.FromContext(ctx).Info("Agent started", "node", o.nodeName, "version", version.String())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		select {
+		case err = <-done:
+		case <-time.After(stopTimeout):
+			return errors.New("a call into the driver does not return, exiting without it")
+		}
+	}
+	if errors.Is(err, agent.ErrStaleLibrary) {
+		return restart(ctx, err)
+	}
+	return err
+}
+
+// newAgent connects the parts.
+func newAgent(ctx context.Context, o *options, config *rest.Config) (*agent.Agent, error) {
+	client, err := kube.NewClient(config, o.nodeName)
+	if err != nil {
+		return nil, err
+	}
+	api, err := kube.NewREST(config)
+	if err != nil {
+		return nil, err
+	}
+	pods, err := kube.NewPods(api, o.nodeName)
+	if err != nil {
+		return nil, err
+	}
+	go pods.Run(ctx)
+	events := kube.NewEvents(api, o.nodeName, clock.RealClock{})
+	go events.Run(ctx)
+	options := agent.Options{
+		NodeName:       o.nodeName,
+		Reader:         nvml.New(nvml.Options{LibraryPath: o.nvmlLibrary}),
+		Attributor:     cgroup.NewAttributor(o.procRoot),
+		Client:         client,
+		Pods:           pods,
+		Booked:         booked,
+		Events:         events,
+		ReadInterval:   o.readInterval,
+		ReportInterval: o.reportInterval,
+		LeaseInterval:  o.leaseInterval,
+		Quantum:        o.quantumBytes,
+		OveruseMargin:  uint64(o.marginBytes),
+	}
+	if o.podResourcesSocket != "" {
+		if options.Assignments, err = podresources.New(o.podResourcesSocket); err != nil {
+			return nil, err
+		}
+	}
+	return agent.New(options)
+}
+
+// booked returns what a pod's allocation books, in bytes by device; zero where an allocation of a later version does
+// not tell.
+func booked(pod *corev1.Pod) (map[string]uint64, error) {
+	value, ok := pod.Annotations[berthv1alpha1.AnnotationAllocation]
+	if !ok {
+		return nil, nil
+	}
+	allocation, err := gpustate.DecodeAllocation(value)
+	if err != nil {
+		return nil, err
+	}
+	devices := make(map[string]uint64, len(allocation.Devices))
+	for _, d := range allocation.Devices {
+		devices[d.UUID] = d.Memory.Uint64()
+	}
+	return devices, nil
+}

@@ -1,0 +1,117 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/berth-dev/berth/pkg/agent"
+	"github.com/berth-dev/berth/pkg/agent/podresources"
+)
+
+// options are the flags. Each can be set by an environment variable too.
+type options struct {
+	nodeName           string
+	kubeconfig         string
+	nvmlLibrary        string
+	procRoot           string
+	podResourcesSocket string
+	listenAddress      string
+
+	readInterval   time.Duration
+	reportInterval time.Duration
+	leaseInterval  time.Duration
+	memoryQuantum  string
+	overuseMargin  string
+
+	once   bool
+	output string
+
+	quantumBytes, marginBytes int64
+}
+
+func (o *options) addFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.nodeName, "node-name", "", "Name of the Node that this machine is; required without --once")
+	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "How to reach the API server; empty = as a pod of the cluster")
+	fs.StringVar(&o.nvmlLibrary, "nvml-library", "", "Path of the driver's management library; empty = libnvidia-ml.so.1 by the dynamic linker's search path")
+	fs.StringVar(&o.procRoot, "proc-root", "/proc", "Where the host's proc file system is")
+	fs.StringVar(&o.podResourcesSocket, "pod-resources-socket", podresources.DefaultSocket, "Socket of the kubelet's PodResources API; empty = do not ask")
+	fs.StringVar(&o.listenAddress, "listen-address", ":9401", "Address of /metrics and /healthz; empty = none")
+	fs.DurationVar(&o.readInterval, "read-interval", agent.DefaultReadInterval, "Time between two readings of the GPUs")
+	fs.DurationVar(&o.reportInterval, "report-interval", agent.DefaultReportInterval, "Least time between two writes of the report")
+	fs.DurationVar(&o.leaseInterval, "lease-interval", agent.DefaultLeaseInterval, "Time between two renewals of the Lease")
+	fs.StringVar(&o.memoryQuantum, "memory-quantum", resource.NewQuantity(agent.DefaultQuantum, resource.BinarySI).String(), "By how much memory has to change to be reported")
+	fs.StringVar(&o.overuseMargin, "overuse-margin", resource.NewQuantity(agent.DefaultOveruseMargin, resource.BinarySI).String(), "By how much a pod may exceed its booking before its owner is told")
+	fs.BoolVar(&o.once, "once", false, "Print the report of one reading, and exit; needs no cluster")
+	fs.StringVarP(&o.output, "output", "o", "yaml", "Format of --once: yaml or json")
+	fs.VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + envOf(f.Name) + "]" })
+}
+
+// envOf returns the environment variable that stands for a flag: NODE_NAME for --node-name.
+func envOf(flag string) string {
+	return strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// addEnv sets the flags that were not given from the environment.
+func addEnv(fs *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var errs []error
+	fs.VisitAll(func(f *pflag.Flag) {
+		value, ok := lookup(envOf(f.Name))
+		if !ok || f.Changed {
+			return
+		}
+		if err := fs.Set(f.Name, value); err != nil {
+			errs = append(errs, fmt.Errorf("environment variable %s: %w", envOf(f.Name), err))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// complete checks the flags. All that is wrong is said at once.
+func (o *options) complete() error {
+	var errs []error
+	if o.nodeName == "" {
+		if o.once {
+			o.nodeName, _ = os.Hostname()
+		} else {
+			errs = append(errs, errors.New("--node-name (or $NODE_NAME) is required; in a pod, set it from the field spec.nodeName"))
+		}
+	}
+	if o.output != "yaml" && o.output != "json" {
+		errs = append(errs, fmt.Errorf("--output is yaml or json, not %q", o.output))
+	}
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"read-interval", o.readInterval}, {"report-interval", o.reportInterval}, {"lease-interval", o.leaseInterval},
+	} {
+		if d.value <= 0 {
+			errs = append(errs, fmt.Errorf("--%s must be more than zero, such as 1s", d.flag))
+		}
+	}
+	var err error
+	if o.quantumBytes, err = bytesOf("memory-quantum", o.memoryQuantum); err != nil {
+		errs = append(errs, err)
+	}
+	if o.marginBytes, err = bytesOf("overuse-margin", o.overuseMargin); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func bytesOf(flag, value string) (int64, error) {
+	q, err := resource.ParseQuantity(value)
+	if err != nil || q.Sign() <= 0 {
+		return 0, fmt.Errorf("--%s is an amount of memory such as 64Mi, not %q", flag, value)
+	}
+	return q.Value(), nil
+}
