@@ -69,6 +69,10 @@ type ModelProfileStatus struct {
 	// ETag is a fingerprint of the model's files: Model and ObservedPeaks hold as long as it stays the same.
 	// +optional
 	ETag string `json:"etag,omitempty"`
+	// RevisionTime is when ETag last changed, nil as long as it never did. Pods that started earlier may run the
+	// files as they were before, so what is measured of them is not taken down.
+	// +optional
+	RevisionTime *metav1.Time `json:"revisionTime,omitempty"`
 	// Size is the size of the model's files, for people.
 	// +optional
 	Size string `json:"size,omitempty"`
@@ -97,6 +101,10 @@ type ObservedPeak struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Devices []resource.Quantity `json:"devices"`
+	// Excess is the most that a GPU was measured to hold beyond its booking, zero if none ever did. Of an engine that
+	// fills whatever it is booked (vLLM), this, and not the peak, says what an estimate lacks.
+	// +optional
+	Excess resource.Quantity `json:"excess,omitzero"`
 	// Samples is the number of pods that were measured.
 	Samples int32 `json:"samples"`
 	// LastTime is when the entry last changed.

@@ -281,6 +281,10 @@ func (in *ModelProfileStatus) DeepCopyInto(out *ModelProfileStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.RevisionTime != nil {
+		in, out := &in.RevisionTime, &out.RevisionTime
+		*out = (*in).DeepCopy()
+	}
 	if in.Model != nil {
 		in, out := &in.Model, &out.Model
 		*out = (*in).DeepCopy()
@@ -319,6 +323,7 @@ func (in *ObservedPeak) DeepCopyInto(out *ObservedPeak) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	out.Excess = in.Excess.DeepCopy()
 	in.LastTime.DeepCopyInto(&out.LastTime)
 }
 
