@@ -25,6 +25,8 @@ type Options struct {
 	// Dir is the folder for certificates, data, sockets and logs. When empty, a temporary one is made, and removed
 	// by Stop.
 	Dir string
+	// LogFile is where klog and etcd messages of this process go; control-plane.log in Dir when empty.
+	LogFile string
 	// Controllers are the names of the kube-controller-manager's controllers to run, as in its --controllers
 	// flag; DefaultControllers when nil, none when empty.
 	Controllers []string
@@ -75,14 +77,18 @@ func Start(ctx context.Context, opts Options) (_ *ControlPlane, err error) {
 		}
 		cp.ownsDir = true
 	}
-	if err := redirectLogs(cp.LogFile()); err != nil {
+	logFile := opts.LogFile
+	if logFile == "" {
+		logFile = filepath.Join(cp.dir, "control-plane.log")
+	}
+	if err := redirectLogs(logFile); err != nil {
 		return nil, err
 	}
 	keys, err := writePKI(filepath.Join(cp.dir, "pki"))
 	if err != nil {
 		return nil, fmt.Errorf("make certificates: %w", err)
 	}
-	etcd, err := startEtcd(ctx, filepath.Join(cp.dir, "etcd"), cp.LogFile())
+	etcd, err := startEtcd(ctx, filepath.Join(cp.dir, "etcd"), logFile)
 	if err != nil {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
@@ -119,9 +125,6 @@ func (cp *ControlPlane) Config() *rest.Config { return rest.CopyConfig(cp.config
 
 // Dir is the folder of the control plane.
 func (cp *ControlPlane) Dir() string { return cp.dir }
-
-// LogFile is where this process's klog and etcd messages go.
-func (cp *ControlPlane) LogFile() string { return filepath.Join(cp.dir, "control-plane.log") }
 
 // Done is closed when the control plane stops, be it that Stop was called or that a part of it failed.
 func (cp *ControlPlane) Done() <-chan struct{} { return cp.done }

@@ -16,6 +16,9 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
+// ClusterName is the one cluster of a kubeconfig of a lab.
+const ClusterName = "berth-lab"
+
 // tokenLifetime is longer than any lab lives, so that nobody has to renew a token.
 const tokenLifetime = 30 * 24 * time.Hour
 
@@ -41,7 +44,7 @@ func (cp *ControlPlane) ServiceAccountConfig(ctx context.Context, namespace, nam
 
 // WriteKubeconfig writes config as a kubeconfig file that only its owner can read.
 func WriteKubeconfig(file string, config *rest.Config) error {
-	const name = "berth-lab"
+	const name = ClusterName
 	kubeconfig := clientcmdapi.NewConfig()
 	kubeconfig.Clusters[name] = &clientcmdapi.Cluster{
 		Server:                   config.Host,

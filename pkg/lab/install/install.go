@@ -6,13 +6,8 @@
 package install
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 )
 
@@ -51,58 +45,24 @@ var order = []string{
 // skipped is the kinds of the manifests that mean nothing on a lab.
 var skipped = []string{
 	"Deployment", "DaemonSet", "Service", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor", "PodMonitor",
-	"Kustomization", "Component", "KubeSchedulerConfiguration",
 }
 
-// Objects reads the objects of all YAML files below the folders of fsys, in the order in which they can be applied.
-// A kind that it does not know is an error, so that nothing of the manifests is left out unseen.
-func Objects(fsys fs.FS, folders ...string) ([]*unstructured.Unstructured, error) {
-	var objects []*unstructured.Unstructured
-	for _, folder := range folders {
-		err := fs.WalkDir(fsys, folder, func(name string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() || path.Ext(name) != ".yaml" {
-				return err
-			}
-			data, err := fs.ReadFile(fsys, name)
-			if err != nil {
-				return err
-			}
-			found, err := Decode(data)
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			objects = append(objects, found...)
-			return nil
-		})
-		if err != nil {
-			return nil, err
+// Select returns the objects that a lab needs, in the order in which they can be applied. A kind that it does not
+// know is an error, so that nothing of the manifests is left out unseen.
+func Select(objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+	var selected []*unstructured.Unstructured
+	for _, object := range objects {
+		switch kind := object.GetKind(); {
+		case slices.Contains(order, kind):
+			selected = append(selected, object)
+		case !slices.Contains(skipped, kind):
+			return nil, fmt.Errorf("%s %q: not known whether the lab needs it", kind, object.GetName())
 		}
 	}
-	slices.SortStableFunc(objects, func(a, b *unstructured.Unstructured) int {
+	slices.SortStableFunc(selected, func(a, b *unstructured.Unstructured) int {
 		return slices.Index(order, a.GetKind()) - slices.Index(order, b.GetKind())
 	})
-	return objects, nil
-}
-
-// Decode reads the objects of one YAML file that are to be applied.
-func Decode(data []byte) ([]*unstructured.Unstructured, error) {
-	var objects []*unstructured.Unstructured
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(data), 4096)
-	for {
-		object := &unstructured.Unstructured{}
-		err := decoder.Decode(&object.Object)
-		switch {
-		case errors.Is(err, io.EOF):
-			return objects, nil
-		case err != nil:
-			return nil, err
-		case len(object.Object) == 0 || slices.Contains(skipped, object.GetKind()):
-			continue
-		case !slices.Contains(order, object.GetKind()):
-			return nil, fmt.Errorf("%s %q: not known whether the lab needs it", object.GetKind(), object.GetName())
-		}
-		objects = append(objects, object)
-	}
+	return selected, nil
 }
 
 // Apply applies the objects in their order by server-side apply, and waits until the custom resources are served.

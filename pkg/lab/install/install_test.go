@@ -7,38 +7,56 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/fstest"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/berth-dev/berth/manifests"
 )
 
-func TestObjectsAreInTheOrderInWhichTheyCanBeApplied(t *testing.T) {
-	files := fstest.MapFS{
-		"a/binding.yaml":       file("ClusterRoleBinding", "binding"),
-		"a/deployment.yaml":    file("Deployment", "skipped"),
-		"a/kustomization.yaml": file("Kustomization", ""),
-		"a/README.md":          {Data: []byte("no YAML: {")},
-		"b/more.yaml":          {Data: []byte("---\nkind: ServiceAccount\nmetadata: {name: account}\n---\n\n---\nkind: Namespace\nmetadata: {name: first}\n")},
-		"other/crd.yaml":       file("CustomResourceDefinition", "other folder"),
-	}
-	objects, err := Objects(files, "a", "b")
+func object(kind, name string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetKind(kind)
+	u.SetName(name)
+	return u
+}
+
+func TestSelectOrdersWhatTheLabNeeds(t *testing.T) {
+	objects, err := Select([]*unstructured.Unstructured{
+		object("ClusterRoleBinding", "binding"),
+		object("Deployment", "workload"),
+		object("ServiceAccount", "account b"),
+		object("ServiceAccount", "account a"),
+		object("Namespace", "namespace"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, object := range objects {
-		got = append(got, object.GetName())
+	for _, o := range objects {
+		got = append(got, o.GetName())
 	}
-	if want := []string{"first", "account", "binding"}; !slices.Equal(got, want) {
+	if want := []string{"namespace", "account b", "account a", "binding"}; !slices.Equal(got, want) {
 		t.Errorf("objects = %q, want %q", got, want)
 	}
 }
 
-func TestAnUnknownKindIsAnErrorThatNamesFileAndObject(t *testing.T) {
-	_, err := Objects(fstest.MapFS{"a/x.yaml": file("Gadget", "g1")}, "a")
-	if err == nil || !strings.Contains(err.Error(), "a/x.yaml") || !strings.Contains(err.Error(), "g1") {
-		t.Errorf("error = %v, want one that names a/x.yaml and g1", err)
+func TestSelectRefusesKindsThatItDoesNotKnow(t *testing.T) {
+	_, err := Select([]*unstructured.Unstructured{object("Gadget", "g1")})
+	if err == nil || !strings.Contains(err.Error(), "g1") {
+		t.Errorf("error = %v, want one that names g1", err)
 	}
 }
 
-func file(kind, name string) *fstest.MapFile {
-	return &fstest.MapFile{Data: []byte("kind: " + kind + "\nmetadata: {name: '" + name + "'}\n")}
+func TestSelectKnowsEveryKindThatIsShipped(t *testing.T) {
+	objects, err := manifests.Objects(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	selected, err := Select(objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(selected) == 0 {
+		t.Error("the manifests hold nothing for the lab")
+	}
 }

@@ -1,0 +1,46 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command berth-lab runs Berth on a real Kubernetes control plane with simulated GPU nodes, on one machine.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/component-base/version"
+)
+
+func main() {
+	// stdout is for the one line that programs read; whatever a library may print is for people.
+	stdout := os.Stdout
+	os.Stdout = os.Stderr
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	root := &cobra.Command{
+		Use:           "berth-lab",
+		Short:         "Run Berth on a real Kubernetes control plane with simulated GPU nodes",
+		Version:       version.Get().GitVersion,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(newUpCommand(stdout))
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(1)
+	}
+}
+
+// exitAfter ends the process if stopping takes longer than d: a lab that hangs must not stay.
+func exitAfter(d time.Duration) {
+	time.AfterFunc(d, func() {
+		fmt.Fprintf(os.Stderr, "Error: not stopped within %s\n", d)
+		os.Exit(1)
+	})
+}

@@ -1,0 +1,204 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/berth-dev/berth/manifests"
+	"github.com/berth-dev/berth/pkg/lab"
+	"github.com/berth-dev/berth/pkg/lab/fleet"
+)
+
+const (
+	// startTimeout bounds the start; it takes a few seconds on an idle machine.
+	startTimeout = 2 * time.Minute
+	// stopTimeout bounds the stop; all parts of it are bounded themselves, by less.
+	stopTimeout = 20 * time.Second
+	// schedulerConfig is the file of the manifests with the scheduler's configuration.
+	schedulerConfig = "scheduler/config.yaml"
+)
+
+const upLong = `Bring up a Kubernetes control plane (etcd, kube-apiserver and controllers, v1.37), install Berth's manifests, run
+Berth's scheduler and controller as processes of their own, and simulate nodes, their GPUs and the pods on them.
+
+When all of this was seen to work, one line is printed on stdout, and nothing else:
+
+  ready: KUBECONFIG=/path/of/the/administrators/kubeconfig
+
+The lab then runs until it is interrupted, or for the time given by --for, and leaves nothing behind. Several labs can
+run at once. What the simulated hardware does can be changed while it runs, by annotations:
+
+  kubectl annotate node gpu-0 --overwrite lab.berth.dev/foreign-memory=0=60Gi   # somebody else's process on GPU 0
+  kubectl annotate node gpu-0 --overwrite lab.berth.dev/unhealthy=3=Xid79       # GPU 3 fails
+  kubectl annotate pod server --overwrite lab.berth.dev/gpu-memory=50Gi         # what it really takes on each GPU
+  kubectl annotate pod server --overwrite lab.berth.dev/gpu-active=false        # it computes no longer
+
+and how pods behave by annotations on them: lab.berth.dev/ready-after=30s (it loads for that long) and
+lab.berth.dev/run-for=1m (it then succeeds).`
+
+const upExample = `  # Two nodes of 8 H100
+  berth-lab up --kubeconfig lab.kubeconfig &
+  kubectl --kubeconfig lab.kubeconfig get gpunodes
+
+  # Ten nodes of 4 A100-40, for a minute
+  berth-lab up --nodes 10 --gpus 4 --gpu-model A100-40 --for 1m
+
+  # Unlike nodes: those of the demo, or Node objects from a file with the annotation lab.berth.dev/gpus
+  berth-lab up --fleet demo
+
+  # No nodes: Node and GPUNode objects are made by a test
+  berth-lab up --bare`
+
+// upFlags are the flags of the up command.
+type upFlags struct {
+	kubeconfig, binDir, logDir, fleet, gpuModel string
+	nodes, gpus                                 int
+	bare, noScheduler, noController             bool
+	runFor                                      time.Duration
+}
+
+func newUpCommand(stdout io.Writer) *cobra.Command {
+	var f upFlags
+	cmd := &cobra.Command{
+		Use:     "up",
+		Short:   "Bring up a lab and run it until interrupted",
+		Long:    upLong,
+		Example: upExample,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			options, err := f.options(cmd)
+			if err != nil {
+				return err
+			}
+			return up(cmd.Context(), stdout, options, f.runFor)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "file for the administrator's kubeconfig, written when the lab is ready and removed when it stops (default: one in a temporary folder)")
+	flags.IntVar(&f.nodes, "nodes", 2, "number of simulated nodes, named gpu-0 and so on")
+	flags.IntVar(&f.gpus, "gpus", 8, "number of GPUs of each node")
+	flags.StringVar(&f.gpuModel, "gpu-model", "H100-80", "model of the GPUs")
+	flags.StringVar(&f.fleet, "fleet", "", "file of Node objects to simulate instead, or \"demo\"")
+	flags.BoolVar(&f.bare, "bare", false, "simulate no nodes and run no agents: Node and GPUNode objects are the caller's, and no report counts as stale")
+	flags.DurationVar(&f.runFor, "for", 0, "stop by itself after this time, counted from when it is ready (default: run until interrupted)")
+	flags.StringVar(&f.binDir, "bin-dir", "", "folder of the programs scheduler and controller (default: that of berth-lab)")
+	flags.BoolVar(&f.noScheduler, "no-scheduler", false, "do not run the scheduler")
+	flags.BoolVar(&f.noController, "no-controller", false, "do not run the controller")
+	flags.StringVar(&f.logDir, "log-dir", "", "folder for logs, which stay there (default: a temporary folder)")
+	for _, sized := range []string{"nodes", "gpus", "gpu-model"} {
+		cmd.MarkFlagsMutuallyExclusive("bare", "fleet", sized)
+	}
+	return cmd
+}
+
+// options turns the flags into those of the lab.
+func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
+	options := &lab.Options{Bare: f.bare, Progress: cmd.ErrOrStderr()}
+	var err error
+	if options.Nodes, err = f.simulated(); err != nil {
+		return nil, err
+	}
+	if options.Objects, err = manifests.Objects("."); err != nil {
+		return nil, fmt.Errorf("manifests: %w", err)
+	}
+	if f.kubeconfig != "" {
+		if options.Kubeconfig, err = filepath.Abs(f.kubeconfig); err != nil {
+			return nil, err
+		}
+	}
+	if f.logDir != "" {
+		if options.LogDir, err = filepath.Abs(f.logDir); err != nil {
+			return nil, err
+		}
+	}
+	if f.binDir == "" {
+		program, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		f.binDir = filepath.Dir(program)
+	}
+	if !f.noScheduler {
+		if options.Scheduler, err = program(f.binDir, "scheduler"); err != nil {
+			return nil, fmt.Errorf("%w: run \"make build\", name the folder that has it by --bin-dir, or add --no-scheduler", err)
+		}
+		if options.SchedulerConfig, err = fs.ReadFile(manifests.FS, schedulerConfig); err != nil {
+			return nil, fmt.Errorf("manifests: %w", err)
+		}
+	}
+	if !f.noController {
+		if options.Controller, err = program(f.binDir, "controller"); err != nil {
+			return nil, fmt.Errorf("%w: run \"make build\", name the folder that has it by --bin-dir, or add --no-controller", err)
+		}
+	}
+	return options, nil
+}
+
+// simulated returns the nodes to simulate.
+func (f *upFlags) simulated() ([]*corev1.Node, error) {
+	switch {
+	case f.bare:
+		return nil, nil
+	case f.fleet != "":
+		return fleet.Load(f.fleet)
+	}
+	return fleet.Uniform(f.nodes, f.gpus, f.gpuModel)
+}
+
+// program returns the path of an executable file.
+func program(dir, name string) (string, error) {
+	path, err := filepath.Abs(filepath.Join(dir, name))
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if info.Mode()&0o111 == 0 || info.IsDir() {
+		return "", fmt.Errorf("%s is not a program", path)
+	}
+	return path, nil
+}
+
+// up runs a lab until ctx is cancelled, runFor is over or it fails.
+func up(ctx context.Context, stdout io.Writer, options *lab.Options, runFor time.Duration) error {
+	starting, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready within %s", startTimeout))
+	defer cancel()
+	context.AfterFunc(ctx, func() { exitAfter(stopTimeout) })
+	l, err := lab.Up(starting, *options)
+	switch {
+	case ctx.Err() != nil && err != nil:
+		return errors.New("interrupted before the lab was ready")
+	case err != nil:
+		if cause := context.Cause(starting); cause != nil {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		return err
+	}
+	fmt.Fprintf(stdout, "ready: KUBECONFIG=%s\n", l.Kubeconfig())
+	var over <-chan time.Time
+	if runFor > 0 {
+		over = time.After(runFor)
+	}
+	select {
+	case <-ctx.Done():
+	case <-over:
+		exitAfter(stopTimeout)
+	case err = <-l.Failed():
+		exitAfter(stopTimeout)
+	}
+	return errors.Join(err, l.Stop())
+}

@@ -1,0 +1,194 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpusim
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/agent"
+)
+
+const (
+	// driverVersion is what the simulated driver says of itself.
+	driverVersion = "580.159.04"
+	// DrainTime is how long the memory of a process takes to come back after the process is gone.
+	DrainTime = 2 * time.Second
+	// contextMemory is what a process holds as soon as it has a CUDA context.
+	contextMemory = 400 * mib
+	// foreignPID is the PID of the foreign process on GPU 0, and so on; pods' processes follow after them.
+	foreignPID = 1000
+	firstPID   = 2000
+)
+
+// Hardware is the simulated GPUs of one node. Its methods can be called concurrently.
+type Hardware struct {
+	node  string
+	clock clock.PassiveClock
+
+	mu        sync.Mutex
+	spec      *Spec
+	processes map[types.UID]*process
+	lastPID   int
+}
+
+// process is the process of one pod.
+type process struct {
+	pid int
+	use Use
+	// gone is when it ended; zero while it runs.
+	gone time.Time
+}
+
+var (
+	_ agent.Reader     = (*Hardware)(nil)
+	_ agent.Attributor = (*Hardware)(nil)
+)
+
+// NewHardware returns the GPUs of a node.
+func NewHardware(node string, spec *Spec, c clock.PassiveClock) *Hardware {
+	return &Hardware{node: node, clock: c, spec: spec, processes: map[types.UID]*process{}, lastPID: firstPID}
+}
+
+// UUID returns the UUID of a node's GPU, the same in every lab.
+func UUID(node string, index int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d", node, index))
+	return fmt.Sprintf("GPU-%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
+// Configure changes the hardware to what spec says.
+func (h *Hardware) Configure(spec *Spec) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.spec = spec
+}
+
+// Run says that a pod runs and what it does from now on.
+func (h *Hardware) Run(pod types.UID, use *Use) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.processes[pod]
+	if p == nil {
+		h.lastPID++
+		p = &process{pid: h.lastPID}
+		h.processes[pod] = p
+	}
+	p.use, p.gone = *use, time.Time{}
+}
+
+// End says that a pod has ended: its memory begins to drain.
+func (h *Hardware) End(pod types.UID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p := h.processes[pod]; p != nil && p.gone.IsZero() {
+		p.gone = h.clock.Now()
+	}
+}
+
+// Read returns what the GPUs hold now.
+func (h *Hardware) Read(context.Context) (*agent.Reading, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.clock.Now()
+	for uid, p := range h.processes {
+		if !p.gone.IsZero() && now.Sub(p.gone) >= DrainTime {
+			delete(h.processes, uid)
+		}
+	}
+	reading := &agent.Reading{DriverVersion: driverVersion, Devices: make([]agent.Device, len(h.spec.GPUs))}
+	for i, model := range h.spec.GPUs {
+		reading.Devices[i] = h.device(i, model, now)
+	}
+	return reading, nil
+}
+
+func (h *Hardware) device(i int, model *Model, now time.Time) agent.Device {
+	d := agent.Device{
+		UUID:              UUID(h.node, i),
+		Index:             i,
+		PCIBusID:          fmt.Sprintf("00000000:%02X:00.0", i+1),
+		Model:             model.Name,
+		ComputeCapability: model.ComputeCapability,
+		Memory:            agent.Memory{Total: model.Total, Reserved: model.Reserved},
+		ActivityMeasured:  true,
+		Reason:            h.spec.Unhealthy[i],
+	}
+	if foreign := h.spec.Foreign[i]; foreign > 0 {
+		d.Processes = append(d.Processes, agent.Process{PID: foreignPID + i, Memory: foreign})
+	}
+	for _, p := range h.processes {
+		if memory := p.memory(d.UUID, now); memory > 0 {
+			d.Processes = append(d.Processes, agent.Process{
+				PID: p.pid, Memory: memory, Active: p.use.Active && p.gone.IsZero(),
+			})
+		}
+	}
+	for _, p := range d.Processes {
+		d.Memory.Used += p.Memory
+	}
+	// A GPU cannot hold more than it has: a real process would have failed.
+	d.Memory.Used = min(d.Memory.Used, d.Memory.Total-d.Memory.Reserved)
+	if model.NVLink {
+		for peer := range h.spec.GPUs {
+			if peer != i && h.spec.GPUs[peer].NVLink {
+				d.Links = append(d.Links, berthv1alpha1.GPULink{Peer: UUID(h.node, peer), Type: berthv1alpha1.LinkNVLink})
+			}
+		}
+	}
+	return d
+}
+
+// memory returns what the process holds on a device: growing evenly while it loads, draining evenly when it is gone.
+func (p *process) memory(uuid string, now time.Time) uint64 {
+	full := p.use.Memory[uuid]
+	if !p.gone.IsZero() {
+		loaded := grown(full, p.gone.Sub(p.use.Started), p.use.LoadTime)
+		return loaded - share(loaded, now.Sub(p.gone), DrainTime)
+	}
+	return grown(full, now.Sub(p.use.Started), p.use.LoadTime)
+}
+
+// grown is what a process that will hold full has after some time of loading.
+func grown(full uint64, after, loadTime time.Duration) uint64 {
+	start := min(full, contextMemory)
+	return start + share(full-start, after, loadTime)
+}
+
+// share is the part of amount that is reached after some time of a span.
+func share(amount uint64, after, span time.Duration) uint64 {
+	switch {
+	case after <= 0:
+		return 0
+	case after >= span:
+		return amount
+	}
+	return uint64(float64(amount) * (float64(after) / float64(span)))
+}
+
+// Attribute returns the pods of processes; also of those that are gone and whose memory drains.
+func (h *Hardware) Attribute(pids []int) map[int]types.UID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	byPID := make(map[int]types.UID, len(h.processes))
+	for uid, p := range h.processes {
+		byPID[p.pid] = uid
+	}
+	pods := make(map[int]types.UID, len(pids))
+	for _, pid := range pids {
+		if uid, ok := byPID[pid]; ok {
+			pods[pid] = uid
+		}
+	}
+	return pods
+}
+
+// Close does nothing: there is no driver to let go of.
+func (h *Hardware) Close() error { return nil }

@@ -1,0 +1,182 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/agent"
+	"github.com/berth-dev/berth/pkg/agent/kube"
+	"github.com/berth-dev/berth/pkg/lab/gpusim"
+)
+
+// agentAccount is the account of the agents.
+const agentAccount = "berth-agent"
+
+// startNodes creates the simulated nodes and runs an agent for each Node that has simulated GPUs, also for those that
+// users of the lab make later.
+func (l *Lab) startNodes(ctx context.Context) error {
+	if l.opts.Bare {
+		return nil
+	}
+	f := &fleet{lab: l, nodes: map[string]*simulatedNode{}}
+	if err := f.watch(ctx); err != nil {
+		return err
+	}
+	for _, node := range l.opts.Nodes {
+		if _, err := l.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
+			return fmt.Errorf("create node: %w", err)
+		}
+	}
+	l.progress("%d simulated nodes are created", len(l.opts.Nodes))
+	return nil
+}
+
+// fleet is the simulated GPUs of all nodes, kept in step with the Nodes and pods of the cluster.
+type fleet struct {
+	lab *Lab
+
+	mu    sync.Mutex
+	nodes map[string]*simulatedNode
+}
+
+// simulatedNode is one node's hardware and the agent that reports it.
+type simulatedNode struct {
+	hardware *gpusim.Hardware
+	stop     context.CancelFunc
+}
+
+// watch follows Nodes and pods until the lab stops. It returns when both are known.
+func (f *fleet) watch(ctx context.Context) error {
+	factory := informers.NewSharedInformerFactory(f.lab.client, 0)
+	nodes, err := factory.Core().V1().Nodes().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { f.setNode(obj.(*corev1.Node)) },
+		UpdateFunc: func(_, obj any) { f.setNode(obj.(*corev1.Node)) },
+		DeleteFunc: func(obj any) { deleted(obj, f.deleteNode) },
+	})
+	if err != nil {
+		return err
+	}
+	pods, err := factory.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { f.setPod(obj.(*corev1.Pod)) },
+		UpdateFunc: func(_, obj any) { f.setPod(obj.(*corev1.Pod)) },
+		DeleteFunc: func(obj any) { deleted(obj, f.deletePod) },
+	})
+	if err != nil {
+		return err
+	}
+	factory.StartWithContext(f.lab.ctx)
+	f.lab.running.Go(func() {
+		<-f.lab.ctx.Done()
+		factory.Shutdown()
+	})
+	if !cache.WaitForCacheSync(ctx.Done(), nodes.HasSynced, pods.HasSynced) {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// deleted calls f with an object that is gone, be it known as such or found missing later.
+func deleted[T any](obj any, f func(T)) {
+	if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = unknown.Obj
+	}
+	if object, ok := obj.(T); ok {
+		f(object)
+	}
+}
+
+// setNode starts the agent of a Node with GPUs, or changes the hardware of one that is known.
+func (f *fleet) setNode(node *corev1.Node) {
+	if _, ok := node.Annotations[gpusim.AnnotationGPUs]; !ok {
+		return
+	}
+	spec, err := gpusim.ParseSpec(node.Annotations)
+	if err != nil {
+		f.lab.progress("node %s: %s", node.Name, err)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if known := f.nodes[node.Name]; known != nil {
+		known.hardware.Configure(spec)
+		return
+	}
+	ctx, cancel := context.WithCancel(f.lab.ctx)
+	simulated := &simulatedNode{hardware: gpusim.NewHardware(node.Name, spec, clock.RealClock{}), stop: cancel}
+	f.nodes[node.Name] = simulated
+	f.lab.running.Go(func() {
+		if err := f.runAgent(ctx, node, simulated.hardware); err != nil && ctx.Err() == nil {
+			f.lab.fail(fmt.Errorf("agent of node %s: %w", node.Name, err))
+		}
+	})
+}
+
+func (f *fleet) deleteNode(node *corev1.Node) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if known := f.nodes[node.Name]; known != nil {
+		known.stop()
+		delete(f.nodes, node.Name)
+	}
+}
+
+// setPod has the hardware of the pod's node do what the pod does.
+func (f *fleet) setPod(pod *corev1.Pod) {
+	hardware := f.hardwareOf(pod)
+	if hardware == nil {
+		return
+	}
+	use, err := gpusim.UseOf(pod)
+	switch {
+	case err != nil:
+		f.lab.progress("pod %s: %s", klog.KObj(pod), err)
+	case use != nil:
+		hardware.Run(pod.UID, use)
+	default:
+		hardware.End(pod.UID)
+	}
+}
+
+func (f *fleet) deletePod(pod *corev1.Pod) {
+	if hardware := f.hardwareOf(pod); hardware != nil {
+		hardware.End(pod.UID)
+	}
+}
+
+func (f *fleet) hardwareOf(pod *corev1.Pod) *gpusim.Hardware {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if node := f.nodes[pod.Spec.NodeName]; node != nil {
+		return node.hardware
+	}
+	return nil
+}
+
+// runAgent runs the real agent over simulated hardware, under a token bound to the node.
+func (f *fleet) runAgent(ctx context.Context, node *corev1.Node, hardware *gpusim.Hardware) error {
+	config, err := f.lab.cp.ServiceAccountConfig(ctx, berthv1alpha1.Namespace, agentAccount, node)
+	if err != nil {
+		return err
+	}
+	client, err := kube.NewClient(config, node.Name)
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(agent.Options{NodeName: node.Name, Reader: hardware, Attributor: hardware, Client: client})
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}

@@ -1,0 +1,148 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"sigs.k8s.io/yaml"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/lab/child"
+	"github.com/berth-dev/berth/pkg/lab/controlplane"
+)
+
+const (
+	schedulerAccount  = "berth-scheduler"
+	controllerAccount = "berth-controller"
+	pluginName        = "Berth"
+)
+
+// Leader election is quick on a lab, so that a test that kills the leader need not wait. The difference of the first
+// two leaves a Binding enough time even on a busy machine.
+const (
+	leaseDuration = "5s"
+	renewDeadline = "3s"
+	retryPeriod   = "500ms"
+)
+
+// startScheduler runs the scheduler under its own account, with the shipped configuration.
+func (l *Lab) startScheduler(ctx context.Context) error {
+	if l.opts.Scheduler == "" {
+		l.progress("no scheduler is started")
+		return nil
+	}
+	kubeconfig, err := l.accountKubeconfig(ctx, schedulerAccount)
+	if err != nil {
+		return err
+	}
+	config, err := schedulerConfig(l.opts.SchedulerConfig, kubeconfig, l.opts.Bare)
+	if err != nil {
+		return fmt.Errorf("configuration of the scheduler: %w", err)
+	}
+	file := filepath.Join(l.dir, "scheduler.yaml")
+	if err := os.WriteFile(file, config, 0o600); err != nil {
+		return err
+	}
+	return l.startChild("scheduler", l.opts.Scheduler, func() ([]string, error) {
+		port, err := freePort()
+		return []string{
+			"--config=" + file,
+			"--bind-address=127.0.0.1",
+			"--secure-port=" + port,
+			"--authentication-kubeconfig=" + kubeconfig,
+			"--authorization-kubeconfig=" + kubeconfig,
+			"--authorization-always-allow-paths=/healthz,/livez,/readyz,/metrics",
+			"--v=2",
+		}, err
+	})
+}
+
+// startController runs the controller under its own account.
+func (l *Lab) startController(ctx context.Context) error {
+	if l.opts.Controller == "" {
+		l.progress("no controller is started")
+		return nil
+	}
+	kubeconfig, err := l.accountKubeconfig(ctx, controllerAccount)
+	if err != nil {
+		return err
+	}
+	return l.startChild("controller", l.opts.Controller, func() ([]string, error) {
+		return []string{"--kubeconfig=" + kubeconfig}, nil
+	})
+}
+
+// accountKubeconfig writes a kubeconfig with a token of one of Berth's service accounts.
+func (l *Lab) accountKubeconfig(ctx context.Context, account string) (string, error) {
+	config, err := l.cp.ServiceAccountConfig(ctx, berthv1alpha1.Namespace, account, nil)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(l.dir, account+".kubeconfig")
+	return file, controlplane.WriteKubeconfig(file, config)
+}
+
+// startChild keeps a program running until the lab stops.
+func (l *Lab) startChild(name, path string, args func() ([]string, error)) error {
+	log, err := l.openLog(name)
+	if err != nil {
+		return err
+	}
+	p := &child.Process{Name: name, Path: path, Args: args, Output: log, Events: l.opts.Progress}
+	l.running.Go(func() {
+		if err := p.Run(l.ctx); err != nil {
+			l.fail(err)
+		}
+	})
+	l.progress("%s is started, its log is %s", name, log.Name())
+	return nil
+}
+
+// schedulerConfig returns the shipped configuration changed for a lab: its credentials, quick leader election and,
+// on a bare lab, reports that never count as stale.
+func schedulerConfig(shipped []byte, kubeconfig string, bare bool) ([]byte, error) {
+	var config map[string]any
+	if err := yaml.Unmarshal(shipped, &config); err != nil {
+		return nil, err
+	}
+	section(config, "clientConnection")["kubeconfig"] = kubeconfig
+	election := section(config, "leaderElection")
+	election["leaseDuration"], election["renewDeadline"], election["retryPeriod"] = leaseDuration, renewDeadline, retryPeriod
+	if bare {
+		profiles, _ := config["profiles"].([]any)
+		for _, profile := range profiles {
+			if profile, ok := profile.(map[string]any); ok {
+				pluginArgs(profile)["staleAfter"] = "0s"
+			}
+		}
+	}
+	return yaml.Marshal(config)
+}
+
+// section returns the object under key, which it makes if there is none.
+func section(object map[string]any, key string) map[string]any {
+	s, ok := object[key].(map[string]any)
+	if !ok {
+		s = map[string]any{}
+		object[key] = s
+	}
+	return s
+}
+
+// pluginArgs returns the arguments of Berth's plugin in a profile, which it adds if there are none.
+func pluginArgs(profile map[string]any) map[string]any {
+	plugins, _ := profile["pluginConfig"].([]any)
+	for _, plugin := range plugins {
+		if plugin, ok := plugin.(map[string]any); ok && plugin["name"] == pluginName {
+			return section(plugin, "args")
+		}
+	}
+	args := map[string]any{}
+	profile["pluginConfig"] = append(plugins, map[string]any{"name": pluginName, "args": args})
+	return args
+}

@@ -1,0 +1,58 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+)
+
+func TestSchedulerConfig(t *testing.T) {
+	const quick = "leaderElection: {leaseDuration: 5s, renewDeadline: 3s, retryPeriod: 500ms"
+	tests := map[string]struct {
+		shipped string
+		bare    bool
+		want    string
+	}{
+		"credentials and quick leader election are added, all else stays": {
+			shipped: "{leaderElection: {resourceName: berth-scheduler}, profiles: [{schedulerName: berth}]}",
+			want: "{clientConnection: {kubeconfig: k}, " + quick + ", resourceName: berth-scheduler}, " +
+				"profiles: [{schedulerName: berth}]}",
+		},
+		"on a bare lab reports are never stale, whatever the other arguments are": {
+			shipped: "{profiles: [{pluginConfig: [{name: Other, args: {a: b}}, {name: Berth, args: {headroom: 1Gi}}]}]}",
+			bare:    true,
+			want: "{clientConnection: {kubeconfig: k}, " + quick + "}, profiles: [{pluginConfig: " +
+				"[{name: Other, args: {a: b}}, {name: Berth, args: {headroom: 1Gi, staleAfter: 0s}}]}]}",
+		},
+		"on a bare lab a profile without arguments gets them": {
+			shipped: "{profiles: [{schedulerName: berth}]}",
+			bare:    true,
+			want: "{clientConnection: {kubeconfig: k}, " + quick + "}, profiles: [{schedulerName: berth, " +
+				"pluginConfig: [{name: Berth, args: {staleAfter: 0s}}]}]}",
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := schedulerConfig([]byte(tt.shipped), "k", tt.bare)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(decoded(t, []byte(tt.want)), decoded(t, got)); diff != "" {
+				t.Errorf("configuration (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func decoded(t *testing.T, text []byte) map[string]any {
+	t.Helper()
+	var object map[string]any
+	if err := yaml.Unmarshal(text, &object); err != nil {
+		t.Fatal(err)
+	}
+	return object
+}
