@@ -1,0 +1,302 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package alloc
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// evicted returns the node once the victims of the mask are gone.
+func evicted(n *Node, victims []Victim, mask int) *Node {
+	after := &Node{Name: n.Name, Devices: slices.Clone(n.Devices)}
+	for i := range victims {
+		if mask>>i&1 == 1 {
+			for _, c := range victims[i].Frees {
+				after.Devices[c.Device].Used = after.Devices[c.Device].Used.Minus(c.Memory)
+			}
+		}
+	}
+	return after
+}
+
+// oracleFits says whether any option fits.
+func oracleFits(n *Node, r *Request) bool {
+	for i := range r.Options() {
+		if _, ok := oracleBest(n, &r.Options()[i], r.MixedModels(), MostAllocated); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// oracleCost counts up what the mask costs, and lists the names.
+func oracleCost(victims []Victim, budgets []int, mask int) (c Cost, names []string) {
+	c.Priority, c.LastActive = math.MinInt32, math.MinInt64
+	for i, v := range victims {
+		if mask>>i&1 == 0 {
+			continue
+		}
+		c.Victims++
+		c.Priority = max(c.Priority, v.Priority)
+		c.LastActive = max(c.LastActive, v.LastActive)
+		c.Reload = c.Reload.Plus(v.Reload)
+		if !v.Idle {
+			c.Active++
+		}
+		names = append(names, v.Name)
+	}
+	for b, allowed := range budgets {
+		hit := 0
+		for i, v := range victims {
+			if mask>>i&1 == 1 && slices.Contains(v.Budgets, b) {
+				hit++
+			}
+		}
+		c.Violations += max(0, hit-max(0, allowed))
+	}
+	slices.Sort(names)
+	return c, names
+}
+
+// oracleEvict tries every set of victims that contains none of those in spared as a whole.
+func oracleEvict(n *Node, r *Request, victims []Victim, budgets []int, whole int) (best int, ok bool) {
+	var bestCost Cost
+	var bestNames []string
+	for mask := range 1 << len(victims) {
+		if whole != 0 && mask&whole == whole || !oracleFits(evicted(n, victims, mask), r) {
+			continue
+		}
+		cost, names := oracleCost(victims, budgets, mask)
+		if !ok || cmp.Or(compareFields(cost, bestCost), slices.Compare(names, bestNames)) < 0 {
+			best, bestCost, bestNames, ok = mask, cost, names, true
+		}
+	}
+	return best, ok
+}
+
+// compareFields compares costs in the documented order.
+func compareFields(a, b Cost) int {
+	return slices.Compare(
+		[]int64{int64(a.Violations), int64(a.Priority), int64(a.Active), int64(a.Victims), a.Reload.Int64(), a.LastActive},
+		[]int64{int64(b.Violations), int64(b.Priority), int64(b.Active), int64(b.Victims), b.Reload.Int64(), b.LastActive},
+	)
+}
+
+func drawVictims(t *rapid.T, devices, size int) (victims []Victim, budgets []int) {
+	for range rapid.IntRange(0, 3).Draw(t, "budgets") {
+		budgets = append(budgets, rapid.IntRange(-1, 2).Draw(t, "allowed"))
+	}
+	alike := rapid.Bool().Draw(t, "alike")
+	names := rapid.Permutation(seq(size)).Draw(t, "names")
+	for i := range rapid.IntRange(0, size).Draw(t, "victims") {
+		v := Victim{
+			Name:       fmt.Sprintf("pod-%c", 'a'+names[i]),
+			Priority:   int32(rapid.IntRange(-1, 1).Draw(t, "priority")),
+			Idle:       rapid.Bool().Draw(t, "idle"),
+			LastActive: int64(rapid.IntRange(0, 3).Draw(t, "last active")),
+			Reload:     GiB(uint64(rapid.IntRange(0, 3).Draw(t, "reload"))),
+		}
+		if alike {
+			v.Priority, v.Idle, v.Reload = 0, true, GiB(1)
+		}
+		for b := range budgets {
+			if rapid.Bool().Draw(t, "in budget") {
+				v.Budgets = append(v.Budgets, b)
+			}
+		}
+		spans := 1
+		if rapid.IntRange(0, 2).Draw(t, "spans") == 0 {
+			spans = rapid.IntRange(1, devices).Draw(t, "span")
+		}
+		for _, d := range rapid.Permutation(seq(devices)).Draw(t, "on")[:spans] {
+			v.Frees = append(v.Frees, Charge{Device: d, Memory: drawAmount(t, 4, "frees")})
+		}
+		victims = append(victims, v)
+	}
+	return victims, budgets
+}
+
+// drawFullNode draws a node on which little or nothing is free, and often more is used than can be booked.
+func drawFullNode(t *rapid.T, size int) *Node {
+	n := drawNode(t, size)
+	for i := range n.Devices {
+		if rapid.IntRange(0, 9).Draw(t, "full") > 0 {
+			n.Devices[i].Used = n.Devices[i].Capacity.Plus(MiB(uint64(rapid.IntRange(0, 1500).Draw(t, "deficit"))))
+		}
+	}
+	return n
+}
+
+func maskOf(indexes []int) (mask int) {
+	for _, i := range indexes {
+		mask |= 1 << i
+	}
+	return mask
+}
+
+// TestEvictIsWhatBruteForceFinds: the plan's victims are those of the least cost, its allocation passes Validate once
+// they are gone, and no victim is unnecessary; the runner-up is the next best that spares one of them.
+func TestEvictIsWhatBruteForceFinds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n, r := drawFullNode(t, 5), drawRequest(t, 4)
+		victims, budgets := drawVictims(t, len(n.Devices), 7)
+		compareWithBruteForce(t, n, r, victims, budgets)
+	})
+}
+
+// TestEvictOnEvenlyDrawnNodes is the same for nodes that are not drawn towards small numbers: most need several
+// victims, on several devices.
+func TestEvictOnEvenlyDrawnNodes(t *testing.T) {
+	rounds := uint64(2000)
+	if testing.Short() {
+		rounds = 200
+	}
+	several := uint64(0)
+	for seed := range rounds {
+		n, r, victims, budgets := evenlyDrawn(t, rand.New(rand.NewPCG(seed, 0)), 5, 8)
+		if compareWithBruteForce(t, n, r, victims, budgets) > 1 {
+			several++
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+	if several < rounds/4 {
+		t.Errorf("only %d of %d nodes needed several victims: the test is too easy", several, rounds)
+	}
+}
+
+// evenlyDrawn returns a full node of alike devices, a request of powers of two, and victims of which some span
+// devices, some are in budgets and many are alike.
+func evenlyDrawn(tb testing.TB, rng *rand.Rand, devices, size int) (*Node, *Request, []Victim, []int) {
+	n := &Node{}
+	for i := range devices {
+		d := gpu(i, 80, 80)
+		d.Used = d.Used.Plus(GiB(rng.Uint64N(10)))
+		if rng.IntN(10) == 0 {
+			d.Model = "A100"
+		}
+		if rng.IntN(20) == 0 {
+			d.Blocked = ReasonUnhealthy
+		}
+		n.Devices = append(n.Devices, d)
+	}
+	var options []Option
+	for k := 1; k <= devices; k *= 2 {
+		if rng.IntN(2) == 0 && (k < devices/2 || len(options) > 0) {
+			continue
+		}
+		o := even(k, GiB(10+rng.Uint64N(30)))
+		if rng.IntN(3) == 0 {
+			for i := range o.Shares {
+				o.Shares[i] = o.Shares[i].Plus(GiB(uint64(2 * (k - i))))
+			}
+		}
+		options = append(options, o)
+	}
+	r, err := NewRequest(options, rng.IntN(3) == 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var budgets []int
+	for range rng.IntN(3) {
+		budgets = append(budgets, rng.IntN(3))
+	}
+	alike := rng.IntN(2) == 0
+	var victims []Victim
+	for i, name := range rng.Perm(size) {
+		v := Victim{
+			Name:       fmt.Sprintf("pod-%03d", name),
+			Priority:   int32(rng.IntN(3)),
+			Idle:       rng.IntN(2) == 0,
+			LastActive: rng.Int64N(4),
+			Reload:     GiB(rng.Uint64N(40)),
+		}
+		if alike {
+			v.Priority, v.Idle, v.Reload = 0, true, GiB(20)
+		}
+		for b := range budgets {
+			if rng.IntN(3) == 0 {
+				v.Budgets = append(v.Budgets, b)
+			}
+		}
+		memory := GiB(5 + 5*rng.Uint64N(7))
+		v.Frees = []Charge{{i % devices, memory}}
+		if rng.IntN(3) == 0 {
+			v.Frees = nil
+			for _, d := range rng.Perm(devices)[:2+rng.IntN(devices-2)] {
+				v.Frees = append(v.Frees, Charge{d, memory})
+			}
+		}
+		victims = append(victims, v)
+	}
+	return n, &r, victims, budgets
+}
+
+// fataler is a testing.TB or a rapid.T.
+type fataler interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
+// compareWithBruteForce returns the number of victims.
+func compareWithBruteForce(t fataler, n *Node, r *Request, victims []Victim, budgets []int) int {
+	t.Helper()
+	want, wantOK := oracleEvict(n, r, victims, budgets, 0)
+	plan, runnerUp, ok := Evict(n, r, victims, budgets)
+	if ok != wantOK {
+		t.Fatalf("found a plan: %v; brute force: %v", ok, wantOK)
+	}
+	if !ok {
+		return 0
+	}
+	if got := maskOf(plan.Victims); got != want {
+		gotCost, gotNames := oracleCost(victims, budgets, got)
+		cost, names := oracleCost(victims, budgets, want)
+		t.Fatalf("victims %v at %+v; brute force %v at %+v", gotNames, gotCost, names, cost)
+	}
+	cost, _ := oracleCost(victims, budgets, want)
+	if plan.Cost != cost {
+		t.Fatalf("cost %+v, want %+v", plan.Cost, cost)
+	}
+	if !plan.Exact {
+		t.Fatal("a small node is not exact")
+	}
+	after := evicted(n, victims, want)
+	if err := Validate(after, plan.Allocation.Devices); err != nil {
+		t.Fatal(err)
+	}
+	best, _ := Best(after, r, MostAllocated)
+	if diff := gocmp.Diff(best, plan.Allocation, bytesComparer); diff != "" {
+		t.Fatalf("allocation (-best on what is left, +got):\n%s", diff)
+	}
+	for _, v := range plan.Victims {
+		if Fits(evicted(n, victims, want&^(1<<v)), r) {
+			t.Fatalf("victim %d is unnecessary", v)
+		}
+	}
+	if want == 0 {
+		if runnerUp != nil {
+			t.Fatal("a runner-up to a plan without victims")
+		}
+		return 0
+	}
+	second, ok := oracleEvict(n, r, victims, budgets, want)
+	if ok != (runnerUp != nil) {
+		t.Fatalf("runner-up %v; brute force finds one: %v", runnerUp, ok)
+	}
+	if ok && maskOf(runnerUp.Victims) != second {
+		t.Fatalf("runner-up %b; brute force %b", maskOf(runnerUp.Victims), second)
+	}
+	return len(plan.Victims)
+}

@@ -1,0 +1,122 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package alloc
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// Victim is a pod that may be evicted to make room.
+type Victim struct {
+	// Name identifies the pod; names decide between victims that are alike in all else.
+	Name string
+	// Priority is the pod's; a plan is as bad as its most important victim.
+	Priority int32
+	// Idle says that the pod offered itself and has been measured idle long enough; all others are active.
+	Idle bool
+	// LastActive is when it was last seen computing, on any clock that all victims share; smaller is longer ago.
+	LastActive int64
+	// Reload is what must be read again when the pod comes back.
+	Reload Bytes
+	// Budgets are the disruption budgets that its eviction counts against, as indexes.
+	Budgets []int
+	// Frees is what its eviction gives back, per device.
+	Frees []Charge
+}
+
+// Charge is an amount of memory on one device.
+type Charge struct {
+	// Device is an index into Node.Devices.
+	Device int
+	Memory Bytes
+}
+
+// Cost is what an eviction costs. Costs are compared field by field, in this order: see Compare.
+type Cost struct {
+	// Violations is the sum over disruption budgets of the victims beyond what the budget still allows.
+	Violations int
+	// Priority is that of the most important victim; math.MinInt32 without victims.
+	Priority int32
+	// Active is the number of victims that are not idle.
+	Active int
+	// Victims is the number of victims.
+	Victims int
+	// Reload is what must be read again when they come back.
+	Reload Bytes
+	// LastActive is that of the most recently used victim; math.MinInt64 without victims.
+	LastActive int64
+}
+
+// Compare returns -1, 0 or 1 as c is cheaper than, as dear as or dearer than o: fewer violations of disruption
+// budgets, then a lower priority of the most important victim, fewer active victims, fewer victims, fewer bytes to
+// read again, and the most recently used victim unused for longer. Evict decides what is equal in all this by the
+// victims' names, and a caller that compares nodes by theirs.
+func (c Cost) Compare(o Cost) int {
+	return cmp.Or(
+		cmp.Compare(c.Violations, o.Violations),
+		cmp.Compare(c.Priority, o.Priority),
+		cmp.Compare(c.Active, o.Active),
+		cmp.Compare(c.Victims, o.Victims),
+		c.Reload.Compare(o.Reload),
+		cmp.Compare(c.LastActive, o.LastActive),
+	)
+}
+
+// String explains the cost, most important first: "2 victims (1 active), priority at most 100, 12Gi to reload".
+func (c Cost) String() string {
+	if c.Victims == 0 {
+		return "no victims"
+	}
+	var b strings.Builder
+	if c.Violations > 0 {
+		fmt.Fprintf(&b, "%d beyond disruption budgets, ", c.Violations)
+	}
+	plural := "s"
+	if c.Victims == 1 {
+		plural = ""
+	}
+	fmt.Fprintf(&b, "%d victim%s (%d active), priority at most %d, %v to reload", c.Victims, plural, c.Active,
+		c.Priority, c.Reload)
+	return b.String()
+}
+
+// costOf returns the cost of evicting all these.
+func costOf(victims []Victim, chosen []int, budgets []int) Cost {
+	c := Cost{Priority: math.MinInt32, LastActive: math.MinInt64, Victims: len(chosen)}
+	counts := make([]int, len(budgets))
+	for _, i := range chosen {
+		v := &victims[i]
+		c.Priority = max(c.Priority, v.Priority)
+		c.LastActive = max(c.LastActive, v.LastActive)
+		c.Reload = c.Reload.Plus(v.Reload)
+		if !v.Idle {
+			c.Active++
+		}
+		for j, b := range v.Budgets {
+			if b < 0 || b >= len(budgets) || slices.Contains(v.Budgets[:j], b) {
+				continue
+			}
+			if counts[b]++; counts[b] > max(budgets[b], 0) {
+				c.Violations++
+			}
+		}
+	}
+	return c
+}
+
+// EvictionPlan is a set of victims and what is booked once they are gone.
+type EvictionPlan struct {
+	// Victims are indexes into the victims given, the most important first, then by name. It may be empty: then
+	// the request fits already.
+	Victims []int
+	// Allocation is the best one once the victims' memory is back.
+	Allocation Allocation
+	Cost       Cost
+	// Exact is false if the search ended early, so that there may be a cheaper plan of the same class: see Evict.
+	Exact bool
+}
