@@ -34,7 +34,7 @@ const nodeName = "node-1"
 
 // machine is a simulated machine with an agent on it.
 type machine struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	library string
 	server  *agenttest.Server
@@ -43,7 +43,7 @@ type machine struct {
 }
 
 // newMachine returns a machine of eight GPUs. Its agent is not started yet.
-func newMachine(t *testing.T) *machine {
+func newMachine(t testing.TB) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), server: agenttest.NewServer(t), state: nvmlmock.DGX(8)}
 	var err error

@@ -284,7 +284,7 @@ func TestOneProcessSurvives(t *testing.T) {
 
 // outage is how long the API server is gone: the minute of the requirement if asked for, else enough for all retries to
 // have reached their longest pause.
-func outage(t *testing.T) time.Duration {
+func outage(t testing.TB) time.Duration {
 	if v := os.Getenv("BERTH_TEST_OUTAGE"); v != "" {
 		d, err := time.ParseDuration(v)
 		if err != nil {

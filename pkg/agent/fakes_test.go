@@ -1,0 +1,197 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+)
+
+var errDown = errors.New("the API server is down")
+
+// fakeClient is an API server that remembers what was written.
+type fakeClient struct {
+	mu sync.Mutex
+	// node is the object; nil = there is none.
+	node   *berthv1alpha1.GPUNode
+	writes []write
+	leases []time.Time
+	// down makes requests fail, after they took effect if applied is set.
+	down, applied bool
+	tries         int
+}
+
+type write struct {
+	at     time.Time
+	status *berthv1alpha1.GPUNodeStatus
+}
+
+func (c *fakeClient) Report(context.Context) (*berthv1alpha1.GPUNode, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.down:
+		return nil, errDown
+	case c.node == nil:
+		return nil, apierrors.NewNotFound(berthv1alpha1.Resource("gpunodes"), "n")
+	}
+	return c.node.DeepCopy(), nil
+}
+
+func (c *fakeClient) Apply(_ context.Context, s *berthv1alpha1.GPUNodeStatus) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tries++
+	if c.down && !c.applied {
+		return "", errDown
+	}
+	if c.node == nil {
+		c.node = &berthv1alpha1.GPUNode{}
+	}
+	c.writes = append(c.writes, write{time.Now(), s.DeepCopy()})
+	c.node.Status = *s.DeepCopy()
+	c.node.ResourceVersion = strconv.Itoa(len(c.writes))
+	if c.down {
+		return "", errDown
+	}
+	return c.node.ResourceVersion, nil
+}
+
+func (c *fakeClient) RenewLease(_ context.Context, now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.down {
+		return errDown
+	}
+	c.leases = append(c.leases, now)
+	return nil
+}
+
+func (c *fakeClient) set(down, applied bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down, c.applied = down, applied
+}
+
+func (c *fakeClient) all() []write {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]write(nil), c.writes...)
+}
+
+func (c *fakeClient) last() *berthv1alpha1.GPUNodeStatus {
+	if w := c.all(); len(w) > 0 {
+		return w[len(w)-1].status
+	}
+	return nil
+}
+
+func (c *fakeClient) renewals() []time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]time.Time(nil), c.leases...)
+}
+
+// fakeReader is hardware that a test changes.
+type fakeReader struct {
+	mu      sync.Mutex
+	reading Reading
+	err     error
+	// hang makes readings not return.
+	hang   chan struct{}
+	closed bool
+}
+
+func (r *fakeReader) Read(context.Context) (*Reading, error) {
+	r.mu.Lock()
+	hang := r.hang
+	r.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		return nil, r.err
+	}
+	copied := r.reading
+	copied.Devices = append([]Device(nil), r.reading.Devices...)
+	return &copied, nil
+}
+
+func (r *fakeReader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	return nil
+}
+
+func (r *fakeReader) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
+// fakeAttributor knows the pods of processes.
+type fakeAttributor map[int]types.UID
+
+func (a fakeAttributor) Attribute(pids []int) map[int]types.UID {
+	out := map[int]types.UID{}
+	for _, pid := range pids {
+		if uid, ok := a[pid]; ok {
+			out[pid] = uid
+		}
+	}
+	return out
+}
+
+// fakePods are the pods of the node.
+type fakePods []*corev1.Pod
+
+func (p fakePods) PodByUID(uid types.UID) (*corev1.Pod, bool) {
+	for _, pod := range p {
+		if pod.UID == uid {
+			return pod, true
+		}
+	}
+	return nil, false
+}
+
+func (p fakePods) PodByName(name types.NamespacedName) (*corev1.Pod, bool) {
+	for _, pod := range p {
+		if pod.Namespace == name.Namespace && pod.Name == name.Name {
+			return pod, true
+		}
+	}
+	return nil, false
+}
+
+func (p fakePods) Pods() []*corev1.Pod { return p }
+
+// fakeEvents remembers warnings.
+type fakeEvents struct {
+	mu     sync.Mutex
+	events []string
+}
+
+func (e *fakeEvents) Warn(pod *corev1.Pod, reason, note string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.events = append(e.events, pod.Name+" "+reason+": "+note)
+}
+
+func (e *fakeEvents) all() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]string(nil), e.events...)
+}
