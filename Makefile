@@ -12,7 +12,7 @@ LDFLAGS     := -s -w -X $(VERSION_PKG).version=$(VERSION) -X $(VERSION_PKG).comm
 # go-nvml's own header marks functions as deprecated that its bindings wrap.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-# What each binary is built from. Only the agent needs cgo, and only the agent gets it: the others are static.
+# The tests and the binaries share one build cache, so all are built with cgo; images build the static ones without.
 BINARIES := scheduler controller kubectl-berth berth-lab
 PKG       = ./...
 # The race detector runs where our own goroutines are, and not over the whole control plane.
@@ -24,8 +24,8 @@ help: ## Show this help
 
 .PHONY: build
 build: ## Build all binaries into bin/ (the first time takes some ten minutes)
-	CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES)) k8s.io/kubernetes/cmd/kubectl
-	CGO_ENABLED=1 go build -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent
+	go build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES)) k8s.io/kubernetes/cmd/kubectl
+	go build -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent
 
 .PHONY: test
 test: ## Run the unit tests, and the integration tests against a real control plane

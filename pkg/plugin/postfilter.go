@@ -90,12 +90,8 @@ func evictionMessage(found *foundPlan, node string) string {
 		names[i] = v.Namespace + "/" + v.Name
 	}
 	msg := fmt.Sprintf("Evicting %s from node %s, which frees %s: %s is the cheapest way", strings.Join(names, ", "), node, found.freed, found.Cost)
-	if found.runnerUp != nil {
-		others := make([]string, len(found.runnerUp.Victims))
-		for i, v := range found.runnerUp.Victims {
-			others[i] = found.names[v]
-		}
-		msg += fmt.Sprintf("; next on that node would have been %s (%s)", strings.Join(others, ", "), found.runnerUp.Cost)
+	if next := found.runnerUp(); next != "" {
+		msg += "; next on that node would have been " + next
 	}
 	return msg
 }

@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -45,11 +46,11 @@ type search struct {
 // foundPlan is the cheapest eviction on one node.
 type foundPlan struct {
 	alloc.EvictionPlan
-	runnerUp *alloc.EvictionPlan
-	victims  []*corev1.Pod
-	names    []string // by index of alloc.Victim
-	freed    alloc.Bytes
-	idle     []*corev1.Pod // victims of the preemptor's own priority
+	victims []*corev1.Pod
+	freed   alloc.Bytes
+	idle    []*corev1.Pod // victims of the preemptor's own priority
+	// runnerUp says what would have been next on the node, for people: it is worked out for the chosen node only.
+	runnerUp func() string
 }
 
 type searchKey struct{}
@@ -136,11 +137,15 @@ func (e *evictor) SelectVictimsOnNode(ctx context.Context, state fwk.CycleState,
 	if !status.IsSuccess() {
 		return nil, 0, status
 	}
+	if len(victims) == 0 {
+		// It fits once memory is back, which waitForMemory looked for, or something else changed meanwhile.
+		return nil, 0, rejected(fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
+	}
 	found.victims = victims
 	search.mu.Lock()
 	search.found[ni.Node().Name] = found
 	search.mu.Unlock()
-	return victims, found.Cost.PDBViolations, nil
+	return victims, found.Cost.Violations, nil
 }
 
 // candidate is a pod that may be evicted.
@@ -229,14 +234,21 @@ func (e *evictor) evictForMemory(search *search, s *cycleState, preemptor *corev
 			victims, pods = append(victims, v), append(pods, c.pod)
 		}
 	}
-	best, runnerUp, ok := alloc.Evict(&view.Node, &s.request.Request, victims, search.allowed())
+	best, ok := alloc.EvictBest(&view.Node, &s.request.Request, victims, search.allowed())
 	if !ok {
 		return nil, false
 	}
-	found := &foundPlan{EvictionPlan: best, runnerUp: runnerUp}
-	for i := range victims {
-		found.names = append(found.names, victims[i].Name)
-	}
+	found := &foundPlan{EvictionPlan: best, runnerUp: func() string {
+		_, next, _ := alloc.Evict(&view.Node, &s.request.Request, victims, search.allowed())
+		if next == nil {
+			return ""
+		}
+		names := make([]string, len(next.Victims))
+		for i, v := range next.Victims {
+			names[i] = victims[v].Name
+		}
+		return fmt.Sprintf("%s (%s)", strings.Join(names, ", "), next.Cost)
+	}}
 	for _, i := range best.Victims {
 		found.victims = append(found.victims, pods[i])
 		found.freed = found.freed.Plus(victims[i].Reload)
