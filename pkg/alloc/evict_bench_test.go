@@ -16,7 +16,8 @@ func crowd(rng *rand.Rand, n *Node, size int, spanning float64, alike bool) []Vi
 	for i := range n.Devices {
 		n.Devices[i].Used = Bytes{}
 	}
-	perDevice := n.Devices[0].Capacity.n * uint64(devices) / uint64(size)
+	span := 1 + spanning*11/3 // on average: 2, 4 and 8 are equally frequent
+	perDevice := uint64(float64(n.Devices[0].Capacity.n) * float64(devices) / (float64(size) * span))
 	for i := range size {
 		v := Victim{Name: fmt.Sprintf("pod-%03d", i), Priority: int32(rng.IntN(3)), Idle: rng.IntN(2) == 0, LastActive: rng.Int64N(1000)}
 		memory := perDevice*3/4 + rng.Uint64N(perDevice/2)

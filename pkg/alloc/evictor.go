@@ -31,8 +31,8 @@ func newEvictor(n *Node, r *Request, victims []Victim, budgets []int) *evictor {
 	}
 	e.tree = search{
 		evictor: e, count: make([]int, len(budgets)), strict: make([]bool, len(budgets)),
-		part: make([]price, len(e.victims)), extra: make([]price, len(e.victims)),
-		span: make([]int, len(e.victims)), first: make([]uint8, len(e.victims)),
+		part: make([]price, len(e.victims)),
+		span: make([]int, len(e.victims)),
 	}
 	return e
 }
@@ -185,13 +185,17 @@ func (e *evictor) priceBy(by pricing) {
 		v := &e.victims[i]
 		given := &e.given[v.given]
 		v.price = price{}
-		if by >= classOnly && !given.Idle {
+		if by == classOnly && !given.Idle {
+			v.price[0] = shareable // active victims; the unit is of no matter
+		}
+		if by == wholeCost && !given.Idle {
 			v.price[0] += activeUnit
 		}
 		if by == wholeCost {
 			v.price[0] += victimUnit
 			v.price[1] = min(given.Reload.n, maxFreed)
 			v.price[2], v.price[3] = nameWords(i)
+			v.price = v.price.rounded()
 		}
 	}
 }

@@ -8,7 +8,7 @@ import "math/bits"
 // price is the part of a Cost that adds up over victims, as one number of 256 bits, most significant word first, so
 // that it can be added, compared and shared out over the devices of a victim. The order of prices is that of costs:
 //
-//	word 0: violations × 2^40 + active × 2^20 + victims
+//	word 0: violations × violationUnit + active × 2^20 + victims
 //	word 1: bytes to reload
 //	words 2 and 3: names, see nameWords
 //
@@ -17,10 +17,14 @@ import "math/bits"
 type price [4]uint64
 
 const (
-	violationUnit = 1 << 40
+	violationUnit = shareable << 20
 	activeUnit    = 1 << 20
 	victimUnit    = 1
 )
+
+// shareable divides every price (names are rounded for it), so that prices can be shared out evenly over any number
+// of devices up to 16 without a rest: it is the least common multiple of 1 to 16.
+const shareable = 720720
 
 // noPrice is more than any real price; MaxDevices of them still add up without overflow.
 var noPrice = price{1 << 56}
@@ -55,22 +59,35 @@ func (p price) less(o price) bool {
 	return p[3] < o[3]
 }
 
-// shared returns the price in that many parts: each of them, and what one of them must bear on top so that the parts
-// add up to the whole. The price must not be negative.
-func (p price) shared(parts int) (each, extra price) {
-	var rem uint64
-	for i := range p {
-		each[i], rem = bits.Div64(rem, p[i], uint64(parts))
+// sharedBy returns the price in that many equal parts, or more but smaller ones if it does not divide evenly. The
+// price must not be negative.
+func (p price) sharedBy(parts int) price {
+	for shareable%parts != 0 {
+		parts++
 	}
-	extra[3] = rem
-	return each, extra
+	p, _ = p.divided(uint64(parts))
+	return p
+}
+
+// divided returns p / by rounded down, and the rest.
+func (p price) divided(by uint64) (quotient price, rest uint64) {
+	for i := range p {
+		quotient[i], rest = bits.Div64(rest, p[i], by)
+	}
+	return quotient, rest
+}
+
+// rounded returns the price rounded down to what is shareable.
+func (p price) rounded() price {
+	_, rest := p.divided(shareable)
+	return p.minus(price{3: rest})
 }
 
 // nameWords returns words 2 and 3 of the price of the victim whose name is at that place in alphabetical order. Of
 // two sets of equally many victims, the one whose names come first (the first that differ decide) has the lesser sum:
-// the words are 2^128 less one bit, the higher the earlier the name. Names from place 127 on are alike.
+// the words are 2^128 less one bit, the higher the earlier the name. Names from place 100 on are alike.
 func nameWords(place int) (w2, w3 uint64) {
-	bit := max(127-place, 0)
+	bit := max(127-place, 27)
 	hi, lo := uint64(0), uint64(1)<<(bit&63)
 	if bit > 63 {
 		hi, lo = lo, 0

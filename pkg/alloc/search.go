@@ -36,11 +36,10 @@ type search struct {
 	// strict says for a budget that every victim of it is charged as a violation and what the budget still allows is
 	// taken off the sum: another lower bound, which is the better one where a budget is the bottleneck.
 	strict []bool
-	// part is the price of a victim on each of its devices, extra what the first one bears on top.
-	part, extra []price
-	// span is on how many devices it frees something that is needed, first the first of them.
-	span  []int
-	first []uint8
+	// part is the price of a victim on each of its devices, and span how many such parts make up its price: the
+	// number of its devices where something is needed, but no more than can be chosen.
+	part []price
+	span []int
 
 	match matcher
 	cover coverer
@@ -88,10 +87,7 @@ func (s *search) begin(o *Option, g group) bool {
 			continue
 		}
 		for _, l := range s.loads[d] {
-			if s.span[l.victim] == 0 {
-				s.first[l.victim] = d
-			}
-			s.span[l.victim]++
+			s.span[l.victim] = min(s.span[l.victim]+1, len(o.Shares))
 		}
 	}
 	for v := range s.victims {
@@ -119,7 +115,7 @@ func (s *search) reprice(v int) {
 		return
 	}
 	p := s.victims[v].price.plus(s.violationsBy(v, true))
-	s.part[v], s.extra[v] = p.shared(s.span[v])
+	s.part[v] = p.sharedBy(s.span[v])
 }
 
 // violationsBy returns the price of the violations that one more victim adds; assumed also counts those of strict
@@ -156,21 +152,13 @@ func (s *search) recover(at int) {
 			prepared = true
 			for _, l := range s.loads[d] {
 				if s.open.has(l.victim) && !s.in.has(l.victim) && !s.out.has(l.victim) {
-					c.loads = append(c.loads, load{l.victim, l.amount, s.partOn(l.victim, d)})
+					c.loads = append(c.loads, load{l.victim, l.amount, s.part[l.victim]})
 				}
 			}
 			c.prepare()
 		}
 		*to = c.cover(need - s.freed[d])
 	}
-}
-
-// partOn returns what a victim costs on one of its devices.
-func (s *search) partOn(v int, d uint8) price {
-	if s.first[v] == d {
-		return s.part[v].plus(s.extra[v])
-	}
-	return s.part[v]
 }
 
 // bound matches shares to devices at the least sum of prices, and returns a lower bound for every set of victims
@@ -211,7 +199,7 @@ func (s *search) explore() {
 		s.improve(victims, price)
 		return
 	}
-	s.improve(s.reduce(victims))
+	s.improve(s.trimmed(victims))
 
 	mark := len(s.saved)
 	tightened := s.tighten(&victims)
@@ -233,6 +221,41 @@ func (s *search) explore() {
 		s.without(v)
 	}
 	s.loosen(tightened, mark)
+}
+
+// trimmed drops the victims, dearest first, that the devices of the last matching can do without.
+func (s *search) trimmed(victims victimSet) (victimSet, price) {
+	var surplus [MaxDevices]uint64
+	var matched uint64
+	for i, at := range s.match.device {
+		d := s.devices[at]
+		matched |= 1 << d
+		surplus[d] = -s.demand[at*len(s.levels)+s.levelOf[i]] // wraps around until the victims are added
+	}
+	for v := range s.victims {
+		if victims.has(v) {
+			for _, f := range s.victims[v].frees {
+				surplus[f.device] += f.amount
+			}
+		}
+	}
+	for _, v := range s.dearest {
+		if !victims.has(v) {
+			continue
+		}
+		needed := false
+		for _, f := range s.victims[v].frees {
+			needed = needed || matched>>f.device&1 == 1 && surplus[f.device] < f.amount
+		}
+		if needed {
+			continue
+		}
+		victims.remove(v)
+		for _, f := range s.victims[v].frees {
+			surplus[f.device] -= f.amount
+		}
+	}
+	return victims, s.priceOf(&victims)
 }
 
 // with searches the branch in which victim v goes.
@@ -363,13 +386,13 @@ func (s *search) branchOn(victims *victimSet) int {
 		if !victims.has(v) || s.in.has(v) {
 			continue
 		}
-		unpaid := s.part[v].plus(s.extra[v])
-		for range s.span[v] - 1 {
+		var unpaid price
+		for range s.span[v] {
 			unpaid = unpaid.plus(s.part[v])
 		}
 		for i, at := range s.match.device {
 			if s.covers[at*len(s.levels)+s.levelOf[i]].victims.has(v) {
-				unpaid = unpaid.minus(s.partOn(v, s.devices[at]))
+				unpaid = unpaid.minus(s.part[v])
 			}
 		}
 		if chosen < 0 || most.less(unpaid) {
