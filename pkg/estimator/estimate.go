@@ -113,6 +113,9 @@ func (m *Model) Validate() error {
 func (m *Model) weightsAtLeast() int64 {
 	sum := add(m.Embedding, m.Output, m.OtherWeights)
 	sum = add(sum, add(m.LayerWeights...), add(m.ExpertWeights...))
+	if m.Vision != nil {
+		sum = add(sum, m.Vision.Sharded, m.Vision.Replicated)
+	}
 	for i := range m.Layers {
 		w := &m.Layers[i].Weights
 		sum = add(sum, mul(add(w.Sharded, w.KV, w.Experts, w.Replicated), int64(m.Layers[i].Count)))

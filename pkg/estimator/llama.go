@@ -181,16 +181,18 @@ func (l *llama) option(n int) Option {
 		o.HostMemory = add(o.HostMemory, l.m.Embedding)
 	}
 	splits := l.splits(n)
-	perToken := make([]int64, n)
+	perToken, units := make([]int64, n), make([]int64, n)
 	for unit := first; unit <= int64(l.m.LayerCount); unit++ {
-		l.place(&o, perToken, unit, deviceOf(splits, unit-first, l.gpuLayers))
+		device := deviceOf(splits, unit-first, l.gpuLayers)
+		units[device]++
+		l.place(&o, perToken, unit, device)
 	}
 	for i := range o.Devices {
 		d := &o.Devices[i]
 		d.Components.Compute = l.compute(n, i == 0, first > 0)
 		d.Components.Engine = l.cudaContext()
 	}
-	l.companions(&o.Devices[0])
+	l.companions(&o.Devices[0], &o.Devices[n-1])
 	for i := range o.Devices {
 		o.Devices[i].Total = o.Devices[i].Components.Sum()
 	}
@@ -199,6 +201,12 @@ func (l *llama) option(n int) Option {
 	sorted := make([]Device, n)
 	for i, j := range order {
 		sorted[i] = o.Devices[j]
+		if !l.tensorMode() {
+			o.LayerSplit = append(o.LayerSplit, units[j])
+			if j == n-1 {
+				o.OutputDevice = i
+			}
+		}
 	}
 	o.Devices = sorted
 	if total := l.dev.Total; total > 0 && sorted[0].Total > total {
@@ -213,23 +221,16 @@ func (l *llama) place(o *Option, perToken []int64, unit int64, device int) {
 	n := int64(len(o.Devices))
 	c := l.unitComponents(unit)
 	token := l.unitPerToken(unit)
-	output := unit == int64(l.m.LayerCount)
 	if !l.tensorMode() {
 		d := &o.Devices[device]
 		d.Components = plus(d.Components, c)
 		perToken[device] = add(perToken[device], token)
-		if output {
-			d.Output = true
-		} else {
-			d.Layers++
-		}
 		return
 	}
 	share := Components{Weights: ceilDiv(c.Weights, n), KVCache: ceilDiv(c.KVCache, n), RecurrentState: ceilDiv(c.RecurrentState, n)}
 	for i := range o.Devices {
 		o.Devices[i].Components = plus(o.Devices[i].Components, share)
 		perToken[i] = add(perToken[i], ceilDiv(token, n))
-		o.Devices[i].Output = o.Devices[i].Output || output
 	}
 }
 

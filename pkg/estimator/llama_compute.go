@@ -176,22 +176,22 @@ func (l *llama) cudaContext() int64 {
 	return 512 * mib
 }
 
-// companions adds what goes to the first device beside the layers: the image tower (weights and activations) and
-// the model's own speculative layers.
-func (l *llama) companions(d *Device) {
+// companions adds what goes beside the layers: the image tower (weights and activations) to the first device, the
+// model's own speculative layers, which are its last ones, to the last.
+func (l *llama) companions(first, last *Device) {
 	if v := l.m.Vision; v != nil && !l.s.NoVision {
-		d.Components.Weights = add(d.Components.Weights, v.Sharded, v.Replicated)
-		d.Components.Compute = add(d.Components.Compute, l.visionCompute(v))
+		first.Components.Weights = add(first.Components.Weights, v.Sharded, v.Replicated)
+		first.Components.Compute = add(first.Components.Compute, l.visionCompute(v))
 	}
 	draft := l.m.Draft
 	if draft == nil {
 		return
 	}
 	w := draft.Weights
-	d.Components.Weights = add(d.Components.Weights, w.Sharded, w.KV, w.Experts, w.Replicated)
+	last.Components.Weights = add(last.Components.Weights, w.Sharded, w.KV, w.Experts, w.Replicated)
 	if l.s.SpeculativeTokens > 0 && len(l.m.Layers) > 0 {
 		kv, _ := l.layerCache(&l.m.Layers[draft.KVKind])
-		d.Components.KVCache = add(d.Components.KVCache, mul(kv, draft.Layers))
+		last.Components.KVCache = add(last.Components.KVCache, mul(kv, draft.Layers))
 	}
 }
 

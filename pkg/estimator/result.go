@@ -35,10 +35,6 @@ type Device struct {
 	// Total is the sum of the components: what the model needs on this device.
 	Total      int64      `json:"total"`
 	Components Components `json:"components"`
-	// Layers is how many layers are on this device, and Output says that the output layer is too (engines that
-	// split by layers). The engine puts the output on the last device in its own order.
-	Layers int64 `json:"layers,omitempty"`
-	Output bool  `json:"output,omitempty"`
 }
 
 // Option is one way to run a model: on how many GPUs, and what each must hold.
@@ -65,6 +61,11 @@ type Option struct {
 	Take int64 `json:"take,omitempty"`
 	// HostMemory is what stays in the host's memory (layers not offloaded, embeddings), for information.
 	HostMemory int64 `json:"hostMemory,omitempty"`
+	// LayerSplit is the layers on each of Devices, the output layer counted as one, and OutputDevice the device that
+	// has the output layer: what llama.cpp's --tensor-split must say, in its own order of devices, of which the last
+	// one gets the output layer. Nil for engines that do not split by layers.
+	LayerSplit   []int64 `json:"layerSplit,omitempty"`
+	OutputDevice int     `json:"outputDevice,omitempty"`
 }
 
 // Result is the options of a model under settings: what Estimate returns.
