@@ -1,0 +1,84 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/cli/gpumap"
+)
+
+const (
+	// settingsSelector selects the ConfigMaps of the scheduler; kustomize adds a hash to their names.
+	settingsSelector = "app.kubernetes.io/name=berth-scheduler"
+	settingsKey      = "config.yaml"
+	pluginName       = "Berth"
+)
+
+// Settings returns the arguments that the scheduler of the cluster runs with, as its ConfigMap has them. Where there
+// is none that can be read they are the defaults.
+func (c *Client) Settings(ctx context.Context) (gpumap.Settings, error) {
+	maps, err := c.kube.CoreV1().ConfigMaps(berthv1alpha1.Namespace).List(ctx, metav1.ListOptions{LabelSelector: settingsSelector})
+	if err != nil {
+		if unreadable(err) {
+			return gpumap.DefaultSettings(), nil
+		}
+		return gpumap.Settings{}, fmt.Errorf("list ConfigMaps of the scheduler: %w", err)
+	}
+	var newest *corev1.ConfigMap
+	for i := range maps.Items {
+		m := &maps.Items[i]
+		if m.Data[settingsKey] != "" && (newest == nil || newest.CreationTimestamp.Before(&m.CreationTimestamp)) {
+			newest = m
+		}
+	}
+	if newest == nil {
+		return gpumap.DefaultSettings(), nil
+	}
+	settings, err := parseSettings([]byte(newest.Data[settingsKey]))
+	if err != nil {
+		return gpumap.Settings{}, fmt.Errorf("ConfigMap %s/%s: %w", newest.Namespace, newest.Name, err)
+	}
+	return settings, nil
+}
+
+// parseSettings reads the arguments of the plugin from a KubeSchedulerConfiguration: those of the profile that Berth's
+// pods use.
+func parseSettings(text []byte) (gpumap.Settings, error) {
+	settings := gpumap.DefaultSettings()
+	var config struct {
+		Profiles []struct {
+			SchedulerName string `json:"schedulerName"`
+			PluginConfig  []struct {
+				Name string          `json:"name"`
+				Args json.RawMessage `json:"args"`
+			} `json:"pluginConfig"`
+		} `json:"profiles"`
+	}
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		return settings, err
+	}
+	for _, profile := range config.Profiles {
+		if profile.SchedulerName != berthv1alpha1.SchedulerName {
+			continue
+		}
+		for _, plugin := range profile.PluginConfig {
+			if plugin.Name != pluginName || len(plugin.Args) == 0 {
+				continue
+			}
+			// Fields that are absent keep their defaults.
+			if err := json.Unmarshal(plugin.Args, &settings); err != nil {
+				return settings, fmt.Errorf("arguments of %s: %w", pluginName, err)
+			}
+		}
+	}
+	return settings, nil
+}

@@ -1,0 +1,256 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpumap
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+// Objects are what a map is made from.
+type Objects struct {
+	Nodes    []corev1.Node
+	Pods     []corev1.Pod
+	GPUNodes []berthv1alpha1.GPUNode
+	Profiles []berthv1alpha1.ModelProfile
+	// Leases are those of the agents. LeasesUnknown says that they could not be read: then nobody counts as silent.
+	Leases        []coordinationv1.Lease
+	LeasesUnknown bool
+	// Time is when they were read, by the clock of the API server: Leases tell time by the cluster's clocks, of which
+	// the user's machine need not know.
+	Time time.Time
+	// Notes say what could not be read.
+	Notes []string
+}
+
+// Settings are the scheduler's arguments that a map depends on: those of BerthArgs of the same names.
+type Settings struct {
+	Headroom    resource.Quantity `json:"headroom"`
+	StaleAfter  metav1.Duration   `json:"staleAfter"`
+	LoadTimeout metav1.Duration   `json:"loadTimeout"`
+}
+
+const (
+	defaultStaleAfter  = 60 * time.Second
+	defaultLoadTimeout = 15 * time.Minute
+)
+
+// Build derives the map of the named nodes, of all nodes with GPUs if none is named. It fails on a name that no node
+// has.
+func Build(o *Objects, s Settings, names ...string) (*Map, error) {
+	b := newBuilder(o, s)
+	m := &Map{
+		TypeMeta: metav1.TypeMeta{APIVersion: APIVersion, Kind: Kind},
+		Time:     metav1.NewTime(o.Time), Nodes: []Node{}, PendingPods: []PendingPod{}, Notes: o.Notes,
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(o.Nodes, func(n corev1.Node) bool { return n.Name == name }) {
+			return nil, fmt.Errorf("there is no node %q", name)
+		}
+	}
+	for i := range o.Nodes {
+		node := &o.Nodes[i]
+		if len(names) > 0 && !slices.Contains(names, node.Name) || len(names) == 0 && !b.hasGPUs(node) {
+			continue
+		}
+		m.Nodes = append(m.Nodes, b.node(node))
+	}
+	for i := range o.Pods {
+		if isPending(&o.Pods[i]) {
+			m.PendingPods = append(m.PendingPods, b.pending(&o.Pods[i]))
+		}
+	}
+	slices.SortFunc(m.Nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(m.PendingPods, func(a, b PendingPod) int {
+		return cmp.Or(a.Since.Compare(b.Since.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return m, nil
+}
+
+// builder holds the objects by what they are looked up by, and the scheduler's view of them.
+type builder struct {
+	settings Settings
+	now      time.Time
+	viewer   *gpustate.Viewer
+	reports  map[string]*berthv1alpha1.GPUNode
+	renewed  map[string]time.Time
+	profiles map[string]*berthv1alpha1.ModelProfile
+	// pods are those of each node that have not ended, which is what the scheduler counts.
+	pods map[string][]*corev1.Pod
+	byID map[types.UID]*corev1.Pod
+}
+
+func newBuilder(o *Objects, s Settings) *builder {
+	b := &builder{
+		settings: s, now: o.Time,
+		reports: map[string]*berthv1alpha1.GPUNode{}, renewed: map[string]time.Time{},
+		profiles: map[string]*berthv1alpha1.ModelProfile{},
+		pods:     map[string][]*corev1.Pod{}, byID: map[types.UID]*corev1.Pod{},
+	}
+	policy := gpustate.Policy{StaleAfter: s.StaleAfter.Duration, LoadTimeout: s.LoadTimeout.Duration}
+	if o.LeasesUnknown {
+		policy.StaleAfter = 0
+	}
+	tracker := gpustate.NewTracker(alloc.BytesOfInt64(s.Headroom.Value()), policy, stoppedClock(o.Time))
+	for i := range o.GPUNodes {
+		gn := &o.GPUNodes[i]
+		b.reports[gn.Name] = gn
+		tracker.ReportSeen(gn, false)
+	}
+	for i := range o.Leases {
+		l := &o.Leases[i]
+		if l.Spec.RenewTime == nil {
+			continue
+		}
+		// An agent whose clock is ahead is heard of now.
+		renewed := l.Spec.RenewTime.Time
+		if renewed.After(o.Time) {
+			renewed = o.Time
+		}
+		b.renewed[l.Name] = renewed
+		tracker.LeaseSeen(l.Name, renewed, false)
+	}
+	for i := range o.Pods {
+		pod := &o.Pods[i]
+		if pod.Spec.NodeName == "" || gpustate.HasEnded(pod) {
+			continue
+		}
+		b.pods[pod.Spec.NodeName] = append(b.pods[pod.Spec.NodeName], pod)
+		b.byID[pod.UID] = pod
+		tracker.PodSeen(pod)
+	}
+	for i := range o.Profiles {
+		b.profiles[o.Profiles[i].Name] = &o.Profiles[i]
+	}
+	b.viewer = tracker.Viewer()
+	return b
+}
+
+// stoppedClock is always at one moment.
+type stoppedClock time.Time
+
+func (c stoppedClock) Now() time.Time                  { return time.Time(c) }
+func (c stoppedClock) Since(t time.Time) time.Duration { return time.Time(c).Sub(t) }
+
+// hasGPUs says whether a node has GPUs, reported or advertised.
+func (b *builder) hasGPUs(node *corev1.Node) bool {
+	q, ok := node.Status.Allocatable[berthv1alpha1.ResourceNVIDIAGPU]
+	return b.reports[node.Name] != nil || ok && !q.IsZero()
+}
+
+func (b *builder) node(node *corev1.Node) Node {
+	view := b.viewer.Explain(node, slices.Values(b.pods[node.Name]), &gpustate.Query{})
+	n := Node{Name: node.Name, Reason: string(view.Reason), Problems: b.problems(node), Devices: []Device{}}
+	if renewed, ok := b.renewed[node.Name]; ok {
+		n.LastHeard = &metav1.Time{Time: renewed}
+	}
+	report := b.reports[node.Name]
+	if report == nil {
+		return n
+	}
+	n.DriverVersion = report.Status.DriverVersion
+	reported := map[string]*berthv1alpha1.GPUDevice{}
+	for i := range report.Status.Devices {
+		reported[report.Status.Devices[i].UUID] = &report.Status.Devices[i]
+	}
+	for i := range view.Devices {
+		n.Devices = append(n.Devices, b.device(&view, i, reported[view.Devices[i].UUID]))
+	}
+	slices.SortStableFunc(n.Devices, func(a, b Device) int { return cmp.Compare(a.Index, b.Index) })
+	return n
+}
+
+func (b *builder) problems(node *corev1.Node) []string {
+	var problems []string
+	if node.Spec.Unschedulable {
+		problems = append(problems, "the node is cordoned")
+	}
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
+			problems = append(problems, "the node is not Ready: "+c.Message)
+		}
+	}
+	for _, pod := range b.pods[node.Name] {
+		if _, err := gpustate.BookingOf(pod); err != nil {
+			problems = append(problems, fmt.Sprintf("what pod %s/%s may use is not known: %s", pod.Namespace, pod.Name, err))
+		}
+	}
+	return problems
+}
+
+// device reads device i of a view, of which the agent reported r.
+func (b *builder) device(view *gpustate.View, i int, r *berthv1alpha1.GPUDevice) Device {
+	d := &view.Devices[i]
+	out := Device{
+		UUID: d.UUID, Index: d.Index, Model: d.Model, ComputeCapability: r.ComputeCapability, State: StateReady,
+		Total: d.Total.Int64(), Capacity: d.Capacity.Int64(), Free: d.Free().Int64(), Pods: []PodShare{},
+	}
+	switch d.Blocked {
+	case alloc.ReasonUnhealthy:
+		out.State, out.Reason = StateUnhealthy, r.Reason
+	case alloc.ReasonAssigned:
+		out.State, out.Reason = StateAssigned, "held whole by "+b.nameOf(r.AssignedTo)
+	}
+	booked, measured := alloc.Bytes{}, view.Nobody[i]
+	counted := map[types.UID]bool{}
+	for j := range view.Charges {
+		c := &view.Charges[j]
+		counted[c.UID] = true
+		if c.Charged[i].IsZero() {
+			continue
+		}
+		booked, measured = booked.Plus(c.Booked[i]), measured.Plus(c.Measured[i])
+		out.Pods = append(out.Pods, b.share(view.Report, c, i))
+	}
+	// What nobody is charged for is held by processes of pods that are gone, as far as the agent can attribute it.
+	var gone alloc.Bytes
+	for _, p := range r.Processes {
+		if p.PodUID != "" && !counted[p.PodUID] {
+			gone = gone.Plus(alloc.BytesOfInt64(p.Memory.Value()))
+		}
+	}
+	gone = gone.Min(view.Nobody[i])
+	out.Leaving, out.Foreign = gone.Int64(), view.Nobody[i].Minus(gone).Int64()
+	out.Booked, out.Measured = booked.Int64(), measured.Int64()
+	slices.SortFunc(out.Pods, func(a, b PodShare) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
+	})
+	return out
+}
+
+func (b *builder) share(report *gpustate.Report, c *gpustate.Charge, i int) PodShare {
+	p := PodShare{
+		Namespace: c.Namespace, Name: c.Name, UID: c.UID,
+		Booked: c.Booked[i].Int64(), Measured: c.Measured[i].Int64(), Charged: c.Charged[i].Int64(),
+	}
+	if pod := b.byID[c.UID]; pod != nil && !c.Booked[i].IsZero() {
+		until, loading := gpustate.LoadingUntil(pod, b.settings.LoadTimeout.Duration)
+		p.Loading = loading && (until.IsZero() || b.now.Before(until))
+	}
+	if idle, ok := report.IdleSince(c.UID); ok {
+		p.IdleSince = &metav1.Time{Time: idle}
+	}
+	return p
+}
+
+// nameOf names a pod for people.
+func (b *builder) nameOf(uid types.UID) string {
+	if pod := b.byID[uid]; pod != nil {
+		return "pod " + pod.Namespace + "/" + pod.Name
+	}
+	return "a pod that is gone"
+}

@@ -1,0 +1,148 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpumap
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+const gi = int64(1) << 30
+
+func findDevice(t *testing.T, m *Map, uuid string) *Device {
+	t.Helper()
+	for i := range m.Nodes {
+		for j := range m.Nodes[i].Devices {
+			if d := &m.Nodes[i].Devices[j]; d.UUID == uuid {
+				return d
+			}
+		}
+	}
+	t.Fatalf("no device %s", uuid)
+	return nil
+}
+
+func TestBuildAddsUpWhatADeviceHolds(t *testing.T) {
+	m := buildMap(t, readObjects(t, "cluster.yaml"))
+	// 81559Mi − 512Mi reserved − 256Mi headroom.
+	const capacity = 80791 << 20
+	tests := map[string]struct {
+		uuid string
+		want Device
+	}{
+		"bookings, a gone pod's memory and nobody's are all off what is free": {
+			uuid: "GPU-a0",
+			want: Device{Booked: 44 * gi, Measured: 50 * gi, Leaving: 4 * gi, Foreign: 6 * gi, Free: capacity - 54*gi},
+		},
+		"an ended pod books nothing": {
+			uuid: "GPU-a1",
+			want: Device{Booked: 36 * gi, Measured: 34 * gi, Free: capacity - 36*gi},
+		},
+		"a pod that takes more than it booked is charged what it takes": {
+			uuid: "GPU-a2",
+			want: Device{Booked: 30 * gi, Measured: 52 * gi, Free: capacity - 50*gi - 20*gi},
+		},
+		"an unhealthy device has nothing free": {uuid: "GPU-a3"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			d := findDevice(t, m, tt.uuid)
+			got := Device{Booked: d.Booked, Measured: d.Measured, Leaving: d.Leaving, Foreign: d.Foreign, Free: d.Free}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("device %s (-want +got):\n%s", tt.uuid, diff)
+			}
+		})
+	}
+}
+
+func TestBuildShowsNodesWithGPUsAndThoseThatAreNamed(t *testing.T) {
+	o := readObjects(t, "cluster.yaml")
+	tests := map[string]struct{ ask, want []string }{
+		"all nodes with GPUs, reported or advertised": {want: []string{"gpu-a", "gpu-b", "gpu-c"}},
+		"only the named ones, by name":                {ask: []string{"gpu-b", "gpu-a"}, want: []string{"gpu-a", "gpu-b"}},
+		"a named one without GPUs":                    {ask: []string{"cpu-a"}, want: []string{"cpu-a"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, n := range buildMap(t, o, tt.ask...).Nodes {
+				got = append(got, n.Name)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("nodes (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if _, err := Build(o, DefaultSettings(), "gpu-x"); err == nil || !strings.Contains(err.Error(), `"gpu-x"`) {
+		t.Errorf("a name that no node has: got error %v", err)
+	}
+}
+
+func TestBuildTellsStaleNodes(t *testing.T) {
+	tests := map[string]struct {
+		change func(*Objects, *Settings)
+		want   string
+	}{
+		"a Lease renewed 12 minutes ago is stale": {
+			change: func(*Objects, *Settings) {}, want: string(gpustate.ReasonStaleReport),
+		},
+		"not where the scheduler never takes reports for stale, but the unreadable pod remains": {
+			change: func(_ *Objects, s *Settings) { s.StaleAfter = metav1.Duration{} },
+			want:   string(gpustate.ReasonUnknownAllocation),
+		},
+		"not where Leases cannot be read": {
+			change: func(o *Objects, _ *Settings) { o.Leases, o.LeasesUnknown = nil, true },
+			want:   string(gpustate.ReasonUnknownAllocation),
+		},
+		"an agent whose clock is ahead is fresh": {
+			change: func(o *Objects, _ *Settings) {
+				for i := range o.Leases {
+					o.Leases[i].Spec.RenewTime = &metav1.MicroTime{Time: now.AddDate(0, 0, 1)}
+				}
+			},
+			want: string(gpustate.ReasonUnknownAllocation),
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			o, s := readObjects(t, "cluster.yaml"), DefaultSettings()
+			tt.change(o, &s)
+			m, err := Build(o, s, "gpu-b")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := m.Nodes[0].Reason; got != tt.want {
+				t.Errorf("reason %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestPendingPodOfAModelSaysWhyItsSizeIsNotKnown(t *testing.T) {
+	o := readObjects(t, "cluster.yaml")
+	profile := berthv1alpha1.ModelProfile{ObjectMeta: metav1.ObjectMeta{
+		Name: berthv1alpha1.ModelProfileName("hf://acme/private-13b"),
+	}}
+	profile.Status.Conditions = []metav1.Condition{{
+		Type: berthv1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "Unauthorized",
+		Message: "the hub refuses anonymous access to acme/private-13b",
+	}}
+	o.Profiles = append(o.Profiles, profile)
+	m := buildMap(t, o)
+	i := slices.IndexFunc(m.PendingPods, func(p PendingPod) bool { return p.Name == "unsized-0" })
+	if i < 0 {
+		t.Fatal("the pod is not shown as pending")
+	}
+	want := "waiting until the size of the model is known: the hub refuses anonymous access to acme/private-13b"
+	if got := m.PendingPods[i].Reason; got != want {
+		t.Errorf("reason %q, want %q", got, want)
+	}
+}
