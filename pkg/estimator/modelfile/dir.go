@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/estimator/gguf"
+	"github.com/berth-dev/berth/pkg/estimator/hfconfig"
 )
 
 // Dir is a folder on disk.
@@ -113,4 +114,17 @@ func readDir(name string) (*estimator.Model, error) {
 		return ReadGGUF(dir, models[0])
 	}
 	return nil, fmt.Errorf("%s has %d GGUF models: name one of %s", name, len(models), strings.Join(models, ", "))
+}
+
+// ReadConfigs reads a configuration and a quantization config by their paths.
+func ReadConfigs(config, quantConfig string) (*estimator.Model, error) {
+	data, err := readAll(Dir(filepath.Dir(config)), filepath.Base(config), maxConfigBytes)
+	if err != nil {
+		return nil, err
+	}
+	quant, err := readAll(Dir(filepath.Dir(quantConfig)), filepath.Base(quantConfig), maxConfigBytes)
+	if err != nil {
+		return nil, err
+	}
+	return hfconfig.Parse(data, quant)
 }
