@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -296,7 +297,7 @@ func BookingOf(pod *corev1.Pod) (*Allocation, error) {
 	s, ok := pod.Annotations[berthv1alpha1.AnnotationAllocation]
 	if !ok {
 		if pod.Spec.NodeName != "" && asksForMemory(pod) {
-			return nil, fmt.Errorf("pod %s/%s is bound without an allocation", pod.Namespace, pod.Name)
+			return nil, errors.New("bound without an allocation")
 		}
 		return nil, nil
 	}

@@ -5,7 +5,6 @@ package plugin
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -13,12 +12,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/berthclient"
 )
 
 // profileLister looks ModelProfiles up by name.
@@ -38,7 +36,7 @@ func (l profileLister) get(name string) *berthv1alpha1.ModelProfile {
 // startInformers feeds the tracker. Berth's own objects come through informers of the plugin: the framework's dynamic
 // informers would hand over unstructured copies, and run hints that may be ahead of the tracker.
 func (pl *Plugin) startInformers(ctx context.Context) error {
-	client, err := newClient(pl.handle.KubeConfig())
+	client, err := berthclient.New(pl.handle.KubeConfig())
 	if err != nil {
 		return err
 	}
@@ -162,26 +160,6 @@ func (pl *Plugin) profileSeen(p *berthv1alpha1.ModelProfile) {
 	if p.IsReady() {
 		pl.activate(pl.waiting.forProfile(p.Name))
 	}
-}
-
-// newClient returns a client of Berth's own API.
-func newClient(config *rest.Config) (rest.Interface, error) {
-	scheme := runtime.NewScheme()
-	if err := berthv1alpha1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	c := rest.CopyConfig(config)
-	c.APIPath = "/apis"
-	c.GroupVersion = &berthv1alpha1.GroupVersion
-	c.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	// Custom resources are not served as protobuf, which the scheduler's own configuration asks for.
-	c.ContentType = runtime.ContentTypeJSON
-	c.AcceptContentTypes = runtime.ContentTypeJSON
-	client, err := rest.RESTClientFor(c)
-	if err != nil {
-		return nil, fmt.Errorf("client of %s: %w", berthv1alpha1.GroupVersion, err)
-	}
-	return client, nil
 }
 
 func newInformer(client cache.Getter, resource, namespace string, example runtime.Object) cache.SharedIndexInformer {
