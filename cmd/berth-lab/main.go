@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/component-base/version"
+
+	"github.com/berth-dev/berth/internal/version"
 )
 
 func main() {
@@ -26,7 +27,7 @@ func main() {
 	root := &cobra.Command{
 		Use:           "berth-lab",
 		Short:         "Run Berth on a real Kubernetes control plane with simulated GPU nodes",
-		Version:       version.Get().GitVersion,
+		Version:       version.String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -139,8 +139,10 @@ func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
 		}
 	}
 	if !f.noController {
+		// Only pods that name a model instead of an amount of memory need the controller.
 		if options.Controller, err = program(f.binDir, "controller"); err != nil {
-			return nil, fmt.Errorf("%w: run \"make build\", name the folder that has it by --bin-dir, or add --no-controller", err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %s: models are not looked up\n", err)
+			options.Controller = ""
 		}
 	}
 	return options, nil

@@ -15,14 +15,8 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
-	"github.com/berth-dev/berth/pkg/agent"
-	"github.com/berth-dev/berth/pkg/agent/kube"
 	"github.com/berth-dev/berth/pkg/lab/gpusim"
 )
-
-// agentAccount is the account of the agents.
-const agentAccount = "berth-agent"
 
 // startNodes creates the simulated nodes and runs an agent for each Node that has simulated GPUs, also for those that
 // users of the lab make later.
@@ -45,7 +39,8 @@ func (l *Lab) startNodes(ctx context.Context) error {
 
 // fleet is the simulated GPUs of all nodes, kept in step with the Nodes and pods of the cluster.
 type fleet struct {
-	lab *Lab
+	lab  *Lab
+	pods cache.Store
 
 	mu    sync.Mutex
 	nodes map[string]*simulatedNode
@@ -60,6 +55,7 @@ type simulatedNode struct {
 // watch follows Nodes and pods until the lab stops. It returns when both are known.
 func (f *fleet) watch(ctx context.Context) error {
 	factory := informers.NewSharedInformerFactory(f.lab.client, 0)
+	f.pods = factory.Core().V1().Pods().Informer().GetStore()
 	nodes, err := factory.Core().V1().Nodes().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { f.setNode(obj.(*corev1.Node)) },
 		UpdateFunc: func(_, obj any) { f.setNode(obj.(*corev1.Node)) },
@@ -107,17 +103,23 @@ func (f *fleet) setNode(node *corev1.Node) {
 		f.lab.progress("node %s: %s", node.Name, err)
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if known := f.nodes[node.Name]; known != nil {
-		known.hardware.Configure(spec)
+	if known := f.hardwareOf(node.Name); known != nil {
+		known.Configure(spec)
 		return
 	}
 	ctx, cancel := context.WithCancel(f.lab.ctx)
 	simulated := &simulatedNode{hardware: gpusim.NewHardware(node.Name, spec, clock.RealClock{}), stop: cancel}
+	f.mu.Lock()
 	f.nodes[node.Name] = simulated
+	f.mu.Unlock()
+	// Pods of this node that were seen before the node was.
+	for _, obj := range f.pods.List() {
+		if pod := obj.(*corev1.Pod); pod.Spec.NodeName == node.Name {
+			f.setPod(pod)
+		}
+	}
 	f.lab.running.Go(func() {
-		if err := f.runAgent(ctx, node, simulated.hardware); err != nil && ctx.Err() == nil {
+		if err := f.lab.runAgent(ctx, node, simulated.hardware); err != nil && ctx.Err() == nil {
 			f.lab.fail(fmt.Errorf("agent of node %s: %w", node.Name, err))
 		}
 	})
@@ -134,7 +136,7 @@ func (f *fleet) deleteNode(node *corev1.Node) {
 
 // setPod has the hardware of the pod's node do what the pod does.
 func (f *fleet) setPod(pod *corev1.Pod) {
-	hardware := f.hardwareOf(pod)
+	hardware := f.hardwareOf(pod.Spec.NodeName)
 	if hardware == nil {
 		return
 	}
@@ -150,33 +152,17 @@ func (f *fleet) setPod(pod *corev1.Pod) {
 }
 
 func (f *fleet) deletePod(pod *corev1.Pod) {
-	if hardware := f.hardwareOf(pod); hardware != nil {
+	if hardware := f.hardwareOf(pod.Spec.NodeName); hardware != nil {
 		hardware.End(pod.UID)
 	}
 }
 
-func (f *fleet) hardwareOf(pod *corev1.Pod) *gpusim.Hardware {
+// hardwareOf returns the hardware of a node; nil if it has none.
+func (f *fleet) hardwareOf(nodeName string) *gpusim.Hardware {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if node := f.nodes[pod.Spec.NodeName]; node != nil {
+	if node := f.nodes[nodeName]; node != nil {
 		return node.hardware
 	}
 	return nil
-}
-
-// runAgent runs the real agent over simulated hardware, under a token bound to the node.
-func (f *fleet) runAgent(ctx context.Context, node *corev1.Node, hardware *gpusim.Hardware) error {
-	config, err := f.lab.cp.ServiceAccountConfig(ctx, berthv1alpha1.Namespace, agentAccount, node)
-	if err != nil {
-		return err
-	}
-	client, err := kube.NewClient(config, node.Name)
-	if err != nil {
-		return err
-	}
-	a, err := agent.New(agent.Options{NodeName: node.Name, Reader: hardware, Attributor: hardware, Client: client})
-	if err != nil {
-		return err
-	}
-	return a.Run(ctx)
 }

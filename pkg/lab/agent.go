@@ -1,0 +1,71 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/clock"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/agent"
+	"github.com/berth-dev/berth/pkg/agent/kube"
+	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/lab/gpusim"
+)
+
+// agentAccount is the account of the agents.
+const agentAccount = "berth-agent"
+
+// runAgent runs the real agent of a node over simulated hardware, under a token bound to the Node, until ctx ends.
+func (l *Lab) runAgent(ctx context.Context, node *corev1.Node, hardware *gpusim.Hardware) error {
+	config, err := l.cp.ServiceAccountConfig(ctx, berthv1alpha1.Namespace, agentAccount, node)
+	if err != nil {
+		return err
+	}
+	client, err := kube.NewClient(config, node.Name)
+	if err != nil {
+		return err
+	}
+	api, err := kube.NewREST(config)
+	if err != nil {
+		return err
+	}
+	pods, err := kube.NewPods(api, node.Name)
+	if err != nil {
+		return err
+	}
+	events := kube.NewEvents(api, node.Name, clock.RealClock{})
+	a, err := agent.New(agent.Options{
+		NodeName: node.Name, Reader: hardware, Attributor: hardware, Client: client,
+		Pods: pods, Booked: booked, Events: events,
+	})
+	if err != nil {
+		return err
+	}
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	helpers.Go(func() { pods.Run(ctx) })
+	helpers.Go(func() { events.Run(ctx) })
+	return a.Run(ctx)
+}
+
+// booked returns what a pod's allocation books, in bytes by device; nil if it has none.
+func booked(pod *corev1.Pod) (map[string]uint64, error) {
+	value, ok := pod.Annotations[berthv1alpha1.AnnotationAllocation]
+	if !ok {
+		return nil, nil
+	}
+	allocation, err := gpustate.DecodeAllocation(value)
+	if err != nil {
+		return nil, err
+	}
+	devices := make(map[string]uint64, len(allocation.Devices))
+	for _, d := range allocation.Devices {
+		devices[d.UUID] = d.Memory.Uint64()
+	}
+	return devices, nil
+}
