@@ -1,0 +1,182 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+// peakReconciler takes down in profiles what GPUNodes report of pods that run a model.
+type peakReconciler struct {
+	client client.Client
+	status statusWriter
+	clock  clock.PassiveClock
+	// started is when this controller did: what it does not remember, an earlier one may have counted.
+	started time.Time
+
+	mu sync.Mutex
+	// measured are the pods that were counted, by the node that reported them.
+	measured map[string]map[types.UID]bool
+}
+
+// Reconcile implements reconcile.Reconciler for GPUNodes.
+func (r *peakReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	node := &berthv1alpha1.GPUNode{}
+	if err := r.client.Get(ctx, req.NamespacedName, node, client.UnsafeDisableDeepCopy); err != nil {
+		r.keep(req.Name, nil)
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	held := heldBy(node)
+	r.keep(node.Name, held)
+	var errs []error
+	for uid, devices := range held {
+		errs = append(errs, r.observe(ctx, node.Name, uid, devices))
+	}
+	return ctrl.Result{}, errors.Join(errs...)
+}
+
+// heldBy returns the bytes that each pod is measured to hold, by device.
+func heldBy(node *berthv1alpha1.GPUNode) map[types.UID]map[string]int64 {
+	held := map[types.UID]map[string]int64{}
+	for i := range node.Status.Devices {
+		d := &node.Status.Devices[i]
+		for j := range d.Processes {
+			p := &d.Processes[j]
+			if p.PodUID == "" {
+				continue
+			}
+			if held[p.PodUID] == nil {
+				held[p.PodUID] = map[string]int64{}
+			}
+			held[p.PodUID][d.UUID] += p.Memory.Value()
+		}
+	}
+	return held
+}
+
+// observe takes down what one pod holds, if that says something of its model.
+func (r *peakReconciler) observe(ctx context.Context, node string, uid types.UID, devices map[string]int64) error {
+	var pods corev1.PodList
+	if err := r.client.List(ctx, &pods, client.MatchingFields{indexUID: string(uid)}, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("find pod %s: %w", uid, err)
+	}
+	if len(pods.Items) != 1 {
+		return nil // another scheduler's
+	}
+	pod := &pods.Items[0]
+	m := measure(pod, devices)
+	if m == nil {
+		return nil
+	}
+	profile := &berthv1alpha1.ModelProfile{}
+	if err := r.client.Get(ctx, client.ObjectKey{Name: profileNameOf(pod)}, profile); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if !r.isOfThisRevision(profile, pod) {
+		return nil
+	}
+	m.isNew = !r.wasMeasured(node, uid)
+	if since := readySince(pod); since.Before(r.started) {
+		m.countedAfter = since
+	}
+	// A profile whose model is not known can have peaks all the same: they are what will be known of it.
+	folded := false
+	err := r.status.patch(ctx, profile, func(s *berthv1alpha1.ModelProfileStatus) { folded = fold(s, m, r.clock.Now()) })
+	if err != nil {
+		return err
+	}
+	if folded {
+		peaksFolded.Inc()
+	}
+	r.setMeasured(node, uid)
+	return nil
+}
+
+// measure returns what the pod's allocation holds, nil when that is not its peak or not all of it: a model that still
+// loads holds less than it will, and sometimes more than it will need.
+func measure(pod *corev1.Pod, devices map[string]int64) *measurement {
+	if profileNameOf(pod) == "" || pod.DeletionTimestamp != nil || readySince(pod).IsZero() {
+		return nil
+	}
+	booking, err := gpustate.DecodeAllocation(pod.Annotations[berthv1alpha1.AnnotationAllocation])
+	if err != nil {
+		return nil
+	}
+	settings, err := gpustate.EngineSettings(pod)
+	if err != nil {
+		return nil
+	}
+	m := &measurement{settings: settings}
+	for _, d := range booking.Devices {
+		held := devices[d.UUID]
+		if held <= 0 {
+			return nil
+		}
+		m.devices = append(m.devices, held)
+		m.booked = append(m.booked, d.Memory.Int64())
+	}
+	return m
+}
+
+// isOfThisRevision says whether the pod runs the files that the profile is about, as far as can be known: it started
+// after they last changed.
+func (r *peakReconciler) isOfThisRevision(profile *berthv1alpha1.ModelProfile, pod *corev1.Pod) bool {
+	since := profile.Status.RevisionTime
+	return since == nil || pod.Status.StartTime != nil && since.Before(pod.Status.StartTime)
+}
+
+// readySince returns when the pod became Ready, the zero time if it is not.
+func readySince(pod *corev1.Pod) time.Time {
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return time.Time{}
+}
+
+func (r *peakReconciler) wasMeasured(node string, uid types.UID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.measured[node][uid]
+}
+
+func (r *peakReconciler) setMeasured(node string, uid types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.measured == nil {
+		r.measured = map[string]map[types.UID]bool{}
+	}
+	if r.measured[node] == nil {
+		r.measured[node] = map[types.UID]bool{}
+	}
+	r.measured[node][uid] = true
+}
+
+// keep forgets the pods of a node that are not held any more.
+func (r *peakReconciler) keep(node string, held map[types.UID]map[string]int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for uid := range r.measured[node] {
+		if _, ok := held[uid]; !ok {
+			delete(r.measured[node], uid)
+		}
+	}
+	if len(r.measured[node]) == 0 {
+		delete(r.measured, node)
+	}
+}
