@@ -39,7 +39,7 @@ func (c *counters) deviation(reason string) {
 
 // The label UUID is spelt as DCGM's exporter spells it, so that the metrics of both can be joined.
 var (
-	gpuLabels = []string{"UUID", "gpu", "modelName"}
+	gpuLabels = []string{"UUID", "gpu", "model"}
 	podLabels = []string{"namespace", "pod", "UUID"}
 
 	descTotal    = desc("berth_gpu_memory_total_bytes", "Physical memory of the device.", gpuLabels)
