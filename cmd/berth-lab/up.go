@@ -183,11 +183,10 @@ func up(ctx context.Context, stdout io.Writer, options *lab.Options, runFor time
 	l, err := lab.Up(starting, *options)
 	switch {
 	case ctx.Err() != nil && err != nil:
-		return errors.New("interrupted before the lab was ready")
+		return fmt.Errorf("ended before the lab was ready: %w", context.Cause(ctx))
+	case starting.Err() != nil && err != nil:
+		return fmt.Errorf("%w: %w", context.Cause(starting), err)
 	case err != nil:
-		if cause := context.Cause(starting); cause != nil {
-			err = fmt.Errorf("%w: %w", cause, err)
-		}
 		return err
 	}
 	fmt.Fprintf(stdout, "ready: KUBECONFIG=%s\n", l.Kubeconfig())

@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/berth-dev/berth/pkg/lab/child"
 	"github.com/berth-dev/berth/pkg/lab/controlplane"
 	"github.com/berth-dev/berth/pkg/lab/install"
 	"github.com/berth-dev/berth/pkg/lab/kwok"
@@ -70,6 +71,8 @@ type Lab struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	failed  chan error
+
+	children []*child.Process
 
 	stopOnce sync.Once
 	stopErr  error
@@ -208,7 +211,7 @@ func (l *Lab) install(ctx context.Context) error {
 
 // openLog opens a log of the lab, which Stop closes.
 func (l *Lab) openLog(name string) (*os.File, error) {
-	file, err := os.OpenFile(filepath.Join(l.logDir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	file, err := os.OpenFile(filepath.Join(l.logDir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}

@@ -4,10 +4,12 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +31,8 @@ const (
 	// policyReload is how long the apiserver takes to load a changed set of admission policies: it looks once a
 	// second, then compiles them.
 	policyReload = 1500 * time.Millisecond
+	// maxStarts is how often a child may be started before the lab is ready; a port can be taken now and then.
+	maxStarts = 4
 	// probeName is the Node and the pod that show that scheduler and kubelets work.
 	probeName = "berth-lab-probe"
 )
@@ -58,8 +62,13 @@ func (l *Lab) poll(ctx context.Context, met func(context.Context) (bool, error))
 		case err := <-l.failed:
 			return false, err
 		default:
-			return met(ctx)
 		}
+		for _, p := range l.children {
+			if p.Starts() > maxStarts {
+				return false, fmt.Errorf("%s does not stay up; the end of its log:\n%s", p.Name, tail(p.Output))
+			}
+		}
+		return met(ctx)
 	})
 }
 
@@ -187,6 +196,23 @@ func probePod() *corev1.Pod {
 			}},
 		},
 	}
+}
+
+// tail returns the last lines of a file.
+func tail(file *os.File) []byte {
+	const size = 1000
+	info, err := file.Stat()
+	if err != nil {
+		return nil
+	}
+	from := max(0, info.Size()-size)
+	text := make([]byte, info.Size()-from)
+	n, _ := file.ReadAt(text, from) // what could be read is shown
+	_, whole, found := bytes.Cut(text[:n], []byte("\n"))
+	if from > 0 && found {
+		return whole
+	}
+	return text[:n]
 }
 
 func ignoreNotFound(err error) error {

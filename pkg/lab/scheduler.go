@@ -22,12 +22,13 @@ const (
 	pluginName        = "Berth"
 )
 
-// Leader election is quick on a lab, so that a test that kills the leader need not wait. The difference of the first
-// two leaves a Binding enough time even on a busy machine.
+// Leader election is quick on a lab, so that a test that kills the leader need not wait. A Binding has to end before
+// another process can lead: within leaseDuration - renewDeadline.
 const (
 	leaseDuration = "5s"
 	renewDeadline = "3s"
 	retryPeriod   = "500ms"
+	bindTimeout   = "1500ms"
 )
 
 // startScheduler runs the scheduler under its own account, with the shipped configuration.
@@ -94,6 +95,7 @@ func (l *Lab) startChild(name, path string, args func() ([]string, error)) error
 		return err
 	}
 	p := &child.Process{Name: name, Path: path, Args: args, Output: log, Events: l.opts.Progress}
+	l.children = append(l.children, p)
 	l.running.Go(func() {
 		if err := p.Run(l.ctx); err != nil {
 			l.fail(err)
@@ -103,8 +105,8 @@ func (l *Lab) startChild(name, path string, args func() ([]string, error)) error
 	return nil
 }
 
-// schedulerConfig returns the shipped configuration changed for a lab: its credentials, quick leader election and,
-// on a bare lab, reports that never count as stale.
+// schedulerConfig returns the shipped configuration changed for a lab: its credentials, quick leader election, and
+// on a bare lab reports that never count as stale.
 func schedulerConfig(shipped []byte, kubeconfig string, bare bool) ([]byte, error) {
 	var config map[string]any
 	if err := yaml.Unmarshal(shipped, &config); err != nil {
@@ -113,36 +115,36 @@ func schedulerConfig(shipped []byte, kubeconfig string, bare bool) ([]byte, erro
 	section(config, "clientConnection")["kubeconfig"] = kubeconfig
 	election := section(config, "leaderElection")
 	election["leaseDuration"], election["renewDeadline"], election["retryPeriod"] = leaseDuration, renewDeadline, retryPeriod
-	if bare {
-		profiles, _ := config["profiles"].([]any)
-		for _, profile := range profiles {
-			if profile, ok := profile.(map[string]any); ok {
-				pluginArgs(profile)["staleAfter"] = "0s"
+	profiles, _ := config["profiles"].([]any)
+	for _, profile := range profiles {
+		plugins, _ := section(profile)["pluginConfig"].([]any)
+		for _, plugin := range plugins {
+			if section(plugin)["name"] != pluginName {
+				continue
+			}
+			args := section(plugin, "args")
+			args["bindTimeout"] = bindTimeout
+			if bare {
+				args["staleAfter"] = "0s"
 			}
 		}
 	}
 	return yaml.Marshal(config)
 }
 
-// section returns the object under key, which it makes if there is none.
-func section(object map[string]any, key string) map[string]any {
-	s, ok := object[key].(map[string]any)
+// section returns the object at a path of keys below an object, and makes what is missing of it.
+func section(object any, keys ...string) map[string]any {
+	s, ok := object.(map[string]any)
 	if !ok {
-		s = map[string]any{}
-		object[key] = s
+		return map[string]any{}
+	}
+	for _, key := range keys {
+		below, ok := s[key].(map[string]any)
+		if !ok {
+			below = map[string]any{}
+			s[key] = below
+		}
+		s = below
 	}
 	return s
-}
-
-// pluginArgs returns the arguments of Berth's plugin in a profile, which it adds if there are none.
-func pluginArgs(profile map[string]any) map[string]any {
-	plugins, _ := profile["pluginConfig"].([]any)
-	for _, plugin := range plugins {
-		if plugin, ok := plugin.(map[string]any); ok && plugin["name"] == pluginName {
-			return section(plugin, "args")
-		}
-	}
-	args := map[string]any{}
-	profile["pluginConfig"] = append(plugins, map[string]any{"name": pluginName, "args": args})
-	return args
 }

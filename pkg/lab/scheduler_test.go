@@ -22,17 +22,16 @@ func TestSchedulerConfig(t *testing.T) {
 			want: "{clientConnection: {kubeconfig: k}, " + quick + ", resourceName: berth-scheduler}, " +
 				"profiles: [{schedulerName: berth}]}",
 		},
-		"on a bare lab reports are never stale, whatever the other arguments are": {
+		"the plugin's Bindings end before another process can lead": {
 			shipped: "{profiles: [{pluginConfig: [{name: Other, args: {a: b}}, {name: Berth, args: {headroom: 1Gi}}]}]}",
+			want: "{clientConnection: {kubeconfig: k}, " + quick + "}, profiles: [{pluginConfig: " +
+				"[{name: Other, args: {a: b}}, {name: Berth, args: {headroom: 1Gi, bindTimeout: 1500ms}}]}]}",
+		},
+		"on a bare lab reports are never stale": {
+			shipped: "{profiles: [{pluginConfig: [{name: Berth, args: {staleAfter: 60s}}]}]}",
 			bare:    true,
 			want: "{clientConnection: {kubeconfig: k}, " + quick + "}, profiles: [{pluginConfig: " +
-				"[{name: Other, args: {a: b}}, {name: Berth, args: {headroom: 1Gi, staleAfter: 0s}}]}]}",
-		},
-		"on a bare lab a profile without arguments gets them": {
-			shipped: "{profiles: [{schedulerName: berth}]}",
-			bare:    true,
-			want: "{clientConnection: {kubeconfig: k}, " + quick + "}, profiles: [{schedulerName: berth, " +
-				"pluginConfig: [{name: Berth, args: {staleAfter: 0s}}]}]}",
+				"[{name: Berth, args: {staleAfter: 0s, bindTimeout: 1500ms}}]}]}",
 		},
 	}
 	for name, tt := range tests {
