@@ -38,7 +38,7 @@ var (
 	durationPattern = regexp.MustCompile(`^([0-9]{1,5}(\.[0-9]{1,3})?h|[0-9]{1,7}(\.[0-9]{1,3})?[ms]|[0-9]{1,10}ms){1,4}$`)
 	modelPattern    = regexp.MustCompile(`^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*([@/][!-~]+)?` +
 		`|ollama://[A-Za-z0-9_][A-Za-z0-9._/:-]*` +
-		`|https?://[A-Za-z0-9][]A-Za-z0-9.:-]*/[!-~]+` +
+		`|https?://[A-Za-z0-9][A-Za-z0-9.:-]*/[!-~]+` +
 		`|file:///[!-~]+` +
 		`|profile://[a-z0-9]([a-z0-9.-]*[a-z0-9])?)$`)
 )
