@@ -3,6 +3,8 @@
 
 package alloc
 
+import "math/bits"
+
 // victimSet is a set of victims by their place in the order of names.
 type victimSet [MaxVictims / 64]uint64
 
@@ -14,6 +16,21 @@ func (s *victimSet) addAll(o *victimSet) {
 	for i := range s {
 		s[i] |= o[i]
 	}
+}
+
+func (s *victimSet) overlaps(o *victimSet) bool {
+	var both uint64
+	for i := range s {
+		both |= s[i] & o[i]
+	}
+	return both != 0
+}
+
+func (s *victimSet) len() (n int) {
+	for _, word := range s {
+		n += bits.OnesCount64(word)
+	}
+	return n
 }
 
 // load is what a victim frees on one device, and what evicting it for that device's sake costs.

@@ -19,6 +19,8 @@ const (
 	// fullSteps is for the whole Cost. When it is used up, the cheapest plan found so far stands, unless its class
 	// is not known to be the best.
 	fullSteps = 1 << 16
+	// refineSteps is for each step of telling sets of the same price apart.
+	refineSteps = 1 << 16
 	// classSteps is for the class alone: violations, priority, active victims. That search is much smaller, because
 	// it need not tell victims of one class apart.
 	classSteps = 1 << 20
@@ -95,11 +97,21 @@ type evictor struct {
 	safe   victimSet
 	unsafe bool
 
-	// Of one search: who may be a victim, what is left of the step budget, and the best found.
-	open  victimSet
-	steps int
-	best  found
-	tree  search
+	// byReload lists the victims, the fewest bytes to reload first; reloadAll is the price of reloading them all.
+	byReload  []int
+	reloadAll price
+
+	// inferior[v] are v and the victims in whose place v could always go: see inferiorTo. Filled when needed.
+	inferior []victimSet
+
+	// Of one run: who may be a victim, what counts, what is left of the step budget, the best found, and a search
+	// for each option and group of devices.
+	open     victimSet
+	pricing  pricing
+	steps    int
+	best     found
+	searches []*search
+	spare    []*search
 }
 
 // found is a set of victims after which the request fits, and its price.
@@ -136,13 +148,11 @@ func (e *evictor) cheapest(among *victimSet) (set victimSet, exact, ok bool) {
 	exact = exact && limitExact
 	open := e.upToPriority(among, limit)
 
-	fullExact := e.run(&open, wholeCost, fullSteps, noPrice)
-	full := e.best
-	if !fullExact {
-		return e.settle(&open, full), false, true
+	if !e.run(&open, wholePrice, fullSteps, noPrice) {
+		return e.settle(&open, e.best.victims), false, true
 	}
-	set, lruExact := e.leastRecentlyUsed(&open, full)
-	return set, exact && lruExact, true
+	set, refined := e.refine(&open, e.best)
+	return set, exact && refined, true
 }
 
 // fewestViolations returns the price of the fewest violations of disruption budgets.
@@ -165,8 +175,7 @@ func (e *evictor) lowestPriority(among *victimSet, violations price) (limit int3
 	slices.Sort(priorities)
 	priorities = slices.Compact(priorities)
 	exact = true
-	enough := violations
-	enough[3]++ // whatever is less than this will do
+	enough := violations.plus(price{lo: 1}) // whatever is less than this will do
 	at := sort.Search(len(priorities)-1, func(i int) bool {
 		open := e.upToPriority(among, priorities[i])
 		if !e.fits(&open) {
@@ -181,51 +190,19 @@ func (e *evictor) lowestPriority(among *victimSet, violations price) (limit int3
 	return priorities[at], exact
 }
 
-// settle returns the better of an unproven set and one whose class is proven.
-func (e *evictor) settle(open *victimSet, unproven found) victimSet {
-	e.run(open, classOnly, classSteps, noPrice)
-	e.priceBy(wholeCost)
-	set, p := e.reduce(e.best.victims)
-	class := func(p price) uint64 { return p[0] / activeUnit }
-	if unproven.any && class(unproven.price) <= class(p) {
-		return unproven.victims
+// settle returns the set of an unfinished search if no other is of a better class, else one that is. Victims of one
+// class need not be told apart for that, so it ends where the search for the whole price did not.
+func (e *evictor) settle(open *victimSet, unproven victimSet) victimSet {
+	e.priceBy(violationsAndActive)
+	e.run(open, violationsAndActive, classSteps, e.priceOf(&unproven))
+	if !e.best.any {
+		return unproven
 	}
-	return set
+	better, _ := e.reduce(e.best.victims)
+	return better
 }
 
-// leastRecentlyUsed returns, of the sets of that price but for names, the one whose most recently used victim has
-// been unused for longest.
-func (e *evictor) leastRecentlyUsed(open *victimSet, best found) (set victimSet, exact bool) {
-	equal := best.price
-	equal[2], equal[3] = 1<<64-1, 1<<64-1
-	latest := e.lastActive(&best.victims)
-	times := make([]int64, 0, len(e.victims))
-	for v := range e.victims {
-		if t := e.of(v).LastActive; open.has(v) && t < latest {
-			times = append(times, t)
-		}
-	}
-	slices.Sort(times)
-	times = slices.Compact(times)
-	exact = true
-	// The time looked for is at from or later, but before to or not at all. Mostly not even the latest will do.
-	from, to := 0, len(times)
-	for at := to - 1; from < to; at = (from + to) / 2 {
-		longUnused := e.unusedSince(open, times[at])
-		ok := e.fits(&longUnused)
-		if ok {
-			exact = e.run(&longUnused, wholeCost, fullSteps, equal) && exact
-			ok = e.best.any
-		}
-		if ok {
-			best, to = e.best, at
-		} else {
-			from = at + 1
-		}
-	}
-	return best.victims, exact
-}
-
+// unusedSince returns those last active then or earlier.
 func (e *evictor) unusedSince(among *victimSet, since int64) (set victimSet) {
 	for v := range e.victims {
 		if among.has(v) && e.of(v).LastActive <= since {
@@ -235,6 +212,7 @@ func (e *evictor) unusedSince(among *victimSet, since int64) (set victimSet) {
 	return set
 }
 
+// upToPriority returns those of at most that priority.
 func (e *evictor) upToPriority(among *victimSet, limit int32) (set victimSet) {
 	for v := range e.victims {
 		if among.has(v) && e.of(v).Priority <= limit {
@@ -270,22 +248,34 @@ func (e *evictor) run(open *victimSet, by pricing, steps int, below price) bool 
 	e.priceBy(by)
 	e.open, e.steps = *open, steps
 	e.best = found{price: below}
-	if set, p := e.reduce(*open); p.less(below) {
-		e.best = found{set, p, true}
+	e.improve(e.reduce(*open))
+	e.begin()
+	for _, s := range e.searches {
+		s.explore()
 	}
+	return e.steps >= 0
+}
+
+// begin prepares a search for each option and group that could fit.
+func (e *evictor) begin() {
+	e.spare = append(e.spare, e.searches...)
+	e.searches = e.searches[:0]
 	for i := range e.request.options {
-		o := &e.request.options[i]
 		for d := range e.node.Devices {
 			g := group{model: e.node.Devices[d].Model, all: e.request.mixedModels}
 			if g.all && d > 0 || !g.all && !firstOfModel(e.node, d) {
 				continue
 			}
-			if e.tree.begin(o, g) {
-				e.tree.explore()
+			if len(e.spare) == 0 {
+				e.spare = append(e.spare, &search{evictor: e})
+			}
+			s := e.spare[len(e.spare)-1]
+			if s.begin(&e.request.options[i], g) {
+				e.spare = e.spare[:len(e.spare)-1]
+				e.searches = append(e.searches, s)
 			}
 		}
 	}
-	return e.steps >= 0
 }
 
 // improve makes the set the best if it is.

@@ -23,16 +23,12 @@ func newEvictor(n *Node, r *Request, victims []Victim, budgets []int) *evictor {
 	e.addVictims(n)
 	e.findSafe()
 	e.orderByPrice()
+	e.orderByReload()
 	e.loads = make([][]load, len(e.node.Devices))
 	for v := range e.victims {
 		for _, f := range e.victims[v].frees {
 			e.loads[f.device] = append(e.loads[f.device], load{victim: v, amount: f.amount})
 		}
-	}
-	e.tree = search{
-		evictor: e, count: make([]int, len(budgets)), strict: make([]bool, len(budgets)),
-		part: make([]price, len(e.victims)),
-		span: make([]int, len(e.victims)),
 	}
 	return e
 }
@@ -162,6 +158,55 @@ func (e *evictor) orderByPrice() {
 	})
 }
 
+// orderByReload fills byReload.
+func (e *evictor) orderByReload() {
+	e.byReload = make([]int, len(e.victims))
+	var sum uint64
+	for v := range e.byReload {
+		e.byReload[v] = v
+		sum += min(e.of(v).Reload.n, maxReload)
+	}
+	e.reloadAll = priceOf(0, sum)
+	slices.SortFunc(e.byReload, func(a, b int) int { return e.of(a).Reload.Compare(e.of(b).Reload) })
+}
+
+// inferiorTo returns v and all victims in whose place v could go at no more cost and with nothing missing: so a set
+// that has one of them but not v is not the best.
+func (e *evictor) inferiorTo(v int) *victimSet {
+	if e.inferior == nil {
+		e.inferior = make([]victimSet, len(e.victims))
+	}
+	set := &e.inferior[v]
+	if !set.has(v) {
+		set.add(v)
+		for u := v + 1; u < len(e.victims); u++ {
+			if e.victims[u].on&^e.victims[v].on == 0 && e.preferred(v, u) {
+				set.add(u)
+			}
+		}
+	}
+	return set
+}
+
+// preferred says whether v, whose name comes first, is as good a victim as u in every respect.
+func (e *evictor) preferred(v, u int) bool {
+	a, b := e.of(v), e.of(u)
+	if !a.Idle && b.Idle || b.Reload.Less(a.Reload) || a.LastActive > b.LastActive || a.Priority > b.Priority {
+		return false
+	}
+	for _, budget := range e.victims[v].budgets {
+		if !slices.Contains(e.victims[u].budgets, budget) {
+			return false
+		}
+	}
+	for _, f := range e.victims[u].frees {
+		if !slices.ContainsFunc(e.victims[v].frees, func(g freed) bool { return g.device == f.device && g.amount >= f.amount }) {
+			return false
+		}
+	}
+	return true
+}
+
 // all returns the set of all victims.
 func (e *evictor) all() (set victimSet) {
 	for v := range e.victims {
@@ -175,28 +220,25 @@ type pricing int
 
 const (
 	violationsOnly pricing = iota
-	classOnly
-	wholeCost
+	violationsAndActive
+	wholePrice
 )
 
 // priceBy prices the victims, but for violations, which depend on the others that go.
 func (e *evictor) priceBy(by pricing) {
+	e.pricing = by
 	for i := range e.victims {
 		v := &e.victims[i]
 		given := &e.given[v.given]
-		v.price = price{}
-		if by == classOnly && !given.Idle {
-			v.price[0] = shareable // active victims; the unit is of no matter
+		var class, reload uint64
+		if by >= violationsAndActive && !given.Idle {
+			class += activeClass
 		}
-		if by == wholeCost && !given.Idle {
-			v.price[0] += activeUnit
+		if by == wholePrice {
+			class += victimClass
+			reload = min(given.Reload.n, maxReload)
 		}
-		if by == wholeCost {
-			v.price[0] += victimUnit
-			v.price[1] = min(given.Reload.n, maxFreed)
-			v.price[2], v.price[3] = nameWords(i)
-			v.price = v.price.rounded()
-		}
+		v.price = priceOf(class, reload)
 	}
 }
 
@@ -209,7 +251,9 @@ func (e *evictor) priceOf(set *victimSet) (sum price) {
 	}
 	if e.unsafe {
 		for b, allowed := range e.budgets {
-			sum[0] += uint64(max(e.countIn(set, b)-allowed, 0)) * violationUnit
+			if over := e.countIn(set, b) - allowed; over > 0 {
+				sum = sum.plus(violationPrice.times(over))
+			}
 		}
 	}
 	return sum

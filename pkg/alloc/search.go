@@ -6,43 +6,52 @@ package alloc
 // search finds the cheapest set of victims after which one option fits on the devices of one group.
 //
 // It is branch and bound over victims. The bound shares the price of each victim evenly over the devices on which it
-// frees memory that is needed, so that every device has a price of its own: that of the cheapest victims that free
-// enough there (a coverer finds them). The cheapest devices, or matching of unequal shares to devices, is then never
-// dearer than the cheapest set of victims. If the victims of that matching cost no more than the bound, they are the
-// answer; else one is, because of a victim that is paid for in part only, or because of a disruption budget, and the
-// search branches on that victim: with it, and without it.
+// frees memory that is needed, or over as many of them as can be chosen. So every device has a price of its own: that
+// of the cheapest victims that free enough there (a coverer finds them). The cheapest devices, or matching of unequal
+// shares to devices, is then never dearer than the cheapest set of victims. If the victims of that matching cost no
+// more than the bound, they are the answer; else one is, because of a victim that is paid for in part only, or because
+// of a disruption budget, and the search branches on that victim: with it, and without it.
 type search struct {
 	*evictor
 	option *Option
 	// devices are the positions of those that could hold the smallest share if they were empty.
 	devices []uint8
-	// levels are the first shares of each size.
-	levels []int
-	// levelOf[i] is the level of share i.
-	levelOf []int
+	// levels are the first shares of each size, and levelOf[i] the level of share i.
+	levels, levelOf []int
 	// demand is what must be freed for each device and level: demand[device × levels + level]; noDemand = never.
 	demand []uint64
 	// covers is the cheapest way to free it, given what is decided.
 	covers []cover
-	// saved holds the covers to put back when a branch is done.
-	saved []savedCover
 
 	// in and out are the victims that are decided on, freed what those in give back by device, count how many of them
-	// are in each budget, and spent their price.
+	// are in each budget, spent their price, and decided the number of those in.
 	in, out victimSet
+	decided int
 	freed   [MaxDevices]uint64
 	count   []int
 	spent   price
+	// decisions and saved are what to undo, last first.
+	decisions []decision
+	saved     []savedCover
 	// strict says for a budget that every victim of it is charged as a violation and what the budget still allows is
 	// taken off the sum: another lower bound, which is the better one where a budget is the bottleneck.
 	strict []bool
-	// part is the price of a victim on each of its devices, and span how many such parts make up its price: the
-	// number of its devices where something is needed, but no more than can be chosen.
+	// part is the price of a victim on each of its devices, and span how many such parts make up its price.
 	part []price
 	span []int
 
 	match matcher
 	cover coverer
+}
+
+// decision is what undo needs to know of one.
+type decision struct {
+	victim    int
+	in        bool
+	exhausted bool // a budget became so
+	spent     price
+	out       victimSet
+	mark      int // where its saved covers begin
 }
 
 type savedCover struct {
@@ -56,10 +65,9 @@ const noDemand = 1<<64 - 1
 func (s *search) begin(o *Option, g group) bool {
 	s.option = o
 	s.devices, s.levels, s.levelOf = s.devices[:0], s.levels[:0], s.levelOf[:0]
-	s.demand, s.covers, s.saved = s.demand[:0], s.covers[:0], s.saved[:0]
-	s.in, s.out, s.freed, s.spent = victimSet{}, victimSet{}, [MaxDevices]uint64{}, price{}
-	clear(s.count)
-	clear(s.strict)
+	s.in, s.out, s.freed, s.spent, s.decided = victimSet{}, victimSet{}, [MaxDevices]uint64{}, price{}, 0
+	s.demand, s.decisions, s.saved = s.demand[:0], s.decisions[:0], s.saved[:0]
+	s.count, s.strict = zeroed(s.count, len(s.budgets)), zeroed(s.strict, len(s.budgets))
 	for i := range o.Shares {
 		if i == 0 || o.Shares[i] != o.Shares[i-1] {
 			s.levels = append(s.levels, i)
@@ -78,27 +86,19 @@ func (s *search) begin(o *Option, g group) bool {
 	if len(s.devices) < len(o.Shares) {
 		return false
 	}
-	s.covers = append(s.covers, make([]cover, len(s.demand))...)
-	for v := range s.victims {
-		s.span[v] = 0
-	}
-	for at, d := range s.devices {
-		if s.demand[at*len(s.levels)] == 0 { // has room for the largest share: nobody need go for its sake
-			continue
-		}
-		for _, l := range s.loads[d] {
-			s.span[l.victim] = min(s.span[l.victim]+1, len(o.Shares))
-		}
-	}
-	for v := range s.victims {
-		s.reprice(v)
-	}
+	s.shareOut()
 	s.match.shares, s.match.devices = len(o.Shares), len(s.devices)
 	s.match.price = func(i, j int) price { return s.covers[j*len(s.levels)+s.levelOf[i]].price }
+	s.covers = zeroed(s.covers, len(s.demand))
 	for at := range s.devices {
 		s.recover(at)
 	}
 	return true
+}
+
+// zeroed returns n zero values, in the same memory if it is enough.
+func zeroed[T any](s []T, n int) []T {
+	return append(s[:0], make([]T, n)...)
 }
 
 // demandOf returns how much must be freed on a device so that it can hold needed.
@@ -109,25 +109,39 @@ func demandOf(d *Device, needed Bytes) uint64 {
 	return d.Used.Minus(d.Capacity.Minus(needed)).n
 }
 
-// reprice computes the price of a victim, given what is decided, and shares it out.
-func (s *search) reprice(v int) {
-	if s.span[v] == 0 {
-		return
-	}
-	p := s.victims[v].price.plus(s.violationsBy(v, true))
-	s.part[v] = p.sharedBy(s.span[v])
-}
-
-// violationsBy returns the price of the violations that one more victim adds; assumed also counts those of strict
-// budgets that are not exhausted yet.
-func (s *search) violationsBy(v int, assumed bool) price {
-	var p price
-	for _, b := range s.victims[v].budgets {
-		if s.count[b] >= s.budgets[b] || assumed && s.strict[b] {
-			p[0] += violationUnit
+// shareOut computes the span and the part of every victim.
+func (s *search) shareOut() {
+	s.part, s.span = zeroed(s.part, len(s.victims)), zeroed(s.span, len(s.victims))
+	for at, d := range s.devices {
+		if s.demand[at*len(s.levels)] == 0 { // has room for the largest share: nobody need go for its sake
+			continue
+		}
+		for _, l := range s.loads[d] {
+			s.span[l.victim] = min(s.span[l.victim]+1, len(s.option.Shares))
 		}
 	}
-	return p
+	s.reprice()
+}
+
+// reprice shares out the prices of all victims again, given what is decided.
+func (s *search) reprice() {
+	for v, span := range s.span {
+		if span > 0 {
+			p := s.victims[v].price.plus(violationPrice.times(s.violationsBy(v, true)))
+			s.part[v] = p.sharedBy(span)
+		}
+	}
+}
+
+// violationsBy counts the violations that one more victim adds; assumed also counts those of strict budgets that are
+// not exhausted yet.
+func (s *search) violationsBy(v int, assumed bool) (violations int) {
+	for _, b := range s.victims[v].budgets {
+		if s.count[b] >= s.budgets[b] || assumed && s.strict[b] {
+			violations++
+		}
+	}
+	return violations
 }
 
 // recover computes the covers of one device again.
@@ -177,12 +191,45 @@ func (s *search) bound() (least price, victims victimSet, ok bool) {
 		victims.addAll(&s.covers[at*len(s.levels)+s.levelOf[i]].victims)
 	}
 	least = least.plus(s.spent)
-	for b := range s.budgets {
-		if s.strict[b] {
-			least[0] -= uint64(max(s.budgets[b]-s.count[b], 0)) * violationUnit
+	for b, strict := range s.strict {
+		if allowed := s.budgets[b] - s.count[b]; strict && allowed > 0 {
+			least = least.minus(violationPrice.times(allowed))
 		}
 	}
 	return least, victims, true
+}
+
+// hopeless says whether nothing of at least that price can be better than the best known. Victims come in whole
+// numbers: if the best is of 3 victims and the bound says 2.4, then at least 3 are needed, and as many as are still
+// missing must be reloaded, at the least.
+func (s *search) hopeless(least price) bool {
+	if !least.less(s.best.price) {
+		return true
+	}
+	class, rest := least.class()
+	if s.reloadAll.less(rest) {
+		class++
+	}
+	bestClass, _ := s.best.price.class()
+	if class != bestClass || s.pricing != wholePrice {
+		return class > bestClass
+	}
+	missing := int(bestClass%activeClass) - s.decided
+	if missing < 0 {
+		return true
+	}
+	_, least = s.spent.class()
+	for _, v := range s.byReload {
+		if missing == 0 {
+			break
+		}
+		if s.open.has(v) && !s.in.has(v) && !s.out.has(v) {
+			_, reload := s.victims[v].price.class()
+			least = least.plus(reload)
+			missing--
+		}
+	}
+	return missing > 0 || !priceOf(class, 0).plus(least).less(s.best.price)
 }
 
 // explore searches everything that is left to decide, and improves s.best.
@@ -191,7 +238,7 @@ func (s *search) explore() {
 		return
 	}
 	least, victims, ok := s.bound()
-	if !ok || !least.less(s.best.price) {
+	if !ok || s.hopeless(least) {
 		return
 	}
 	price := s.priceOf(&victims)
@@ -205,25 +252,26 @@ func (s *search) explore() {
 	tightened := s.tighten(&victims)
 	if len(tightened) > 0 {
 		if stricter, others, _ := s.bound(); least.less(stricter) {
-			victims = others
-			if !stricter.less(s.best.price) {
-				s.loosen(tightened, mark)
-				return
-			}
+			victims, least = others, stricter
 		} else {
 			s.loosen(tightened, mark)
 			tightened = nil
 			s.bound() // whose matching the choice of a branch looks at
 		}
 	}
-	if v := s.branchOn(&victims); v >= 0 {
-		s.with(v)
-		s.without(v)
+	if v := s.branchOn(&victims); v >= 0 && !s.hopeless(least) {
+		s.include(v)
+		s.explore()
+		s.undo()
+		s.exclude(v)
+		s.explore()
+		s.undo()
 	}
 	s.loosen(tightened, mark)
 }
 
-// trimmed drops the victims, dearest first, that the devices of the last matching can do without.
+// trimmed drops the victims, dearest first, that the devices of the last matching can do without, but for those that
+// are decided on.
 func (s *search) trimmed(victims victimSet) (victimSet, price) {
 	var surplus [MaxDevices]uint64
 	var matched uint64
@@ -240,7 +288,7 @@ func (s *search) trimmed(victims victimSet) (victimSet, price) {
 		}
 	}
 	for _, v := range s.dearest {
-		if !victims.has(v) {
+		if !victims.has(v) || s.in.has(v) {
 			continue
 		}
 		needed := false
@@ -258,126 +306,6 @@ func (s *search) trimmed(victims victimSet) (victimSet, price) {
 	return victims, s.priceOf(&victims)
 }
 
-// with searches the branch in which victim v goes.
-func (s *search) with(v int) {
-	mark := len(s.saved)
-	spent := s.spent
-	s.spent = s.spent.plus(s.victims[v].price).plus(s.violationsBy(v, false))
-	s.in.add(v)
-	for _, f := range s.victims[v].frees {
-		s.freed[f.device] += f.amount
-	}
-	exhausted := false
-	for _, b := range s.victims[v].budgets {
-		s.count[b]++
-		exhausted = exhausted || s.count[b] == s.budgets[b]
-	}
-	for at := range s.devices {
-		if exhausted || s.victims[v].on>>s.devices[at]&1 == 1 {
-			s.save(at)
-		}
-	}
-	if exhausted {
-		s.repriceAll()
-	}
-	s.recoverSaved(mark)
-	s.explore()
-	s.restore(mark)
-	for _, b := range s.victims[v].budgets {
-		s.count[b]--
-	}
-	for _, f := range s.victims[v].frees {
-		s.freed[f.device] -= f.amount
-	}
-	s.in.remove(v)
-	s.spent = spent
-	if exhausted {
-		s.repriceAll()
-	}
-}
-
-// without searches the branch in which victim v stays.
-func (s *search) without(v int) {
-	mark := len(s.saved)
-	s.out.add(v)
-	for at := range s.devices {
-		for level := range s.levels {
-			// Covers that do without it stay the cheapest.
-			if s.covers[at*len(s.levels)+level].victims.has(v) {
-				s.save(at)
-				break
-			}
-		}
-	}
-	s.recoverSaved(mark)
-	s.explore()
-	s.restore(mark)
-	s.out.remove(v)
-}
-
-// save keeps the covers of a device for restore.
-func (s *search) save(at int) {
-	for i := at * len(s.levels); i < (at+1)*len(s.levels); i++ {
-		s.saved = append(s.saved, savedCover{i, s.covers[i]})
-	}
-}
-
-// recoverSaved computes again what was saved since the mark.
-func (s *search) recoverSaved(mark int) {
-	for i := mark; i < len(s.saved); i += len(s.levels) {
-		s.recover(s.saved[i].at / len(s.levels))
-	}
-}
-
-// restore puts back what was saved since the mark.
-func (s *search) restore(mark int) {
-	for _, c := range s.saved[mark:] {
-		s.covers[c.at] = c.cover
-	}
-	s.saved = s.saved[:mark]
-}
-
-func (s *search) repriceAll() {
-	for v := range s.victims {
-		s.reprice(v)
-	}
-}
-
-// tighten makes the budgets strict that these victims would violate unpaid, and returns them.
-func (s *search) tighten(victims *victimSet) []int {
-	if !s.unsafe {
-		return nil
-	}
-	var budgets []int
-	for b, allowed := range s.budgets {
-		if s.count[b] < allowed && !s.strict[b] && s.countIn(victims, b) > allowed {
-			budgets = append(budgets, b)
-			s.strict[b] = true
-		}
-	}
-	if len(budgets) > 0 {
-		mark := len(s.saved)
-		for at := range s.devices {
-			s.save(at)
-		}
-		s.repriceAll()
-		s.recoverSaved(mark)
-	}
-	return budgets
-}
-
-// loosen undoes tighten.
-func (s *search) loosen(budgets []int, mark int) {
-	if len(budgets) == 0 {
-		return
-	}
-	for _, b := range budgets {
-		s.strict[b] = false
-	}
-	s.repriceAll()
-	s.restore(mark)
-}
-
 // branchOn chooses the victim to decide on: the one of the last matching of which most is unpaid, else one of a
 // budget that is violated unpaid, else any; -1 if all are decided.
 func (s *search) branchOn(victims *victimSet) int {
@@ -386,17 +314,14 @@ func (s *search) branchOn(victims *victimSet) int {
 		if !victims.has(v) || s.in.has(v) {
 			continue
 		}
-		var unpaid price
-		for range s.span[v] {
-			unpaid = unpaid.plus(s.part[v])
-		}
+		unpaid := s.span[v]
 		for i, at := range s.match.device {
 			if s.covers[at*len(s.levels)+s.levelOf[i]].victims.has(v) {
-				unpaid = unpaid.minus(s.part[v])
+				unpaid--
 			}
 		}
-		if chosen < 0 || most.less(unpaid) {
-			chosen, most = v, unpaid
+		if p := s.part[v].times(max(unpaid, 0)); chosen < 0 || most.less(p) {
+			chosen, most = v, p
 		}
 	}
 	if most != (price{}) {
