@@ -74,7 +74,12 @@ func (l *Lab) startController(ctx context.Context) error {
 		return err
 	}
 	return l.startChild("controller", l.opts.Controller, func() ([]string, error) {
-		return []string{"--kubeconfig=" + kubeconfig}, nil
+		return []string{
+			"--kubeconfig=" + kubeconfig,
+			// Several labs can run on one machine, so no fixed ports; leader election is as quick as the scheduler's.
+			"--metrics-bind-address=0", "--health-probe-bind-address=0",
+			"--leader-elect-lease-duration=5s", "--leader-elect-renew-deadline=3s", "--leader-elect-retry-period=500ms",
+		}, nil
 	})
 }
 
