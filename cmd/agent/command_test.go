@@ -1,0 +1,290 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/agent"
+)
+
+func TestOptions(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		args []string
+		env  map[string]string
+		// want is part of the error; empty = none.
+		want  string
+		check func(*options) bool
+	}{
+		{name: "no node", want: "--node-name (or $NODE_NAME) is required"},
+		{name: "a node by flag", args: []string{"--node-name=a"}, check: func(o *options) bool { return o.nodeName == "a" }},
+		{name: "a node by environment", env: map[string]string{"NODE_NAME": "b"}, check: func(o *options) bool { return o.nodeName == "b" }},
+		{name: "a flag wins", args: []string{"--node-name=a"}, env: map[string]string{"NODE_NAME": "b"}, check: func(o *options) bool { return o.nodeName == "a" }},
+		{name: "once needs no node", args: []string{"--once"}, check: func(o *options) bool { return o.nodeName != "" }},
+		{name: "a duration by environment", args: []string{"--once"}, env: map[string]string{"READ_INTERVAL": "2s"}, check: func(o *options) bool { return o.readInterval == 2*time.Second }},
+		{name: "a bad duration by environment", args: []string{"--once"}, env: map[string]string{"READ_INTERVAL": "2"}, want: "environment variable READ_INTERVAL"},
+		{name: "no time between readings", args: []string{"--once", "--read-interval=0s"}, want: "--read-interval must be more than zero, such as 1s"},
+		{name: "an unknown format", args: []string{"--once", "-o", "xml"}, want: `--output is yaml or json, not "xml"`},
+		{name: "a quantum without meaning", args: []string{"--once", "--memory-quantum=much"}, want: `--memory-quantum is an amount of memory such as 64Mi, not "much"`},
+		{name: "a negative margin", args: []string{"--once", "--overuse-margin=-1Gi"}, want: "--overuse-margin is an amount of memory"},
+		{name: "the defaults", args: []string{"--once"}, check: func(o *options) bool {
+			return o.quantumBytes == 64<<20 && o.marginBytes == 256<<20 && o.leaseInterval == 10*time.Second && o.reportInterval == time.Second
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			o, fs := &options{}, pflag.NewFlagSet("agent", pflag.ContinueOnError)
+			o.addFlags(fs)
+			if err := fs.Parse(tc.args); err != nil {
+				t.Fatal(err)
+			}
+			err := addEnv(fs, func(name string) (string, bool) { v, ok := tc.env[name]; return v, ok })
+			if err == nil {
+				err = o.complete()
+			}
+			switch {
+			case tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+				t.Errorf("got error %v, want %q", err, tc.want)
+			case tc.check != nil && !tc.check(o):
+				t.Errorf("got %+v", o)
+			}
+		})
+	}
+}
+
+func TestBooked(t *testing.T) {
+	for _, tc := range []struct {
+		name, annotation string
+		want             map[string]uint64
+		wantErr          bool
+	}{
+		{name: "no allocation"},
+		{name: "an allocation", annotation: `{"version":1,"devices":[{"uuid":"GPU-a","memory":"21474836480"}]}`, want: map[string]uint64{"GPU-a": 20 * gib}},
+		{name: "one of a later version", annotation: `{"version":9,"devices":[{"uuid":"GPU-a","share":"half"}]}`, want: map[string]uint64{"GPU-a": 0}},
+		{name: "not an allocation", annotation: `GPU-a`, wantErr: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			pod := &corev1.Pod{}
+			if tc.annotation != "" {
+				pod.Annotations = map[string]string{berthv1alpha1.AnnotationAllocation: tc.annotation}
+			}
+			got, err := booked(pod)
+			if (err != nil) != tc.wantErr {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("booked (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestOncePrintsTheReport(t *testing.T) {
+	m := newMachine(t)
+	m.use(0, 100, 7, 20*gib)
+	m.use(1, 101, -1, gib)
+	m.apply()
+	for _, format := range []string{"yaml", "json"} {
+		out, err := m.command("--once", "-o", format, "--nvml-library="+m.library, "--proc-root="+m.path("proc"), "--node-name=n").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		gn := &berthv1alpha1.GPUNode{}
+		if format == "json" {
+			err = json.Unmarshal(out, gn)
+		} else {
+			err = yaml.UnmarshalStrict(out, gn)
+		}
+		if err != nil {
+			t.Fatalf("%v in:\n%s", err, out)
+		}
+		if gn.Kind != "GPUNode" || gn.Name != "n" || len(gn.Status.Devices) != 8 || gn.Status.Summary.GPUs != 8 ||
+			!right(&gn.Status.Devices[0], &m.state.GPUs[0]) || string(gn.Status.Devices[0].Processes[0].PodUID) != uid(7) ||
+			gn.Status.Devices[1].Processes[0].PodUID != "" {
+			t.Errorf("%s:\n%s", format, out)
+		}
+	}
+}
+
+func TestOnceWithoutADriverSaysSo(t *testing.T) {
+	m := newMachine(t)
+	for name, args := range map[string][]string{
+		"no library": {"--once", "--nvml-library=" + m.path("none")},
+		"no driver":  {"--once", "--nvml-library=" + m.library},
+	} {
+		if err := os.RemoveAll(m.path("state")); err != nil {
+			t.Fatal(err)
+		}
+		cmd := m.command(args...)
+		stderr := &strings.Builder{}
+		cmd.Stderr = stderr
+		out, err := cmd.Output()
+		if err == nil || cmd.ProcessState.ExitCode() != 1 || len(out) != 0 {
+			t.Errorf("%s: %v, printed %q", name, err, out)
+		}
+		if !strings.HasPrefix(stderr.String(), "agent: no NVIDIA driver: ") || strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("%s: said %q", name, stderr)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	m := newMachine(t)
+	out, err := m.command("--version").Output()
+	if err != nil || !strings.HasPrefix(string(out), "agent version v") {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+func TestAgentAsAProcess(t *testing.T) {
+	m := newMachine(t)
+	address := freeAddress(t)
+	m.start("--listen-address=" + address)
+	m.until("the first report", m.allRight)
+
+	t.Run("a foreign process is reported within 2 s, and gone when it ends", func(t *testing.T) {
+		m.t = t
+		before := m.state.GPUs[0]
+		m.use(0, 500, -1, 60*gib)
+		m.apply()
+		start := time.Now()
+		m.until("it is seen", m.allRight)
+		m.state.GPUs[0] = before
+		m.apply()
+		m.until("it is gone", m.allRight)
+		if d := time.Since(start); d > 4*time.Second {
+			t.Errorf("both took %s, want 2 s each", d)
+		}
+	})
+	t.Run("a pod on a GPU that it was not given gets an Event", func(t *testing.T) {
+		m.t = t
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "ns", Name: "server", UID: types.UID(uid(1)),
+				Annotations: map[string]string{berthv1alpha1.AnnotationAllocation: fmt.Sprintf(
+					`{"version":1,"devices":[{"uuid":%q,"memory":"%d"}]}`, m.state.GPUs[1].UUID, 10*gib)},
+			},
+			Spec: corev1.PodSpec{NodeName: nodeName, SchedulerName: berthv1alpha1.SchedulerName},
+		}
+		m.server.SetPod(pod)
+		m.use(1, 600, 1, 15*gib)
+		m.use(2, 600, 1, gib)
+		m.apply()
+		deadline := time.Now().Add(10 * time.Second)
+		for len(m.server.Events()) < 2 && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		var reasons []string
+		for _, e := range m.server.Events() {
+			reasons = append(reasons, e.Reason)
+			if e.Regarding.UID != pod.UID || e.Namespace != "ns" {
+				t.Errorf("the Event is about %+v", e.Regarding)
+			}
+		}
+		slices.Sort(reasons)
+		if diff := cmp.Diff([]string{agent.EventHandOffMismatch, agent.EventMemoryOveruse}, reasons); diff != "" {
+			t.Errorf("Events (-want +got):\n%s", diff)
+		}
+		if p := m.device(2).Processes; len(p) != 1 || p[0].PodUID != pod.UID {
+			t.Errorf("the memory is charged to %+v, want to the pod, where it is", p)
+		}
+	})
+	t.Run("metrics and health are served", func(t *testing.T) {
+		for path, want := range map[string][]string{
+			"/healthz": {"ok"},
+			"/metrics": {
+				`berth_gpu_memory_booked_bytes{UUID="` + m.state.GPUs[1].UUID + `",gpu="1",model="NVIDIA H100 80GB HBM3"} 1.073741824e+10`,
+				`berth_pod_gpu_memory_used_bytes{UUID="` + m.state.GPUs[2].UUID + `",namespace="ns",pod="server"} 1.073741824e+09`,
+				`berth_agent_handoff_mismatches_total 1`, `berth_agent_memory_overuses_total 1`,
+				`berth_agent_report_age_seconds `, `process_resident_memory_bytes `,
+			},
+		} {
+			response, err := http.Get("http://" + address + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if err != nil || response.StatusCode != http.StatusOK {
+				t.Fatalf("%s: %d, %v", path, response.StatusCode, err)
+			}
+			for _, w := range want {
+				if !strings.Contains(string(body), w) {
+					t.Errorf("%s does not have %q:\n%s", path, w, body)
+				}
+			}
+		}
+	})
+	t.Run("a termination signal ends it cleanly", func(t *testing.T) {
+		if err := m.agent.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- m.agent.Wait() }()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("it did not end")
+			_ = m.agent.Process.Kill()
+		}
+	})
+}
+
+func TestAnAgentThatIsKilledAndStartedAgainLeavesNoGap(t *testing.T) {
+	m := newMachine(t)
+	m.use(0, 100, 1, 20*gib)
+	m.state.GPUs[0].Processes[0].Utilization = 0
+	m.apply()
+	m.start()
+	m.until("the pod is idle", func() bool {
+		p := m.device(0).Processes
+		return len(p) == 1 && p[0].LastActiveTime != nil
+	})
+	idle := m.device(0).Processes[0].LastActiveTime
+	if err := m.agent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = m.agent.Wait()
+	reports := len(m.server.Reports())
+	time.Sleep(1100 * time.Millisecond) // the times are in seconds
+	m.start()
+	m.until("it reports again", func() bool { return len(m.server.Reports()) > reports })
+	for _, r := range m.server.Reports()[reports:] {
+		if !right(&r.Status.Devices[0], &m.state.GPUs[0]) || !r.Status.Devices[0].Processes[0].LastActiveTime.Equal(idle) {
+			t.Errorf("after the restart: %+v", r.Status.Devices[0])
+		}
+	}
+}
+
+// freeAddress returns an address that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
