@@ -15,7 +15,7 @@ const pipelineCopies = 4
 // gguf-parser-go's 125-architecture sweep and of the logs in docs/estimation.md.
 func (l *llama) compute(devices int, first, partial bool) int64 {
 	row := mul(l.batch, 4) // bytes of one float32 of each token of the micro-batch
-	inputs := add(l.mask(), mul(row, l.m.HiddenSize))
+	inputs := add(l.mask(), mul(row, add(l.m.HiddenSize, l.m.InputWidth)))
 	if devices > 1 && !l.tensorMode() && !partial {
 		inputs = mul(inputs, pipelineCopies)
 	}
@@ -56,17 +56,16 @@ func (l *llama) mask() int64 {
 	return n
 }
 
-// feedForwardMoment: gate, up and their product at the width of what a token visits, beside the residual stream,
-// its norm and the result. Measured exactly so on Qwen3-0.6B (26 MiB of a 512-token batch at 1024 and 3072) and
-// Qwen3.5-9B (384 MiB of 2048 tokens at 4096 and 12288).
+// feedForwardMoment: gate, up and their product at the width of what a token visits, beside the residual stream, its
+// norm, the result and, where attention runs in parallel, its output. Of a mixture, the results of all visited
+// experts live until they are summed. Without slack it is 26 MiB of a 512-token batch for Qwen3-0.6B (1024 and 3072
+// wide, measured 26) and 384 MiB of 2048 tokens for Qwen3.5-9B (4096 and 12288, measured 384).
 func (l *llama) feedForwardMoment(row int64) int64 {
-	width := l.m.FeedForward
+	width := mul(3, l.m.FeedForward)
 	if x := l.m.Experts; x != nil {
-		width = max(width, add(mul(x.Used, x.FeedForward), x.SharedFeedForward))
-		// The results of the visited experts are summed one by one.
-		width = max(width, mul(x.Used, l.m.HiddenSize)*2/3)
+		width = max(width, add(mul(x.Used, add(mul(3, x.FeedForward), l.m.HiddenSize)), mul(3, x.SharedFeedForward)))
 	}
-	return mul(row, add(mul(3, width), mul(3, l.m.HiddenSize)))
+	return mul(row, add(width, mul(4, l.m.HiddenSize)))
 }
 
 // mixerMoment: what lives while one layer mixes tokens.
@@ -80,7 +79,7 @@ func (l *llama) mixerMoment(k *LayerKind, row int64) int64 {
 	}
 	if k.RecurrentWidth > 0 {
 		// Queries, keys, values, gates and convolved inputs, and the chunked state products of delta-net layers.
-		widths = max(widths, mul(8, k.RecurrentWidth))
+		widths = max(widths, mul(9, k.RecurrentWidth))
 		scratch = max(scratch, mul(k.SSMState, 4, l.sequences))
 	}
 	return add(mul(row, add(mul(3, l.m.HiddenSize), widths)), scratch)
@@ -135,27 +134,31 @@ func (l *llama) outputMoment(row int64) int64 {
 }
 
 // staging is what the first device holds of layers that are not on a GPU while it computes large batches for them:
-// the largest tensor of one host layer and, where caches stay on the host, the cache of two layers.
+// the weights of one host layer, three quarters of its experts where those are gated (two of three matrices and
+// some; the third is read when the first is done with), and the cache of two layers.
 func (l *llama) staging(partial bool) int64 {
 	if !partial && !l.s.ExpertsOnCPU {
 		return 0
 	}
-	var tensor int64
+	var layer, experts int64
 	for _, n := range l.m.ExpertWeights {
-		tensor = max(tensor, n/2) // one of gate, up and down, the last often of a wider type
+		experts = max(experts, n)
+	}
+	if x := l.m.Experts; x != nil && !x.Ungated {
+		experts = ratio{3, 4}.of(experts)
 	}
 	if !partial {
-		return tensor
+		return experts
 	}
 	for _, n := range l.m.LayerWeights {
-		tensor = max(tensor, n/3)
+		layer = max(layer, n)
 	}
 	var cache int64
 	for i := range l.m.Layers {
 		kv, _ := l.layerCache(&l.m.Layers[i])
 		cache = max(cache, kv)
 	}
-	return add(tensor, mul(2, cache))
+	return add(layer, experts, mul(2, cache))
 }
 
 // cudaContext returns what the process holds on a device beside its buffers: CUDA context, cuBLAS workspaces and

@@ -80,6 +80,10 @@ type Model struct {
 	// ExpertWeights (GGUF) is the bytes of the routed experts of each layer; empty for a dense model.
 	// +optional
 	ExpertWeights []int64 `json:"expertWeights,omitempty"`
+	// InputWidth is the elements per token that come in beside the token's embedding and stay until the layers that
+	// read them: per-layer embeddings (Gemma 3n, 4), levels of image features (Qwen3-VL).
+	// +optional
+	InputWidth int64 `json:"inputWidth,omitempty"`
 	// Embedding and Output are the bytes of the token embedding and of the output layer; Output is zero when it is
 	// tied to the embedding (TiedEmbeddings).
 	Embedding int64 `json:"embedding"`
@@ -120,6 +124,9 @@ type Experts struct {
 	FeedForward int64 `json:"feedForward"`
 	// +optional
 	SharedFeedForward int64 `json:"sharedFeedForward,omitempty"`
+	// Ungated says that an expert has two matrices instead of three.
+	// +optional
+	Ungated bool `json:"ungated,omitempty"`
 	// Type is the type of their weights where it is quantized ("MXFP4"); some engines pad certain types.
 	// +optional
 	Type string `json:"type,omitempty"`
@@ -179,7 +186,8 @@ type LayerKind struct {
 	ConvState int64 `json:"convState,omitempty"`
 	// +optional
 	SSMState int64 `json:"ssmState,omitempty"`
-	// RecurrentWidth is the inner width of a recurrent layer (d_inner), which sizes its activations.
+	// RecurrentWidth is the inner width of a recurrent layer (d_inner), which sizes its activations. RWKV, with its
+	// many projections at once, counts for 5/2 of its width.
 	// +optional
 	RecurrentWidth int64 `json:"recurrentWidth,omitempty"`
 	// Weights (safetensors) is the bytes of one layer of this kind, by how tensor parallelism places them.

@@ -101,7 +101,7 @@ func (v *vllm) graphs() int64 {
 	}
 	n := add(400*mib, mul(18*mib, int64(v.m.LayerCount)))
 	if v.m.Experts != nil {
-		n = add(n, gib)
+		n = add(n, 640*mib)
 	}
 	captured := min(2*v.maxSeqs, 512)
 	return max(ratio{captured, 512}.of(n), 128*mib)

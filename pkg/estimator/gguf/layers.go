@@ -238,7 +238,7 @@ func (b *builder) recurrence(k *estimator.LayerKind) {
 		if shifts == 0 {
 			shifts = 2
 		}
-		k.ConvState, k.SSMState, k.RecurrentWidth = product(shifts, hidden), product(hidden, head), hidden
+		k.ConvState, k.SSMState, k.RecurrentWidth = product(shifts, hidden), product(hidden, head), product(5, hidden)/2
 		return
 	}
 	if taps := b.int("shortconv.l_cache"); taps > 0 { // LFM2

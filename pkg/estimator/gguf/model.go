@@ -23,6 +23,8 @@ type builder struct {
 	blocks []block
 	model  *estimator.Model
 	types  map[string]int64 // bytes by tensor type
+	// upExperts and gatedExperts: there are such matrices of experts.
+	upExperts, gatedExperts bool
 }
 
 // block is what the tensor table says of one layer.
@@ -122,6 +124,8 @@ func (b *builder) add(t *Tensor) {
 		i, err := strconv.Atoi(number)
 		if ok && err == nil && i >= 0 && i < len(b.blocks) {
 			b.blocks[i].add(t, part)
+			b.upExperts = b.upExperts || strings.HasPrefix(part, "ffn_up_exps")
+			b.gatedExperts = b.gatedExperts || strings.HasPrefix(part, "ffn_gate_exps")
 			return
 		}
 	}
@@ -225,6 +229,8 @@ func (b *builder) dimensions() {
 	m.HiddenSize = b.int("embedding_length")
 	m.FeedForward = b.int("feed_forward_length")
 	m.TiedEmbeddings = m.Output == 0
+	m.InputWidth = product(b.int("embedding_length_per_layer_input"), int64(len(b.blocks))) +
+		product(b.int("n_deepstack_layers"), m.HiddenSize) + product(2*b.int("altup.num_inputs"), m.HiddenSize)
 	if m.VocabularySize == 0 {
 		m.VocabularySize = b.int("vocab_size")
 	}
@@ -240,6 +246,7 @@ func (b *builder) dimensions() {
 		if x.SharedFeedForward == 0 {
 			x.SharedFeedForward = min(b.int("expert_shared_count"), 1<<10) * x.FeedForward
 		}
+		x.Ungated = b.upExperts && !b.gatedExperts
 		m.Experts = x
 		if b.int("leading_dense_block_count") == 0 && b.int("interleave_moe_layer_step") <= 1 && m.FeedForward == x.FeedForward {
 			m.FeedForward = 0
