@@ -158,10 +158,16 @@ func newAgent(ctx context.Context, o *options, config *rest.Config) (*agent.Agen
 	go pods.Run(ctx)
 	events := kube.NewEvents(api, o.nodeName, clock.RealClock{})
 	go events.Run(ctx)
+	attributor := cgroup.NewAttributor(o.procRoot)
+	if o.stateFile != "" {
+		if err := attributor.Remember(o.stateFile); err != nil {
+			klog.FromContext(ctx).Error(err, "Starting without what was known of processes")
+		}
+	}
 	options := agent.Options{
 		NodeName:       o.nodeName,
 		Reader:         nvml.New(nvml.Options{LibraryPath: o.nvmlLibrary}),
-		Attributor:     cgroup.NewAttributor(o.procRoot),
+		Attributor:     attributor,
 		Client:         client,
 		Pods:           pods,
 		Booked:         booked,

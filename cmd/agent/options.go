@@ -24,6 +24,7 @@ type options struct {
 	nvmlLibrary        string
 	procRoot           string
 	podResourcesSocket string
+	stateFile          string
 	listenAddress      string
 
 	readInterval   time.Duration
@@ -44,6 +45,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.nvmlLibrary, "nvml-library", "", "Path of the driver's management library; empty = libnvidia-ml.so.1 by the dynamic linker's search path")
 	fs.StringVar(&o.procRoot, "proc-root", "/proc", "Where the host's proc file system is")
 	fs.StringVar(&o.podResourcesSocket, "pod-resources-socket", podresources.DefaultSocket, "Socket of the kubelet's PodResources API; empty = do not ask")
+	fs.StringVar(&o.stateFile, "state-file", "", "Where to keep the pods of processes for the next start, on an emptyDir; empty = nowhere")
 	fs.StringVar(&o.listenAddress, "listen-address", ":9401", "Address of /metrics and /healthz; empty = none")
 	fs.DurationVar(&o.readInterval, "read-interval", agent.DefaultReadInterval, "Time between two readings of the GPUs")
 	fs.DurationVar(&o.reportInterval, "report-interval", agent.DefaultReportInterval, "Least time between two writes of the report")

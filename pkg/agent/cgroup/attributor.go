@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 )
 
 // rememberFor is for how many calls a process that is no longer asked for is remembered, so that one reading that
@@ -24,6 +25,10 @@ const rememberFor = 120
 type Attributor struct {
 	proc      string
 	processes map[int]*process
+	// memory is where the processes are kept; nil = nowhere.
+	memory *memory
+	// saveFailed is whether the last attempt to keep them failed, which is said once.
+	saveFailed bool
 }
 
 type process struct {
@@ -55,6 +60,11 @@ func (a *Attributor) Attribute(pids []int) map[int]types.UID {
 			delete(a.processes, pid)
 		}
 	}
+	err := a.save()
+	if err != nil && !a.saveFailed {
+		klog.Background().Error(err, "Pods of processes not kept for the next start")
+	}
+	a.saveFailed = err != nil
 	return pods
 }
 

@@ -320,6 +320,51 @@ func TestAttributor(t *testing.T) {
 	}
 }
 
+func TestProcessesAreRememberedForTheNextAttributor(t *testing.T) {
+	p := proc{t, t.TempDir()}
+	boot := filepath.Join(p.root, "sys/kernel/random")
+	if err := os.MkdirAll(boot, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	setBoot := func(id string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(boot, "boot_id"), []byte(id+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setBoot("boot-1")
+	file := filepath.Join(t.TempDir(), "processes.json")
+	next := func() map[int]types.UID {
+		t.Helper()
+		a := NewAttributor(p.root)
+		if err := a.Remember(file); err != nil {
+			t.Fatal(err)
+		}
+		return a.Attribute([]int{1, 2})
+	}
+	p.set(1, 10, inPodA)
+	p.set(2, 10, inPodB)
+	want := map[int]types.UID{1: podA, 2: podB}
+	if diff := cmp.Diff(want, next()); diff != "" {
+		t.Fatalf("at first (-want +got):\n%s", diff)
+	}
+	p.set(1, 10, nowhere)
+	p.end(2)
+	if diff := cmp.Diff(want, next()); diff != "" {
+		t.Errorf("dying processes, after a restart of the agent (-want +got):\n%s", diff)
+	}
+	setBoot("boot-2")
+	if diff := cmp.Diff(map[int]types.UID{}, next()); diff != "" {
+		t.Errorf("after a reboot (-want +got):\n%s", diff)
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewAttributor(p.root).Remember(file); err == nil {
+		t.Error("a broken file is no error")
+	}
+}
+
 func TestAttributorReadsTheRealProc(t *testing.T) {
 	a := NewAttributor("/proc")
 	if _, err := a.startOf(os.Getpid()); err != nil {
