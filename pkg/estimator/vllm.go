@@ -54,10 +54,7 @@ func newVLLM(m *Model, s *Settings, dev DeviceInfo, e *Result) (*vllm, error) {
 	v.kvBytes1024 = v.cacheElement()
 	v.utilization = s.GPUMemoryUtilization
 	if v.utilization == 0 {
-		v.utilization = defaultUtilization
-		if !v.version.atLeast(0, 20) {
-			v.utilization = defaultUtilizationOld
-		}
+		v.utilization = DefaultUtilization(s.Version)
 	}
 	e.Utilization = v.utilization
 	return v, nil

@@ -4,6 +4,8 @@
 package gpustate
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -12,15 +14,18 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/estimator"
+	"github.com/berth-dev/berth/pkg/estimator/engineargs"
 )
 
-// engine is what the pod's own command line says about how its engine takes memory.
+// engine is what a pod's annotations and its container's own command line say about how its engine takes memory.
 type engine struct {
 	runtime berthv1alpha1.Runtime
-	// settings are what the estimate depends on: from the annotations, else from the command line.
+	// settings are what the estimate depends on.
 	settings estimator.Settings
 	// followsCount: the command takes its tensor-parallel size from the allocation.
 	followsCount bool
+	// count is the number of GPUs that the command line names; zero if it names none.
+	count int
 	// handsUtilization: the command takes its memory fraction from the allocation.
 	handsUtilization bool
 	// take is the fraction that the engine takes whatever it was promised; zero if it takes what it needs.
@@ -28,25 +33,82 @@ type engine struct {
 	notes []Note
 }
 
+// EngineSettings returns the settings by which a pod's memory is estimated, and by which what agents measure of it is
+// kept: those of its annotations, else of its container's command line and environment.
+func EngineSettings(pod *corev1.Pod) (estimator.Settings, error) {
+	parsed, err := berthv1alpha1.ParsePodRequest(pod)
+	if err != nil || parsed == nil {
+		return estimator.Settings{}, err
+	}
+	c, err := gpuContainer(pod)
+	if err != nil {
+		return estimator.Settings{}, err
+	}
+	e := readEngine(parsed, c)
+	return e.settings, nil
+}
+
 func readEngine(parsed *berthv1alpha1.PodRequest, c *corev1.Container) engine {
+	args := engineargs.Parse(estimator.Runtime(parsed.Runtime), commandLine(c))
 	e := engine{
-		runtime: parsed.Runtime,
-		settings: estimator.Settings{
-			Runtime: estimator.Runtime(parsed.Runtime), ContextLength: int64(parsed.ContextLength),
-			Parallel: int64(parsed.Parallel), KVCacheType: parsed.KVCacheType,
-		},
-		followsCount:     refersTo(c, berthv1alpha1.EnvTensorParallelSize),
-		handsUtilization: refersTo(c, berthv1alpha1.EnvGPUMemoryUtilization),
+		runtime:  parsed.Runtime,
+		settings: args.Settings,
+		// A shell can hand a variable on in ways that no parser follows, so a mention is enough here.
+		followsCount:     args.TensorParallel.Source == engineargs.Berth || mentions(c, berthv1alpha1.EnvTensorParallelSize),
+		handsUtilization: args.GPUMemoryUtilization.Source == engineargs.Berth || mentions(c, berthv1alpha1.EnvGPUMemoryUtilization),
+	}
+	e.settings.Runtime = estimator.Runtime(parsed.Runtime)
+	e.settings.ContextLength = cmp.Or(int64(parsed.ContextLength), e.settings.ContextLength)
+	e.settings.Parallel = cmp.Or(int64(parsed.Parallel), e.settings.Parallel)
+	if parsed.KVCacheType != "" {
+		e.settings.KVCacheType, e.settings.KVCacheTypeV = parsed.KVCacheType, ""
+	}
+	if parsed.Runtime == berthv1alpha1.RuntimeVLLM {
+		e.readVLLM(&args)
+	}
+	if len(args.Unknown) > 0 && parsed.Model != "" && parsed.TotalMemory == nil {
+		e.notes = append(e.notes, Note{
+			Reason: "EngineSettingsUnknown", Warning: true,
+			Message: fmt.Sprintf("The values of %s come from a ConfigMap, a Secret or a shell, so the engine's defaults are assumed; say them by annotations", strings.Join(args.Unknown, ", ")),
+		})
 	}
 	return e
 }
 
+// readVLLM finds out which fraction of a device vLLM will take, unless it is told by the allocation or sizes its cache
+// in bytes.
+func (e *engine) readVLLM(args *engineargs.Result) {
+	if args.TensorParallel.Source == engineargs.Literal {
+		e.count = int(args.TensorParallel.Value * max(args.PipelineParallel.Value, 1))
+	}
+	utilization, why := estimator.DefaultUtilization(args.Settings.Version), "it sets no --gpu-memory-utilization"
+	switch {
+	case e.handsUtilization, args.KVCacheMemory.Source == engineargs.Literal:
+		return
+	case args.GPUMemoryUtilization.Source == engineargs.Literal:
+		utilization, why = args.GPUMemoryUtilization.Value, "by its --gpu-memory-utilization"
+	}
+	e.take = alloc.Ratio(utilization)
+	e.notes = append(e.notes, Note{
+		Reason: "TakesItsShare",
+		Message: fmt.Sprintf("vLLM will take %s of each GPU, %s, so that is booked; write --gpu-memory-utilization=$(%s) to give it what it was promised",
+			formatRatio(e.take), why, berthv1alpha1.EnvGPUMemoryUtilization),
+	})
+}
+
 // counts are the numbers of GPUs to consider.
 func (e *engine) counts(parsed *berthv1alpha1.PodRequest) ([]int, error) {
-	if parsed.GPUCounts != nil {
-		return parsed.GPUCounts, nil
-	}
+	counts := parsed.GPUCounts
 	switch {
+	case e.count > 0 && counts == nil:
+		return []int{e.count}, nil
+	case e.count > 0 && !slices.Contains(counts, e.count):
+		return nil, fmt.Errorf("%s allows %v, but the command line says --tensor-parallel-size for %d GPUs: write $(%s) there",
+			berthv1alpha1.AnnotationGPUCount, counts, e.count, berthv1alpha1.EnvTensorParallelSize)
+	case e.count > 0:
+		return []int{e.count}, nil
+	case counts != nil:
+		return counts, nil
 	case e.runtime == berthv1alpha1.RuntimeVLLM && e.followsCount:
 		return []int{1, 2, 4, 8}, nil
 	case e.runtime == berthv1alpha1.RuntimeOllama, e.runtime == berthv1alpha1.RuntimeLlamaCpp:
@@ -60,14 +122,30 @@ func (e *engine) outside(n int) alloc.Bytes {
 	if e.runtime != berthv1alpha1.RuntimeVLLM {
 		return alloc.Bytes{}
 	}
-	if n == 1 {
-		return alloc.MiB(600)
-	}
-	return alloc.MiB(2150)
+	return alloc.BytesOfInt64(estimator.OutsideUtilization(e.settings, n))
 }
 
-// refersTo says whether the container's command, arguments or own variables use a variable.
-func refersTo(c *corev1.Container, name string) bool {
+// commandLine is the part of a container that says how its engine is run.
+func commandLine(c *corev1.Container) engineargs.Container {
+	out := engineargs.Container{
+		Command: c.Command, Args: c.Args, Env: make(map[string]string, len(c.Env)), OpaqueEnvFrom: len(c.EnvFrom) > 0,
+	}
+	for i := range c.Env {
+		v := &c.Env[i]
+		if v.ValueFrom == nil {
+			out.Env[v.Name] = v.Value
+			continue
+		}
+		if out.UnknownEnv == nil {
+			out.UnknownEnv = map[string]bool{}
+		}
+		out.UnknownEnv[v.Name] = true
+	}
+	return out
+}
+
+// mentions says whether the container's command, arguments or own variables use a variable.
+func mentions(c *corev1.Container, name string) bool {
 	uses := func(s string) bool { return strings.Contains(s, name) }
 	return slices.ContainsFunc(c.Command, uses) || slices.ContainsFunc(c.Args, uses) ||
 		slices.ContainsFunc(c.Env, func(v corev1.EnvVar) bool { return uses(v.Value) })

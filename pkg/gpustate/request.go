@@ -56,6 +56,9 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 	switch {
 	case parsed.TotalMemory != nil:
 		options, err = r.optionsOfTotal(parsed, counts, &engine)
+		if profile != nil && profile.IsReady() {
+			r.compare(profile, options, &engine)
+		}
 	case profile == nil || !profile.IsReady():
 		return nil, &alloc.Unresolved{Model: parsed.Model, Why: profileState(profile)}, nil
 	default:

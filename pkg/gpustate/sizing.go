@@ -100,3 +100,31 @@ func observedPeak(profile *berthv1alpha1.ModelProfile, settings estimator.Settin
 	}
 	return nil
 }
+
+// compare notes where the totals that the pod states are far from the estimate of its model: one of them is wrong, and
+// too little is an out-of-memory error. The stated totals are booked all the same.
+func (r *Request) compare(profile *berthv1alpha1.ModelProfile, stated []alloc.Option, engine *engine) {
+	counts := make([]int, len(stated))
+	for i := range stated {
+		counts[i] = len(stated[i].Shares)
+	}
+	estimate, err := estimator.Estimate(profile.Status.Model, engine.settings, counts, estimator.DeviceInfo{})
+	if err != nil {
+		return
+	}
+	for i := range estimate.Options {
+		o := &estimate.Options[i]
+		j := slices.Index(counts, o.GPUCount)
+		says, needs := stated[j].Shares[0], alloc.BytesOfInt64(o.Devices[0].Total)
+		gap := needs.Minus(says).Plus(says.Minus(needs))
+		if gap.Compare(needs.DividedUp(4).Max(alloc.GiB(2))) <= 0 {
+			continue
+		}
+		r.Notes = append(r.Notes, Note{
+			Reason: "GPUMemoryFarFromEstimate", Warning: says.Less(needs),
+			Message: fmt.Sprintf("On %d GPUs %s books %s on each, but %s is estimated to need up to %s on one; the annotation is booked",
+				o.GPUCount, berthv1alpha1.AnnotationGPUMemory, says, profile.Spec.Source, needs),
+		})
+		return
+	}
+}

@@ -22,12 +22,12 @@ const maxExplained = 64
 // by GPU. It goes behind the counted reasons in the pod's PodScheduled condition and FailedScheduling event.
 func (pl *Plugin) explain(s *cycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) []string {
 	var reasons []string
-	if near, ok := pl.nearestMiss(s, m); ok {
-		reasons = append(reasons, near)
-	}
 	if pl.isSurge(pod) {
 		reasons = append(reasons, "this is the surge pod of a rolling update, and the pods that it is to replace hold the GPUs: "+
 			"set strategy.rollingUpdate maxSurge: 0 and maxUnavailable: 1, or free a GPU")
+	}
+	if near, ok := pl.nearestMiss(s, m); ok {
+		reasons = append(reasons, near)
 	}
 	if len(reasons) == 0 {
 		reasons = append(reasons, "no pods can be evicted that would make room")

@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"context"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -43,6 +44,8 @@ type resolved struct {
 
 	// What it was made from.
 	podVersion, profileVersion string
+	// announced says that the pod's owner was told of the request's notes.
+	announced sync.Once
 }
 
 // resolve returns what a pod asks for. Annotations are parsed once for each version of the pod and of its profile.

@@ -33,6 +33,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	if err := pl.recovery.ensure(ctx, pl); err != nil {
 		return nil, fwk.AsStatus(err)
 	}
+	pl.announce(pod, resolved)
 	pl.waiting.add(&waitingPod{pod: pod, request: resolved.request})
 	if e := pl.tracker.Ledger.Get(pod.UID); e != nil && e.State == gpustate.Unknown {
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonBindUnknown)
@@ -45,6 +46,19 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	}
 	state.Write(cycleKey, &cycleState{cycleShared: shared})
 	return nil, nil
+}
+
+// announce tells the pod's owner, once, what is noteworthy about how the request was read.
+func (pl *Plugin) announce(pod *corev1.Pod, r *resolved) {
+	r.announced.Do(func() {
+		for _, n := range r.request.Notes {
+			eventType := corev1.EventTypeNormal
+			if n.Warning {
+				eventType = corev1.EventTypeWarning
+			}
+			pl.event(pod, nil, eventType, n.Reason, actionReadRequest, n.Message)
+		}
+	})
 }
 
 // anyCouldEverFit fails fast for a pod that no node could hold: only when every node has a fresh report, since a

@@ -63,8 +63,11 @@ func (pl *Plugin) holdPlan(s *cycleState, pod *corev1.Pod) (msg string, hold boo
 		return "", false
 	}
 	pl.armDeadline(pod.UID)
-	return fmt.Sprintf("waiting for GPU memory to come back on node %s", plan.node), true
+	return fmt.Sprintf(waitingOn, plan.node), true
 }
+
+// waitingOn is what a pod is told that only has to wait.
+const waitingOn = "waiting for GPU memory to come back, or for pods to have loaded, on node %s"
 
 // giveUpFor is how long a pod does not wait again on a node where it waited in vain.
 const giveUpFor = 10 * time.Minute
@@ -158,7 +161,7 @@ func (pl *Plugin) waitForMemory(ctx context.Context, s *cycleState, state fwk.Cy
 	})
 	pl.plans.set(pod.UID, &plan{node: best.node, devices: best.allocation.Devices, madeAt: pl.clock.Now(), deadline: best.deadline})
 	pl.armDeadline(pod.UID)
-	msg := fmt.Sprintf("waiting for GPU memory to come back on node %s", best.node)
+	msg := fmt.Sprintf(waitingOn, best.node)
 	if pod.Status.NominatedNodeName != best.node {
 		pl.event(pod, nil, corev1.EventTypeNormal, eventWaiting, actionWait, "Fits on node "+best.node+
 			" once memory that is on its way back is free, or loading pods have loaded; nobody is evicted")
