@@ -37,7 +37,9 @@ func (s *victimSet) len() (n int) {
 type load struct {
 	victim int
 	amount uint64
-	price  price
+	// id counts the loads of all devices.
+	id    int
+	price price
 }
 
 // cover is the cheapest way to free enough on one device.

@@ -6,7 +6,7 @@ package alloc
 // include decides that victim v goes.
 func (s *search) include(v int) {
 	d := decision{victim: v, in: true, spent: s.spent, mark: len(s.saved)}
-	s.spent = s.spent.plus(s.victims[v].price).plus(violationPrice.times(s.violationsBy(v, false)))
+	s.spent = s.spent.plus(s.victims[v].price).plus(violationPrice(s.violationsBy(v, false)))
 	s.in.add(v)
 	s.decided++
 	for _, f := range s.victims[v].frees {
@@ -22,9 +22,10 @@ func (s *search) include(v int) {
 		}
 	}
 	if d.exhausted {
-		s.reprice()
+		s.recharge()
+	} else {
+		s.recoverSaved(d.mark)
 	}
-	s.recoverSaved(d.mark)
 	s.decisions = append(s.decisions, d)
 }
 
@@ -52,9 +53,9 @@ func (s *search) exclude(v int) {
 func (s *search) undo() {
 	d := s.decisions[len(s.decisions)-1]
 	s.decisions = s.decisions[:len(s.decisions)-1]
-	s.restore(d.mark)
 	if !d.in {
 		s.out = d.out
+		s.restore(d.mark)
 		return
 	}
 	for _, b := range s.victims[d.victim].budgets {
@@ -67,8 +68,9 @@ func (s *search) undo() {
 	s.decided--
 	s.spent = d.spent
 	if d.exhausted {
-		s.reprice()
+		s.chargeAll()
 	}
+	s.restore(d.mark)
 }
 
 // tighten makes the budgets strict that these victims would violate unpaid, and returns them.
@@ -84,12 +86,10 @@ func (s *search) tighten(victims *victimSet) []int {
 		}
 	}
 	if len(budgets) > 0 {
-		mark := len(s.saved)
 		for at := range s.devices {
 			s.save(at)
 		}
-		s.reprice()
-		s.recoverSaved(mark)
+		s.recharge()
 	}
 	return budgets
 }
@@ -102,7 +102,7 @@ func (s *search) loosen(budgets []int, mark int) {
 	for _, b := range budgets {
 		s.strict[b] = false
 	}
-	s.reprice()
+	s.chargeAll()
 	s.restore(mark)
 }
 

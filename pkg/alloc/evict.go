@@ -87,8 +87,9 @@ type evictor struct {
 	given   []Victim
 	allowed []int // as given
 	// victims are those that free anything, in the order of names, and loads what they free by device, largest first.
-	victims []victim
-	loads   [][]load
+	victims   []victim
+	loads     [][]load
+	loadCount int
 	// dearest lists the victims, the dearest first.
 	dearest []int
 	// budgets is how many more evictions each disruption budget allows, at least 0.
@@ -127,12 +128,14 @@ type victim struct {
 	frees   []freed
 	on      uint64 // the devices, as bits
 	budgets []int
-	price   price
+	// price is what it costs apart from violations, and part one of its shareable parts.
+	price, part price
 }
 
 type freed struct {
 	device uint8
 	amount uint64
+	load   int // its id
 }
 
 // cheapest returns the cheapest set of these victims, whether that is proven, and whether there is any.
@@ -271,6 +274,7 @@ func (e *evictor) begin() {
 			}
 			s := e.spare[len(e.spare)-1]
 			if s.begin(&e.request.options[i], g) {
+				s.sharpen()
 				e.spare = e.spare[:len(e.spare)-1]
 				e.searches = append(e.searches, s)
 			}

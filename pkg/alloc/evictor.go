@@ -27,7 +27,7 @@ func newEvictor(n *Node, r *Request, victims []Victim, budgets []int) *evictor {
 	e.loads = make([][]load, len(e.node.Devices))
 	for v := range e.victims {
 		for _, f := range e.victims[v].frees {
-			e.loads[f.device] = append(e.loads[f.device], load{victim: v, amount: f.amount})
+			e.loads[f.device] = append(e.loads[f.device], load{victim: v, amount: f.amount, id: f.load})
 		}
 	}
 	return e
@@ -67,6 +67,12 @@ func (e *evictor) addVictims(n *Node) {
 	slices.SortFunc(e.victims, func(a, b victim) int {
 		return cmp.Or(cmp.Compare(e.given[a.given].Name, e.given[b.given].Name), cmp.Compare(a.given, b.given))
 	})
+	for v := range e.victims {
+		for i := range e.victims[v].frees {
+			e.victims[v].frees[i].load = e.loadCount
+			e.loadCount++
+		}
+	}
 }
 
 // free adds what the victim frees on a device.
@@ -77,7 +83,7 @@ func (v *victim) free(device uint8, amount uint64) {
 			return
 		}
 	}
-	v.frees = append(v.frees, freed{device, amount})
+	v.frees = append(v.frees, freed{device: device, amount: amount})
 	v.on |= 1 << device
 }
 
@@ -238,7 +244,8 @@ func (e *evictor) priceBy(by pricing) {
 			class += victimClass
 			reload = min(given.Reload.n, maxReload)
 		}
-		v.price = priceOf(class, reload)
+		v.part = partOf(class, reload)
+		v.price = v.part.times(shareable)
 	}
 }
 
@@ -252,7 +259,7 @@ func (e *evictor) priceOf(set *victimSet) (sum price) {
 	if e.unsafe {
 		for b, allowed := range e.budgets {
 			if over := e.countIn(set, b) - allowed; over > 0 {
-				sum = sum.plus(violationPrice.times(over))
+				sum = sum.plus(violationPrice(over))
 			}
 		}
 	}

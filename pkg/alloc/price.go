@@ -23,25 +23,26 @@ const (
 	// maxReload bounds what one victim reloads (16 TiB), so that MaxVictims of them stay below one class.
 	maxReload = 1 << 44
 
-	// shareable divides every price, so that it can be shared out evenly over any number of devices up to 16: it is
-	// the least common multiple of 1 to 16.
+	// shareable is into how many parts a price can be shared out evenly. It is the least common multiple of 1 to 16,
+	// so that up to 16 devices can have equal shares without a rest.
 	shareable = 720720
 
 	classShift = 52
 )
 
-var (
-	// noPrice is more than any real price. It is never added to.
-	noPrice = price{hi: 1 << 62}
-	// violationPrice is the price of one violation of a disruption budget.
-	violationPrice = priceOf(violationClass, 0)
-)
+// noPrice is more than any real price. It is never added to.
+var noPrice = price{hi: 1 << 62}
+
+// partOf returns one of the shareable parts of the price of a class, and of so many bytes to reload.
+func partOf(class, reload uint64) price {
+	return price{class >> (64 - classShift), class<<classShift | reload}
+}
 
 // priceOf returns the price of a class, and of so many bytes to reload.
-func priceOf(class, reload uint64) price {
-	hi, lo := bits.Mul64(class<<classShift|reload, shareable)
-	return price{hi + class>>(64-classShift)*shareable, lo}
-}
+func priceOf(class, reload uint64) price { return partOf(class, reload).times(shareable) }
+
+// violationPrice returns the price of that many violations of disruption budgets.
+func violationPrice(violations int) price { return priceOf(uint64(violations)*violationClass, 0) }
 
 func (p price) plus(o price) price {
 	lo, carry := bits.Add64(p.lo, o.lo, 0)
@@ -65,20 +66,6 @@ func (p price) less(o price) bool {
 		return int64(p.hi) < int64(o.hi)
 	}
 	return p.lo < o.lo
-}
-
-// sharedBy returns the price in that many equal parts, or more but smaller ones if it does not divide evenly. The
-// price must not be negative.
-func (p price) sharedBy(parts int) price {
-	if parts == 1 {
-		return p
-	}
-	for shareable%parts != 0 {
-		parts++
-	}
-	hi, rest := bits.Div64(0, p.hi, uint64(parts))
-	lo, _ := bits.Div64(rest, p.lo, uint64(parts))
-	return price{hi, lo}
 }
 
 // class returns the class of a price rounded down, and what the price is above it. A negative price is of class 0.

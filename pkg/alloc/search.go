@@ -36,9 +36,12 @@ type search struct {
 	// strict says for a budget that every victim of it is charged as a violation and what the budget still allows is
 	// taken off the sum: another lower bound, which is the better one where a budget is the bottleneck.
 	strict []bool
-	// part is the price of a victim on each of its devices, and span how many such parts make up its price.
-	part []price
-	span []int
+	// weight is how many of the shareable parts of a victim's price are charged on a device, and charge what they
+	// cost, by load. Over the devices that can be chosen at once, the weights of a victim add up to shareable at most.
+	weight, bestWeight []uint64
+	charge             []price
+	// useful are the devices, as bits, for which somebody may have to go.
+	useful uint64
 
 	match matcher
 	cover coverer
@@ -86,13 +89,17 @@ func (s *search) begin(o *Option, g group) bool {
 	if len(s.devices) < len(o.Shares) {
 		return false
 	}
-	s.shareOut()
 	s.match.shares, s.match.devices = len(o.Shares), len(s.devices)
 	s.match.price = func(i, j int) price { return s.covers[j*len(s.levels)+s.levelOf[i]].price }
 	s.covers = zeroed(s.covers, len(s.demand))
-	for at := range s.devices {
-		s.recover(at)
+	s.useful = 0
+	for at, d := range s.devices {
+		demand := s.demand[at*len(s.levels) : (at+1)*len(s.levels)]
+		if demand[0] > 0 && demand[len(demand)-1] != noDemand {
+			s.useful |= 1 << d
+		}
 	}
+	s.shareOut()
 	return true
 }
 
@@ -107,30 +114,6 @@ func demandOf(d *Device, needed Bytes) uint64 {
 		return noDemand
 	}
 	return d.Used.Minus(d.Capacity.Minus(needed)).n
-}
-
-// shareOut computes the span and the part of every victim.
-func (s *search) shareOut() {
-	s.part, s.span = zeroed(s.part, len(s.victims)), zeroed(s.span, len(s.victims))
-	for at, d := range s.devices {
-		if s.demand[at*len(s.levels)] == 0 { // has room for the largest share: nobody need go for its sake
-			continue
-		}
-		for _, l := range s.loads[d] {
-			s.span[l.victim] = min(s.span[l.victim]+1, len(s.option.Shares))
-		}
-	}
-	s.reprice()
-}
-
-// reprice shares out the prices of all victims again, given what is decided.
-func (s *search) reprice() {
-	for v, span := range s.span {
-		if span > 0 {
-			p := s.victims[v].price.plus(violationPrice.times(s.violationsBy(v, true)))
-			s.part[v] = p.sharedBy(span)
-		}
-	}
 }
 
 // violationsBy counts the violations that one more victim adds; assumed also counts those of strict budgets that are
@@ -166,7 +149,7 @@ func (s *search) recover(at int) {
 			prepared = true
 			for _, l := range s.loads[d] {
 				if s.open.has(l.victim) && !s.in.has(l.victim) && !s.out.has(l.victim) {
-					c.loads = append(c.loads, load{l.victim, l.amount, s.part[l.victim]})
+					c.loads = append(c.loads, load{l.victim, l.amount, l.id, s.charge[l.id]})
 				}
 			}
 			c.prepare()
@@ -193,24 +176,24 @@ func (s *search) bound() (least price, victims victimSet, ok bool) {
 	least = least.plus(s.spent)
 	for b, strict := range s.strict {
 		if allowed := s.budgets[b] - s.count[b]; strict && allowed > 0 {
-			least = least.minus(violationPrice.times(allowed))
+			least = least.minus(violationPrice(allowed))
 		}
 	}
 	return least, victims, true
 }
 
-// hopeless says whether nothing of at least that price can be better than the best known. Victims come in whole
-// numbers: if the best is of 3 victims and the bound says 2.4, then at least 3 are needed, and as many as are still
+// hopeless says whether a set that costs at least that much cannot cost less than below. Victims come in whole
+// numbers: if 3 victims and the bound says 2.4, then at least 3 are needed, and as many as are still
 // missing must be reloaded, at the least.
-func (s *search) hopeless(least price) bool {
-	if !least.less(s.best.price) {
+func (s *search) hopeless(least, below price) bool {
+	if !least.less(below) {
 		return true
 	}
 	class, rest := least.class()
 	if s.reloadAll.less(rest) {
 		class++
 	}
-	bestClass, _ := s.best.price.class()
+	bestClass, _ := below.class()
 	if class != bestClass || s.pricing != wholePrice {
 		return class > bestClass
 	}
@@ -229,7 +212,7 @@ func (s *search) hopeless(least price) bool {
 			missing--
 		}
 	}
-	return missing > 0 || !priceOf(class, 0).plus(least).less(s.best.price)
+	return missing > 0 || !priceOf(class, 0).plus(least).less(below)
 }
 
 // explore searches everything that is left to decide, and improves s.best.
@@ -238,7 +221,7 @@ func (s *search) explore() {
 		return
 	}
 	least, victims, ok := s.bound()
-	if !ok || s.hopeless(least) {
+	if !ok || s.hopeless(least, s.best.price) {
 		return
 	}
 	price := s.priceOf(&victims)
@@ -259,7 +242,7 @@ func (s *search) explore() {
 			s.bound() // whose matching the choice of a branch looks at
 		}
 	}
-	if v := s.branchOn(&victims); v >= 0 && !s.hopeless(least) {
+	if v := s.branchOn(&victims); v >= 0 && !s.hopeless(least, s.best.price) {
 		s.include(v)
 		s.explore()
 		s.undo()
@@ -314,14 +297,10 @@ func (s *search) branchOn(victims *victimSet) int {
 		if !victims.has(v) || s.in.has(v) {
 			continue
 		}
-		unpaid := s.span[v]
-		for i, at := range s.match.device {
-			if s.covers[at*len(s.levels)+s.levelOf[i]].victims.has(v) {
-				unpaid--
-			}
-		}
-		if p := s.part[v].times(max(unpaid, 0)); chosen < 0 || most.less(p) {
-			chosen, most = v, p
+		_, paid := s.usedOn(v)
+		unpaid := s.victims[v].part.times(int(shareable - min(paid, shareable)))
+		if chosen < 0 || most.less(unpaid) {
+			chosen, most = v, unpaid
 		}
 	}
 	if most != (price{}) {

@@ -1,0 +1,176 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package alloc
+
+import "slices"
+
+// shareOut charges every victim evenly on the devices on which what it frees is needed, or on as many of them as can
+// be chosen, and computes the covers of all devices.
+func (s *search) shareOut() {
+	s.weight, s.charge = zeroed(s.weight, s.loadCount), zeroed(s.charge, s.loadCount)
+	for v := range s.victims {
+		span := 0
+		for _, f := range s.victims[v].frees {
+			if s.useful>>f.device&1 == 1 {
+				span++
+			}
+		}
+		if span == 0 {
+			continue
+		}
+		even := shareable / uint64(min(span, len(s.option.Shares)))
+		for _, f := range s.victims[v].frees {
+			if s.useful>>f.device&1 == 1 {
+				s.weight[f.load] = even
+			}
+		}
+	}
+	s.recharge()
+}
+
+// recharge computes all charges, and all covers from them.
+func (s *search) recharge() {
+	s.chargeAll()
+	for at := range s.devices {
+		s.recover(at)
+	}
+}
+
+// chargeAll computes all charges from the weights and what is decided.
+func (s *search) chargeAll() {
+	for v := range s.victims {
+		part := s.victims[v].part
+		if n := s.violationsBy(v, true); n > 0 {
+			part = part.plus(partOf(uint64(n)*violationClass, 0))
+		}
+		for _, f := range s.victims[v].frees {
+			s.charge[f.load] = part.times(int(s.weight[f.load]))
+		}
+	}
+}
+
+// sharpenings is how often the weights are adapted; more raise the bound by less than they cost.
+const sharpenings = 12
+
+// sharpen adapts the weights to raise the bound, by a subgradient method: a victim is charged more where the matching
+// uses it, and less where it does not. And it drops the devices that no set of victims as cheap as the best known can
+// use, so that nobody is charged there.
+func (s *search) sharpen() {
+	var best price
+	kept := false
+	for round := range sharpenings {
+		least, victims, ok := s.bound()
+		if !ok {
+			return
+		}
+		s.improve(s.trimmed(victims))
+		if !kept || best.less(least) {
+			best, kept = least, true
+			s.bestWeight = append(s.bestWeight[:0], s.weight...)
+		}
+		below := s.best.price.plus(price{lo: 1})
+		if s.hopeless(least, below) || !least.less(s.priceOf(&victims)) {
+			return
+		}
+		s.drop(least, below)
+		s.adapt(&victims, uint64(2+round/2))
+		s.recharge()
+	}
+	if least, _, _ := s.bound(); least.less(best) {
+		copy(s.weight, s.bestWeight)
+		s.recharge()
+	}
+}
+
+// drop drops the devices that cannot be part of a set that costs less than below; least is the bound.
+func (s *search) drop(least, below price) {
+	if len(s.levels) > 1 {
+		return
+	}
+	dearest := s.match.device[len(s.match.device)-1]
+	without := least.minus(s.covers[dearest].price)
+	for at, d := range s.devices {
+		if s.demand[at] != noDemand && s.covers[at].price.less(noPrice) && s.hopeless(without.plus(s.covers[at].price), below) {
+			s.demand[at] = noDemand
+			s.useful &^= 1 << d
+		}
+	}
+}
+
+// adapt moves 1/step of what the victims are charged elsewhere to the devices of the last matching that use them.
+func (s *search) adapt(victims *victimSet, step uint64) {
+	for v := range s.victims {
+		if !victims.has(v) {
+			continue
+		}
+		frees := s.victims[v].frees
+		used, paid := s.usedOn(v)
+		n := uint64(0)
+		for _, f := range frees {
+			n += used >> f.device & 1
+		}
+		if n == 0 || paid >= shareable {
+			continue
+		}
+		for _, f := range frees {
+			switch w := &s.weight[f.load]; {
+			case s.useful>>f.device&1 == 0:
+				*w = 0
+			case used>>f.device&1 == 1:
+				*w += (shareable - paid) / step / n
+			default:
+				*w -= *w / step
+			}
+		}
+		s.normalize(v)
+	}
+}
+
+// normalize scales the weights of a victim so that the largest, as many as devices can be chosen, add up to shareable.
+func (s *search) normalize(v int) {
+	frees := s.victims[v].frees
+	var weights [MaxDevices]uint64
+	for i, f := range frees {
+		weights[i] = s.weight[f.load]
+	}
+	largest := weights[:len(frees)]
+	slices.SortFunc(largest, func(a, b uint64) int {
+		if a > b {
+			return -1
+		}
+		return 1
+	})
+	var sum uint64
+	for _, w := range largest[:min(len(frees), len(s.option.Shares))] {
+		sum += w
+	}
+	var heaviest *uint64
+	total := uint64(0)
+	for _, f := range frees {
+		w := &s.weight[f.load]
+		*w = *w * shareable / sum
+		total += *w
+		if heaviest == nil || *heaviest < *w {
+			heaviest = w
+		}
+	}
+	if total < shareable { // the rest of the divisions
+		*heaviest += shareable - total
+	}
+}
+
+// usedOn returns the devices of the last matching that use the victim, and what it is charged there.
+func (s *search) usedOn(v int) (devices, weight uint64) {
+	for i, at := range s.match.device {
+		if s.covers[at*len(s.levels)+s.levelOf[i]].victims.has(v) {
+			devices |= 1 << s.devices[at]
+		}
+	}
+	for _, f := range s.victims[v].frees {
+		if devices>>f.device&1 == 1 {
+			weight += s.weight[f.load]
+		}
+	}
+	return devices, weight
+}
