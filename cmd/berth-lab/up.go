@@ -67,6 +67,7 @@ type upFlags struct {
 	nodes, gpus                                 int
 	bare, noScheduler, noController             bool
 	runFor                                      time.Duration
+	schedulerArgs, controllerArgs               []string
 }
 
 func newUpCommand(stdout io.Writer) *cobra.Command {
@@ -96,6 +97,8 @@ func newUpCommand(stdout io.Writer) *cobra.Command {
 	flags.StringVar(&f.binDir, "bin-dir", "", "folder of the programs scheduler and controller (default: that of berth-lab)")
 	flags.BoolVar(&f.noScheduler, "no-scheduler", false, "do not run the scheduler")
 	flags.BoolVar(&f.noController, "no-controller", false, "do not run the controller")
+	flags.StringArrayVar(&f.schedulerArgs, "scheduler-arg", nil, "further argument of the scheduler, such as --v=4 (repeatable)")
+	flags.StringArrayVar(&f.controllerArgs, "controller-arg", nil, "further argument of the controller (repeatable)")
 	flags.StringVar(&f.logDir, "log-dir", "", "folder for logs, which stay there (default: a temporary folder)")
 	for _, sized := range []string{"nodes", "gpus", "gpu-model"} {
 		cmd.MarkFlagsMutuallyExclusive("bare", "fleet", sized)
@@ -105,7 +108,9 @@ func newUpCommand(stdout io.Writer) *cobra.Command {
 
 // options turns the flags into those of the lab.
 func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
-	options := &lab.Options{Bare: f.bare, Progress: cmd.ErrOrStderr()}
+	options := &lab.Options{
+		Bare: f.bare, Progress: cmd.ErrOrStderr(), SchedulerArgs: f.schedulerArgs, ControllerArgs: f.controllerArgs,
+	}
 	var err error
 	if options.Nodes, err = f.simulated(); err != nil {
 		return nil, err

@@ -41,6 +41,8 @@ type Options struct {
 	Kubeconfig string
 	// Scheduler and Controller are the programs to run; empty for none.
 	Scheduler, Controller string
+	// SchedulerArgs and ControllerArgs are further arguments of theirs, which win over the lab's own.
+	SchedulerArgs, ControllerArgs []string
 	// Nodes are the simulated nodes; their annotations say which GPUs they have (see package gpusim). Bare labs
 	// have none.
 	Nodes []*corev1.Node

@@ -51,7 +51,7 @@ func (l *Lab) startScheduler(ctx context.Context) error {
 	}
 	return l.startChild("scheduler", l.opts.Scheduler, func() ([]string, error) {
 		port, err := freePort()
-		return []string{
+		return append([]string{
 			"--config=" + file,
 			"--bind-address=127.0.0.1",
 			"--secure-port=" + port,
@@ -59,7 +59,7 @@ func (l *Lab) startScheduler(ctx context.Context) error {
 			"--authorization-kubeconfig=" + kubeconfig,
 			"--authorization-always-allow-paths=/healthz,/livez,/readyz,/metrics",
 			"--v=2",
-		}, err
+		}, l.opts.SchedulerArgs...), err
 	})
 }
 
@@ -74,12 +74,14 @@ func (l *Lab) startController(ctx context.Context) error {
 		return err
 	}
 	return l.startChild("controller", l.opts.Controller, func() ([]string, error) {
-		return []string{
+		return append([]string{
 			"--kubeconfig=" + kubeconfig,
-			// Several labs can run on one machine, so no fixed ports; leader election is as quick as the scheduler's.
-			"--metrics-bind-address=0", "--health-probe-bind-address=0",
-			"--leader-elect-lease-duration=5s", "--leader-elect-renew-deadline=3s", "--leader-elect-retry-period=500ms",
-		}, nil
+			"--metrics-bind-address=127.0.0.1:0",
+			"--health-probe-bind-address=127.0.0.1:0",
+			"--leader-elect-lease-duration=" + leaseDuration,
+			"--leader-elect-renew-deadline=" + renewDeadline,
+			"--leader-elect-retry-period=" + retryPeriod,
+		}, l.opts.ControllerArgs...), nil
 	})
 }
 

@@ -104,7 +104,7 @@ func verifyPlaced(pod *corev1.Pod, w *workload, node *alloc.Node) error {
 
 // verifyBooked compares what is booked for a pod with what it asks for.
 func verifyBooked(pod *corev1.Pod, booked alloc.Bytes, gpus int) error {
-	request, err := berthv1alpha1.ParsePodRequest(pod.Annotations)
+	request, err := berthv1alpha1.ParsePodRequest(pod)
 	if err != nil {
 		return err
 	}
