@@ -1,0 +1,90 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package harness runs labs for tests: berth-lab, built from source, as child processes, with the real scheduler and
+// controller. Tests then drive them through the API as a user would.
+package harness
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+)
+
+const (
+	// buildTimeout bounds the build, of which the first on a machine takes long.
+	buildTimeout = 30 * time.Minute
+	// EnvBinDir names a folder with the programs to use instead of building them.
+	EnvBinDir = "BERTH_BIN_DIR"
+)
+
+// programs is what a lab consists of.
+var programs = []string{"berth-lab", "scheduler", "controller"}
+
+// binDir is where the programs are; empty with -short.
+var binDir string
+
+// Main is for TestMain: it builds the programs, unless the tests are run with -short, and then runs the tests. It
+// returns the exit code.
+func Main(m *testing.M) int {
+	flag.Parse()
+	log.SetLogger(klog.Background()) // controller-runtime's client complains without one
+	if !testing.Short() {
+		ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
+		defer cancel()
+		var err error
+		if binDir, err = build(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "build the lab:", err)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// build returns a folder with the programs, built from this module. They are in bin/test, where the next run finds
+// those that need not be linked again.
+func build(ctx context.Context) (string, error) {
+	if dir := os.Getenv(EnvBinDir); dir != "" {
+		return filepath.Abs(dir)
+	}
+	root, err := output(ctx, "", "list", "-m", "-f", "{{.Dir}}")
+	if err != nil {
+		return "", err
+	}
+	version, err := output(ctx, root, "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes")
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(root, "bin", "test")
+	args := []string{
+		"build", "-ldflags", "-s -w -X k8s.io/component-base/version.gitVersion=" + version, "-o", dir + string(filepath.Separator),
+	}
+	for _, program := range programs {
+		args = append(args, "./cmd/"+program)
+	}
+	_, err = output(ctx, root, args...)
+	return dir, err
+}
+
+// output runs the go command and returns what it printed.
+func output(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	// Without cgo, as make build builds them.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go %s: %w", strings.Join(args, " "), err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
