@@ -33,7 +33,8 @@ func (l *llama) compute(devices int, first, partial bool) int64 {
 // mask returns the bytes of the attention masks: one row of cells per token, for full and for windowed layers.
 // Float16 with flash attention, float32 without.
 func (l *llama) mask() int64 {
-	_, cells := l.streams()
+	streams, cells := l.streams()
+	cells = mul(streams, cells) // each stream has a mask over its own cells, sized for a whole micro-batch
 	width := int64(2)
 	if !l.flash {
 		width = 4
@@ -44,7 +45,7 @@ func (l *llama) mask() int64 {
 		k := &l.m.Layers[i]
 		switch {
 		case k.Kind == LayerSlidingWindow:
-			window = max(window, min(l.windowCells(k.Window), cells))
+			window = max(window, min(mul(streams, l.windowCells(k.Window)), cells))
 		case k.Kind == LayerAttention || k.Kind == LayerLatent:
 			full = true
 		}
@@ -56,14 +57,22 @@ func (l *llama) mask() int64 {
 	return n
 }
 
-// feedForwardMoment: gate, up and their product at the width of what a token visits, beside the residual stream, its
-// norm, the result and, where attention runs in parallel, its output. Of a mixture, the results of all visited
-// experts live until they are summed. Without slack it is 26 MiB of a 512-token batch for Qwen3-0.6B (1024 and 3072
-// wide, measured 26) and 384 MiB of 2048 tokens for Qwen3.5-9B (4096 and 12288, measured 384).
+// feedForwardMoment: gate, up and their product (one of them without a gate: activations are computed in place) at
+// the width of what a token visits, beside the residual stream, its norm, the result and, where attention runs in
+// parallel, its output. Of a mixture, the results of all visited experts live until they are summed, and biases make
+// one more copy. Without slack it is 26 MiB of a 512-token batch for Qwen3-0.6B (1024 and 3072 wide, measured 26) and
+// 384 MiB of 2048 tokens for Qwen3.5-9B (4096 and 12288, measured 384).
 func (l *llama) feedForwardMoment(row int64) int64 {
 	width := mul(3, l.m.FeedForward)
+	if l.m.Ungated {
+		width = l.m.FeedForward
+	}
 	if x := l.m.Experts; x != nil {
-		width = max(width, add(mul(x.Used, add(mul(3, x.FeedForward), l.m.HiddenSize)), mul(3, x.SharedFeedForward)))
+		copies := int64(3)
+		if x.Biased {
+			copies = 4
+		}
+		width = max(width, add(mul(x.Used, add(mul(copies, x.FeedForward), l.m.HiddenSize)), mul(3, x.SharedFeedForward)))
 	}
 	return mul(row, add(width, mul(4, l.m.HiddenSize)))
 }
@@ -85,12 +94,12 @@ func (l *llama) mixerMoment(k *LayerKind, row int64) int64 {
 	return add(mul(row, add(mul(3, l.m.HiddenSize), widths)), scratch)
 }
 
-// attentionMoment: queries twice (before and after rotation), keys, values, and the result; models with one fused
-// projection keep all three parts of it alive. A quantized cache is unpacked to float16, all cells of one layer;
+// attentionMoment: queries before and after rotation and with their gate, keys, values, and the result; models with
+// one fused projection keep all three parts of it alive. A quantized cache is unpacked to float16, all cells of one layer;
 // without flash attention the scores of all heads are kept in float32.
 func (l *llama) attentionMoment(k *LayerKind) (widths, scratch int64) {
 	query, kv := mul(k.Heads, k.KeyDim), mul(k.KVHeads, add(k.KeyDim, k.ValueDim))
-	widths = add(mul(2, query), kv, mul(k.Heads, k.ValueDim))
+	widths = add(mul(3, query), kv, mul(k.Heads, k.ValueDim))
 	cells := l.cells(k)
 	if l.flash {
 		if l.keyBytes < 2048 {
@@ -134,8 +143,8 @@ func (l *llama) outputMoment(row int64) int64 {
 }
 
 // staging is what the first device holds of layers that are not on a GPU while it computes large batches for them:
-// the weights of one host layer, three quarters of its experts where those are gated (two of three matrices and
-// some; the third is read when the first is done with), and the cache of two layers.
+// the cache of two layers and the matrices of a feed-forward layer that are used together. Those are both of an
+// ungated one, the largest of a gated one (half the layer at most), and three quarters of gated experts.
 func (l *llama) staging(partial bool) int64 {
 	if !partial && !l.s.ExpertsOnCPU {
 		return 0
@@ -152,6 +161,9 @@ func (l *llama) staging(partial bool) int64 {
 	}
 	for _, n := range l.m.LayerWeights {
 		layer = max(layer, n)
+	}
+	if !l.m.Ungated {
+		layer /= 2
 	}
 	var cache int64
 	for i := range l.m.Layers {

@@ -57,6 +57,9 @@ type Model struct {
 	// FeedForward is the width of the widest dense feed-forward layer; zero when all layers are of experts.
 	// +optional
 	FeedForward int64 `json:"feedForward,omitempty"`
+	// Ungated says that a dense feed-forward layer has two matrices instead of three (GGUF).
+	// +optional
+	Ungated bool `json:"ungated,omitempty"`
 	// Heads and KVHeads are the largest numbers of attention and of key/value heads of any layer: what a
 	// tensor-parallel size must divide. Zero for a model without attention.
 	// +optional
@@ -127,6 +130,9 @@ type Experts struct {
 	// Ungated says that an expert has two matrices instead of three.
 	// +optional
 	Ungated bool `json:"ungated,omitempty"`
+	// Biased says that the experts have biases.
+	// +optional
+	Biased bool `json:"biased,omitempty"`
 	// Type is the type of their weights where it is quantized ("MXFP4"); some engines pad certain types.
 	// +optional
 	Type string `json:"type,omitempty"`

@@ -24,7 +24,10 @@ type builder struct {
 	model  *estimator.Model
 	types  map[string]int64 // bytes by tensor type
 	// upExperts and gatedExperts: there are such matrices of experts.
-	upExperts, gatedExperts bool
+	upExperts, gatedExperts, biasedExperts bool
+	// gated: there are gates of dense layers. upRows: the rows of their up matrices, which may hold the gate as well.
+	gated  bool
+	upRows int64
 }
 
 // block is what the tensor table says of one layer.
@@ -126,6 +129,11 @@ func (b *builder) add(t *Tensor) {
 			b.blocks[i].add(t, part)
 			b.upExperts = b.upExperts || strings.HasPrefix(part, "ffn_up_exps")
 			b.gatedExperts = b.gatedExperts || strings.HasPrefix(part, "ffn_gate_exps")
+			b.biasedExperts = b.biasedExperts || part == "ffn_up_exps.bias"
+			b.gated = b.gated || part == "ffn_gate.weight"
+			if part == "ffn_up.weight" && len(t.Dims) > 1 {
+				b.upRows = max(b.upRows, int64(min(t.Dims[1], math.MaxInt32)))
+			}
 			return
 		}
 	}
@@ -229,6 +237,7 @@ func (b *builder) dimensions() {
 	m.HiddenSize = b.int("embedding_length")
 	m.FeedForward = b.int("feed_forward_length")
 	m.TiedEmbeddings = m.Output == 0
+	m.Ungated = !b.gated && b.upRows > 0 && b.upRows == m.FeedForward
 	m.InputWidth = product(b.int("embedding_length_per_layer_input"), int64(len(b.blocks))) +
 		product(b.int("n_deepstack_layers"), m.HiddenSize) + product(2*b.int("altup.num_inputs"), m.HiddenSize)
 	if m.VocabularySize == 0 {
@@ -247,6 +256,7 @@ func (b *builder) dimensions() {
 			x.SharedFeedForward = min(b.int("expert_shared_count"), 1<<10) * x.FeedForward
 		}
 		x.Ungated = b.upExperts && !b.gatedExperts
+		x.Biased = b.biasedExperts || b.arch == "gpt-oss" || b.arch == "gptoss"
 		m.Experts = x
 		if b.int("leading_dense_block_count") == 0 && b.int("interleave_moe_layer_step") <= 1 && m.FeedForward == x.FeedForward {
 			m.FeedForward = 0

@@ -30,10 +30,19 @@ const (
 	Q8_0 uint32 = 8  //nolint:revive // the name it has everywhere
 	Q4_K uint32 = 12 //nolint:revive
 	Q6_K uint32 = 14 //nolint:revive
+	Q3_K uint32 = 11 //nolint:revive
+	// The smallest types.
+	IQ1_S uint32 = 19 //nolint:revive
+	IQ1_M uint32 = 29 //nolint:revive
+	TQ1_0 uint32 = 34 //nolint:revive
+	MXFP4 uint32 = 39
 )
 
 // blocks are the elements and bytes of a block of each type above.
-var blocks = map[uint32][2]uint64{F32: {1, 4}, F16: {1, 2}, Q8_0: {32, 34}, Q4_K: {256, 144}, Q6_K: {256, 210}}
+var blocks = map[uint32][2]uint64{
+	F32: {1, 4}, F16: {1, 2}, Q8_0: {32, 34}, Q4_K: {256, 144}, Q6_K: {256, 210},
+	IQ1_S: {256, 50}, IQ1_M: {256, 56}, TQ1_0: {256, 54}, MXFP4: {32, 17}, Q3_K: {256, 110},
+}
 
 const alignment = 32
 

@@ -103,13 +103,13 @@ func (m *Model) tensors() []Tensor {
 	if m.OutputType != 0 {
 		output = m.OutputType
 	}
-	ts := []Tensor{{"token_embd.weight", []uint64{m.Hidden, m.Vocabulary}, embedding}}
+	ts := []Tensor{{"token_embd.weight", []uint64{m.Hidden, m.Vocabulary}, fitting(embedding, m.Hidden)}}
 	for i := range m.Layers + m.NextN {
 		ts = append(ts, m.layer(i)...)
 	}
 	ts = append(ts, Tensor{"output_norm.weight", []uint64{m.Hidden}, F32})
 	if !m.Tied {
-		ts = append(ts, Tensor{"output.weight", []uint64{m.Hidden, m.Vocabulary}, output})
+		ts = append(ts, Tensor{"output.weight", []uint64{m.Hidden, m.Vocabulary}, fitting(output, m.Hidden)})
 	}
 	return ts
 }
@@ -117,7 +117,7 @@ func (m *Model) tensors() []Tensor {
 func (m *Model) layer(i int) []Tensor {
 	var ts []Tensor
 	add := func(name string, typ uint32, dims ...uint64) {
-		ts = append(ts, Tensor{fmt.Sprintf("blk.%d.%s.weight", i, name), dims, typ})
+		ts = append(ts, Tensor{fmt.Sprintf("blk.%d.%s.weight", i, name), dims, fitting(typ, dims[0])})
 	}
 	add("attn_norm", F32, m.Hidden)
 	add("ffn_norm", F32, m.Hidden)
@@ -157,7 +157,7 @@ func (m *Model) layer(i int) []Tensor {
 func (m *Model) feedForward(i int) []Tensor {
 	var ts []Tensor
 	add := func(name string, dims ...uint64) {
-		ts = append(ts, Tensor{fmt.Sprintf("blk.%d.%s.weight", i, name), dims, m.Type})
+		ts = append(ts, Tensor{fmt.Sprintf("blk.%d.%s.weight", i, name), dims, fitting(m.Type, dims[0])})
 	}
 	if m.Experts > 0 {
 		add("ffn_gate_exps", m.Hidden, m.ExpertFeedForward, m.Experts)
@@ -174,4 +174,14 @@ func (m *Model) feedForward(i int) []Tensor {
 	add("ffn_up", m.Hidden, m.FeedForward)
 	add("ffn_down", m.FeedForward, m.Hidden)
 	return ts
+}
+
+// fitting returns the type, or the one that quantizers fall back to for rows that are no multiple of its blocks.
+func fitting(typ uint32, row uint64) uint32 {
+	for _, t := range []uint32{typ, Q8_0, F16} {
+		if row%blocks[t][0] == 0 {
+			return t
+		}
+	}
+	return F32
 }
