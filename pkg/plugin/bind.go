@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
@@ -31,7 +32,10 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 	}
 	r := data.(*reserved)
 	binding := &corev1.Binding{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Annotations: r.annotations},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Annotations: r.annotations,
+			Labels: map[string]string{berthv1alpha1.LabelAllocated: "true"},
+		},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: nodeName},
 	}
 	deadline := pl.clock.Now().Add(pl.args.BindTimeout.Duration)
