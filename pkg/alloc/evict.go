@@ -14,39 +14,41 @@ import (
 // those of the best class are, and of one class those that free most.
 const MaxVictims = 256
 
-// How many steps a search may take; a step is a bound computed, a fraction of a microsecond.
+// How many steps the searches for one plan may take; a step is less than a tenth of a microsecond.
 const (
-	// fullSteps is for the whole Cost. When it is used up, the cheapest plan found so far stands, unless its class
-	// is not known to be the best.
+	// fullSteps is for finding the cheapest plan. When it is used up, the cheapest found so far stands, unless its
+	// class is not the best.
 	fullSteps = 1 << 16
-	// refineSteps is for each step of telling sets of the same price apart.
+	// classSteps is for finding the best class: violations, priority, active victims. Those searches are much
+	// smaller, because they need not tell victims of one class apart.
+	classSteps = 1 << 18
+	// refineSteps is for telling plans apart that are equal in class, number of victims and bytes to reload.
 	refineSteps = 1 << 16
-	// classSteps is for the class alone: violations, priority, active victims. That search is much smaller, because
-	// it need not tell victims of one class apart.
-	classSteps = 1 << 20
 )
 
 // Evict returns the cheapest set of victims, by the order of Cost, after whose eviction the request fits on the node,
 // over all options and all sets of devices; and as the runner-up the cheapest that spares one of them at least. No
-// victim is unnecessary. budgets says for each disruption budget how many more evictions it allows (less
-// than zero is none). Blocked devices
-// stay blocked. It is not ok if the request does not fit even with all victims gone.
+// victim is unnecessary. budgets says for each disruption budget how many more evictions it allows (less than zero is
+// none). Blocked devices stay blocked. It is not ok if the request does not fit even with all victims gone.
 //
 // Victims that are equal in cost are told apart by name: of two plans, the one whose names come first. Whatever the
 // order of devices and victims, the plan is the same.
 //
-// The plan is exact: the search ends when nothing cheaper is left. A request of 1, 2, 4 or 8 GPUs on 8 GPUs with 40
-// victims takes well under a millisecond, on 16 with 100 a few, victims that span GPUs included. Finding such a set
-// is a covering problem, so there are inputs for which it would not end in time. After fullSteps it settles for the
-// cheapest plan that it knows of the best class — as few violations of budgets, as low a priority, as few active
-// victims as possible — and Exact is false.
+// The plan is exact: the search ends when nothing cheaper is left. On 8 GPUs with 40 victims that takes tens to
+// hundreds of microseconds, on 16 with 100 up to a few milliseconds. But to find such a set is a covering problem, so
+// there are nodes on which it would not end in time: many victims that each span many GPUs of which none is the
+// obvious one. Then Exact is false, and what is still certain depends on what was used up. After refineSteps, the plan
+// is the cheapest but for last use and names. After fullSteps, it is the cheapest that is known of the best class: no
+// other has fewer violations of budgets, or as few and a lower priority, or as low a priority and fewer active
+// victims. After
+// classSteps, it is the best found.
 func Evict(n *Node, r *Request, victims []Victim, budgets []int) (best EvictionPlan, runnerUp *EvictionPlan, ok bool) {
 	e := newEvictor(n, r, victims, budgets)
 	if e == nil {
 		return EvictionPlan{}, nil, false
 	}
 	all := e.all()
-	set, exact, ok := e.cheapest(&all)
+	set, exact, ok := e.cheapest(&all, 1)
 	if !ok {
 		return EvictionPlan{}, nil, false
 	}
@@ -57,7 +59,8 @@ func Evict(n *Node, r *Request, victims []Victim, budgets []int) (best EvictionP
 		}
 		others := all
 		others.remove(v)
-		if set, exact, ok := e.cheapest(&others); ok {
+		// All of these together may take as long as the best did.
+		if set, exact, ok := e.cheapest(&others, len(best.Victims)); ok {
 			if p := e.plan(&set, exact); runnerUp == nil || e.before(&p, runnerUp) {
 				runnerUp = &p
 			}
@@ -73,7 +76,7 @@ func EvictBest(n *Node, r *Request, victims []Victim, budgets []int) (EvictionPl
 		return EvictionPlan{}, false
 	}
 	all := e.all()
-	set, exact, ok := e.cheapest(&all)
+	set, exact, ok := e.cheapest(&all, 1)
 	if !ok {
 		return EvictionPlan{}, false
 	}
@@ -104,6 +107,9 @@ type evictor struct {
 
 	// inferior[v] are v and the victims in whose place v could always go: see inferiorTo. Filled when needed.
 	inferior []victimSet
+
+	// What is left of the steps for classes and for refining.
+	classSteps, refineSteps int
 
 	// Of one run: who may be a victim, what counts, what is left of the step budget, the best found, and a search
 	// for each option and group of devices.
@@ -138,20 +144,22 @@ type freed struct {
 	load   int // its id
 }
 
-// cheapest returns the cheapest set of these victims, whether that is proven, and whether there is any.
-func (e *evictor) cheapest(among *victimSet) (set victimSet, exact, ok bool) {
+// cheapest returns the cheapest set of these victims, whether that is proven, and whether there is any. It may take
+// one part of the steps.
+func (e *evictor) cheapest(among *victimSet, parts int) (set victimSet, exact, ok bool) {
 	if !e.fits(among) {
 		return victimSet{}, false, false
 	}
 	if e.fits(&victimSet{}) {
 		return victimSet{}, true, true
 	}
+	full := fullSteps / parts
+	e.classSteps, e.refineSteps = classSteps/parts, refineSteps/parts
 	violations, exact := e.fewestViolations(among)
 	limit, limitExact := e.lowestPriority(among, violations)
 	exact = exact && limitExact
 	open := e.upToPriority(among, limit)
-
-	if !e.run(&open, wholePrice, fullSteps, noPrice) {
+	if !e.run(&open, wholePrice, &full, noPrice) {
 		return e.settle(&open, e.best.victims), false, true
 	}
 	set, refined := e.refine(&open, e.best)
@@ -163,8 +171,10 @@ func (e *evictor) fewestViolations(among *victimSet) (least price, exact bool) {
 	if safe := e.safeOf(among); e.fits(&safe) {
 		return price{}, true
 	}
-	exact = e.run(among, violationsOnly, classSteps, noPrice)
-	return e.best.price, exact
+	// The whole price leads to the answer sooner than violations alone, of which most victims have none.
+	exact = e.run(among, wholePrice, &e.classSteps, noPrice)
+	class, _ := e.best.price.class()
+	return violationPrice(int(class / violationClass)), exact
 }
 
 // lowestPriority returns the lowest priority such that victims up to it are enough, at no more violations.
@@ -187,7 +197,7 @@ func (e *evictor) lowestPriority(among *victimSet, violations price) (limit int3
 		if safe := e.safeOf(&open); e.fits(&safe) {
 			return true
 		}
-		exact = e.run(&open, violationsOnly, classSteps, enough) && exact
+		exact = e.run(&open, violationsOnly, &e.classSteps, enough) && exact
 		return e.best.any
 	})
 	return priorities[at], exact
@@ -197,12 +207,12 @@ func (e *evictor) lowestPriority(among *victimSet, violations price) (limit int3
 // class need not be told apart for that, so it ends where the search for the whole price did not.
 func (e *evictor) settle(open *victimSet, unproven victimSet) victimSet {
 	e.priceBy(violationsAndActive)
-	e.run(open, violationsAndActive, classSteps, e.priceOf(&unproven))
-	if !e.best.any {
-		return unproven
+	e.run(open, violationsAndActive, &e.classSteps, e.priceOf(&unproven))
+	if e.best.any {
+		unproven = e.best.victims
 	}
-	better, _ := e.reduce(e.best.victims)
-	return better
+	set, _ := e.reduce(unproven)
+	return set
 }
 
 // unusedSince returns those last active then or earlier.
@@ -246,16 +256,17 @@ func (e *evictor) lastActive(set *victimSet) int64 {
 }
 
 // run searches for the cheapest set of open victims of less than that price, and leaves it in e.best. It returns
-// whether the search was complete.
-func (e *evictor) run(open *victimSet, by pricing, steps int, below price) bool {
+// whether the search was complete. The steps that it takes are taken off.
+func (e *evictor) run(open *victimSet, by pricing, steps *int, below price) bool {
 	e.priceBy(by)
-	e.open, e.steps = *open, steps
+	e.open, e.steps = *open, *steps
 	e.best = found{price: below}
 	e.improve(e.reduce(*open))
 	e.begin()
 	for _, s := range e.searches {
 		s.explore()
 	}
+	*steps = e.steps
 	return e.steps >= 0
 }
 

@@ -19,7 +19,7 @@ import (
 func evicted(n *Node, victims []Victim, mask int) *Node {
 	after := &Node{Name: n.Name, Devices: slices.Clone(n.Devices)}
 	for i := range victims {
-		if mask>>i&1 == 1 {
+		if mask>>min(i, 63)&1 == 1 { // -1 is all of them
 			for _, c := range victims[i].Frees {
 				after.Devices[c.Device].Used = after.Devices[c.Device].Used.Minus(c.Memory)
 			}
@@ -299,4 +299,75 @@ func compareWithBruteForce(t fataler, n *Node, r *Request, victims []Victim, bud
 		t.Fatalf("runner-up %b; brute force %b", maskOf(runnerUp.Victims), second)
 	}
 	return len(plan.Victims)
+}
+
+// TestEvictOnLargeNodes: where brute force cannot follow, a plan still holds once its victims are gone, has no victim
+// that is unnecessary, and costs no more than dropping victims one by one, the dearest first, would.
+func TestEvictOnLargeNodes(t *testing.T) {
+	for _, tc := range []struct {
+		devices, victims int
+		spanning         float64
+		alike            bool
+	}{
+		{8, 40, 0, false}, {8, 40, 0.3, false}, {16, 100, 0.3, false}, {16, 100, 0.3, true}, {64, 300, 0.1, false},
+	} {
+		t.Run(fmt.Sprintf("%d devices, %d victims", tc.devices, tc.victims), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(3, 4))
+			for range 3 {
+				n := busyNode(tc.devices)
+				victims := crowd(rng, n, tc.victims, tc.spanning, tc.alike)
+				budgets := []int{0, 2}
+				for i := range victims {
+					if rng.IntN(4) == 0 {
+						victims[i].Budgets = []int{rng.IntN(2)}
+					}
+				}
+				r := powersOfTwo(t, GiB(250))
+				plan, ok := EvictBest(n, r, victims, budgets)
+				if !ok {
+					t.Fatal("no plan")
+				}
+				if err := Validate(without(n, victims, plan.Victims), plan.Allocation.Devices); err != nil {
+					t.Fatal(err)
+				}
+				for i := range plan.Victims {
+					if Fits(without(n, victims, slices.Delete(slices.Clone(plan.Victims), i, i+1)), r) {
+						t.Fatalf("%s is unnecessary", victims[plan.Victims[i]].Name)
+					}
+				}
+				if simple := costOf(victims, droppedOneByOne(n, r, victims), budgets); simple.Compare(plan.Cost) < 0 {
+					t.Fatalf("%v, but there is a plan of %v", plan.Cost, simple)
+				}
+			}
+		})
+	}
+}
+
+// without returns the node once those victims are gone.
+func without(n *Node, victims []Victim, gone []int) *Node {
+	some := make([]Victim, 0, len(gone))
+	for _, i := range gone {
+		some = append(some, victims[i])
+	}
+	return evicted(n, some, -1)
+}
+
+// droppedOneByOne returns what is left of all victims when those that are not needed are dropped, in order of priority.
+func droppedOneByOne(n *Node, r *Request, victims []Victim) []int {
+	left := seq(len(victims))
+	slices.SortStableFunc(left, func(a, b int) int {
+		return cmp.Or(
+			cmp.Compare(len(victims[b].Budgets), len(victims[a].Budgets)),
+			cmp.Compare(victims[b].Priority, victims[a].Priority),
+			victims[b].Reload.Compare(victims[a].Reload),
+		)
+	})
+	for i := 0; i < len(left); {
+		if fewer := slices.Delete(slices.Clone(left), i, i+1); Fits(without(n, victims, fewer), r) {
+			left = fewer
+		} else {
+			i++
+		}
+	}
+	return left
 }

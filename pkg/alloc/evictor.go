@@ -172,7 +172,7 @@ func (e *evictor) orderByReload() {
 		e.byReload[v] = v
 		sum += min(e.of(v).Reload.n, maxReload)
 	}
-	e.reloadAll = priceOf(0, sum)
+	e.reloadAll = newPrice(0, sum)
 	slices.SortFunc(e.byReload, func(a, b int) int { return e.of(a).Reload.Compare(e.of(b).Reload) })
 }
 

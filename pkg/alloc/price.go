@@ -38,11 +38,11 @@ func partOf(class, reload uint64) price {
 	return price{class >> (64 - classShift), class<<classShift | reload}
 }
 
-// priceOf returns the price of a class, and of so many bytes to reload.
-func priceOf(class, reload uint64) price { return partOf(class, reload).times(shareable) }
+// newPrice returns the price of a class, and of so many bytes to reload.
+func newPrice(class, reload uint64) price { return partOf(class, reload).times(shareable) }
 
 // violationPrice returns the price of that many violations of disruption budgets.
-func violationPrice(violations int) price { return priceOf(uint64(violations)*violationClass, 0) }
+func violationPrice(violations int) price { return newPrice(uint64(violations)*violationClass, 0) }
 
 func (p price) plus(o price) price {
 	lo, carry := bits.Add64(p.lo, o.lo, 0)
@@ -74,5 +74,5 @@ func (p price) class() (class uint64, rest price) {
 		return 0, price{}
 	}
 	class = (p.hi<<(64-classShift) | p.lo>>classShift) / shareable
-	return class, p.minus(priceOf(class, 0))
+	return class, p.minus(newPrice(class, 0))
 }

@@ -8,15 +8,16 @@ import "slices"
 // refine looks among the sets of the same price for the one that comes first by last use and by names. The searches
 // must be those in which best was found. It returns whether it could look at all of them.
 func (e *evictor) refine(open *victimSet, best found) (set victimSet, exact bool) {
-	e.steps = refineSteps
+	e.steps = e.refineSteps
 	if e.onlyOne(best) {
 		return best.victims, e.steps >= 0
 	}
+	e.refineSteps = e.steps
 	best, limited, exact := e.leastRecentlyUsed(open, best)
 	if !exact {
 		return best.victims, false
 	}
-	e.open = limited
+	e.open, e.steps, e.best = limited, e.refineSteps, best
 	e.begin()
 	best = e.firstByName(best)
 	return best.victims, e.steps >= 0
@@ -96,7 +97,7 @@ func (e *evictor) leastRecentlyUsed(open *victimSet, best found) (found, victimS
 			from = at + 1
 			continue
 		}
-		if !e.run(&longUnused, wholePrice, refineSteps, best.price.plus(price{lo: 1})) {
+		if !e.run(&longUnused, wholePrice, &e.refineSteps, best.price.plus(price{lo: 1})) {
 			return best, *open, false
 		}
 		if e.best.any {
@@ -111,7 +112,6 @@ func (e *evictor) leastRecentlyUsed(open *victimSet, best found) (found, victimS
 // firstByName returns, of the sets of that price, the one whose names come first. It goes through the names in order
 // and keeps each that some set of the price has together with those kept before.
 func (e *evictor) firstByName(best found) found {
-	e.steps = refineSteps
 	missing := best.victims.len()
 	for v := range e.victims {
 		if missing == 0 || e.steps < 0 {

@@ -212,7 +212,7 @@ func (s *search) hopeless(least, below price) bool {
 			missing--
 		}
 	}
-	return missing > 0 || !priceOf(class, 0).plus(least).less(below)
+	return missing > 0 || !newPrice(class, 0).plus(least).less(below)
 }
 
 // explore searches everything that is left to decide, and improves s.best.

@@ -77,7 +77,7 @@ func (s *search) sharpen() {
 		s.adapt(&victims, uint64(2+round/2))
 		s.recharge()
 	}
-	if least, _, _ := s.bound(); least.less(best) {
+	if least, _, _ := s.bound(); !best.less(least) {
 		copy(s.weight, s.bestWeight)
 		s.recharge()
 	}
