@@ -4,6 +4,8 @@
 package gpustate
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +26,9 @@ type Store struct {
 	position map[string]int
 	chunks   []*chunk
 	free     []int
-	// shared says that a snapshot holds the chunk slices and the map, so that the next change must copy them.
-	shared bool
+	// sharedPosition and sharedChunks say that a snapshot holds the map, or the slice of chunks, so that the next
+	// change must copy it.
+	sharedPosition, sharedChunks bool
 	// heard is when each node's agent was last heard of, by this process's monotonic clock. It is kept apart from
 	// the reports because leases are renewed for nodes whose report does not change.
 	heard map[string]*heard
@@ -108,16 +111,29 @@ func (s *Store) Renew(node string, renewTime time.Time, live bool, staleAfter ti
 	return wasStale
 }
 
+// Report returns the newest report of a node and whether its agent is fresh; nil if there is none. It is for those who
+// need one node: a Snapshot would make the next change copy.
+func (s *Store) Report(node string, staleAfter time.Duration) (r *Report, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, ok := s.position[node]
+	if !ok {
+		return nil, false
+	}
+	slot := s.chunks[i/chunkSize].reports[i%chunkSize]
+	return slot.report, !slot.heard.stale(s.clock.Now(), staleAfter)
+}
+
 // Snapshot returns the reports as they are now.
 func (s *Store) Snapshot() *Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.shared {
+	if !s.sharedChunks {
 		for _, c := range s.chunks {
 			c.shared = true
 		}
-		s.shared = true
 	}
+	s.sharedPosition, s.sharedChunks = true, true
 	return &Snapshot{position: s.position, chunks: s.chunks, now: s.clock.Now()}
 }
 
@@ -159,20 +175,16 @@ func (s *Store) writable(i int) *chunk {
 }
 
 func (s *Store) ownChunks() {
-	if s.shared {
-		s.chunks = append(make([]*chunk, 0, len(s.chunks)+1), s.chunks...)
-		s.ownPosition()
-		s.shared = false
+	if s.sharedChunks {
+		s.chunks = slices.Clone(s.chunks)
+		s.sharedChunks = false
 	}
 }
 
 func (s *Store) ownPosition() {
-	if s.shared {
-		position := make(map[string]int, len(s.position)+1)
-		for k, v := range s.position {
-			position[k] = v
-		}
-		s.position = position
+	if s.sharedPosition {
+		s.position = maps.Clone(s.position)
+		s.sharedPosition = false
 	}
 }
 
