@@ -40,6 +40,8 @@ type podUse struct {
 	activity activity
 	// idleSince, if activity is idle, is since when, by the scheduler's own clock.
 	idleSince time.Time
+	// lastActive, if activity is idle, is when it was last seen computing, by the agent's clock.
+	lastActive time.Time
 }
 
 type activity uint8
@@ -145,19 +147,16 @@ func (r *Report) readActivity(devices []berthv1alpha1.GPUDevice, prev *Report, n
 		if use.activity == activityActive || !ok || unmeasured[uid] {
 			continue
 		}
-		use.activity = activityIdle
-		use.idleSince = now
-		var before *podUse
-		if prev != nil {
-			before = prev.pods[uid]
-		}
-		switch {
-		case before == nil || before.activity == activityUnknown:
-			// First seen, and idle already: only now is the agent's clock believed, and never into the future.
+		use.activity, use.lastActive, use.idleSince = activityIdle, last, now
+		if prev == nil {
+			// Found idle when the scheduler started: only then is the agent's clock believed, and never into the future.
 			if idle := now.Sub(last); idle > 0 {
 				use.idleSince = now.Add(-idle)
 			}
-		case before.activity == activityIdle:
+			continue
+		}
+		// A later time means that it computed between the two reports, too shortly to be seen as active.
+		if before := prev.pods[uid]; before != nil && before.activity == activityIdle && !last.After(before.lastActive) {
 			use.idleSince = before.idleSince
 		}
 	}
