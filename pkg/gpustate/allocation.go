@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -62,37 +63,63 @@ func EncodeAllocation(a *Allocation) (string, error) {
 // DecodeAllocation reads the annotation berth.dev/allocation. It fails on anything that leaves open which devices
 // are booked, or how much: the pod is then one whose allocation could not be read.
 func DecodeAllocation(s string) (*Allocation, error) {
+	var header struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal([]byte(s), &header); err != nil {
+		return nil, fmt.Errorf("allocation: %w", err)
+	}
+	switch {
+	case header.Version < 1:
+		return nil, errors.New("allocation: no version")
+	case header.Version != allocationVersion:
+		return decodeUnknownVersion(s)
+	}
 	var in allocationJSON
 	if err := json.Unmarshal([]byte(s), &in); err != nil {
 		return nil, fmt.Errorf("allocation: %w", err)
 	}
-	if in.Version < 1 {
-		return nil, errors.New("allocation: no version")
-	}
-	if len(in.Devices) == 0 || len(in.Devices) > alloc.MaxDevices {
-		return nil, fmt.Errorf("allocation: %d devices, want 1 to %d", len(in.Devices), alloc.MaxDevices)
-	}
 	a := &Allocation{
-		Devices:            make([]alloc.DeviceShare, len(in.Devices)),
-		Whole:              in.Version != allocationVersion,
-		TensorParallelSize: in.TensorParallelSize,
-		Runtime:            in.Runtime,
+		Devices: make([]alloc.DeviceShare, len(in.Devices)), TensorParallelSize: in.TensorParallelSize, Runtime: in.Runtime,
 	}
-	seen := make(map[string]bool, len(in.Devices))
 	for i, d := range in.Devices {
-		if d.UUID == "" || seen[d.UUID] {
-			return nil, fmt.Errorf("allocation: device %d has no UUID of its own", i)
-		}
-		seen[d.UUID] = true
-		a.Devices[i].UUID = d.UUID
-		if a.Whole {
-			continue
-		}
 		memory, err := strconv.ParseUint(d.Memory, 10, 63)
 		if err != nil || memory == 0 {
-			return nil, fmt.Errorf("allocation: memory %q of device %s is not a number of bytes above zero", d.Memory, d.UUID)
+			return nil, fmt.Errorf("allocation: memory %q of device %q is not a number of bytes above zero", d.Memory, d.UUID)
 		}
-		a.Devices[i].Memory = alloc.BytesOf(memory)
+		a.Devices[i] = alloc.DeviceShare{UUID: d.UUID, Memory: alloc.BytesOf(memory)}
+	}
+	return readable(a)
+}
+
+// decodeUnknownVersion reads nothing but the devices, which every version names: their memory may be written in
+// another way.
+func decodeUnknownVersion(s string) (*Allocation, error) {
+	var in struct {
+		Devices []struct {
+			UUID string `json:"uuid"`
+		} `json:"devices"`
+	}
+	if err := json.Unmarshal([]byte(s), &in); err != nil {
+		return nil, fmt.Errorf("allocation: %w", err)
+	}
+	a := &Allocation{Devices: make([]alloc.DeviceShare, len(in.Devices)), Whole: true}
+	for i, d := range in.Devices {
+		a.Devices[i].UUID = d.UUID
+	}
+	return readable(a)
+}
+
+// readable returns the allocation if it has devices that can be told apart.
+func readable(a *Allocation) (*Allocation, error) {
+	if len(a.Devices) == 0 || len(a.Devices) > alloc.MaxDevices {
+		return nil, fmt.Errorf("allocation: %d devices, want 1 to %d", len(a.Devices), alloc.MaxDevices)
+	}
+	for i := range a.Devices {
+		uuid := a.Devices[i].UUID
+		if uuid == "" || slices.ContainsFunc(a.Devices[:i], func(o alloc.DeviceShare) bool { return o.UUID == uuid }) {
+			return nil, fmt.Errorf("allocation: device %d has no UUID of its own", i)
+		}
 	}
 	return a, nil
 }
