@@ -76,11 +76,8 @@ type Entry struct {
 type Ledger struct {
 	clock   clock.PassiveClock
 	entries sync.Map // types.UID → *Entry
-	// unsettled holds, for each node, the entries that count although no NodeInfo may list their pod: Assumed,
-	// Unknown and Leaving.
-	unsettled sync.Map // node name → []*Entry, copied on write
-	// bound holds, for each node, the entries of all states, for views that are made without a NodeInfo.
-	bound sync.Map // node name → []*Entry, copied on write
+	// nodes holds the entries of each node.
+	nodes sync.Map // node name → []*Entry, copied on write
 
 	mu sync.Mutex // serialises writers
 }
@@ -185,13 +182,14 @@ const (
 // settled says whether the memory of a leaving pod is back, as far as the newest report of its node can tell.
 func (e *Entry) settled(r *Report, now time.Time) bool {
 	switch {
-	case e.startedAt.IsZero():
+	case r == nil:
 		return true
-	case r == nil || r.holds(e.UID):
-		return r == nil
+	case r.holds(e.UID):
+		return false // even of a pod that nobody saw start: the driver did
 	case e.Measured:
-		return true // it held memory when it left, and a report since then lacks it
-	case e.Since.Sub(e.startedAt) >= startGrace:
+		// It held memory when it left. The report of a cycle's snapshot can be older than that.
+		return r.receivedAt.After(e.Since)
+	case e.startedAt.IsZero() || e.Since.Sub(e.startedAt) >= startGrace:
 		return true
 	}
 	return r.receivedAt.Sub(e.Since) >= reportDelay || now.Sub(e.Since) >= unmeasuredGrace
@@ -200,12 +198,13 @@ func (e *Entry) settled(r *Report, now time.Time) bool {
 // Settle forgets a leaving pod whose memory is back.
 func (l *Ledger) Settle(uid types.UID) { l.drop(uid, Leaving) }
 
-// Unsettled returns the entries of a node that count although no NodeInfo may list their pod: Assumed, Unknown and
-// Leaving. The slice must not be changed.
-func (l *Ledger) Unsettled(node string) []*Entry { return load(&l.unsettled, node) }
-
-// OnNode returns all entries of a node. The slice must not be changed.
-func (l *Ledger) OnNode(node string) []*Entry { return load(&l.bound, node) }
+// OnNode returns the entries of a node. The slice must not be changed.
+func (l *Ledger) OnNode(node string) []*Entry {
+	if v, ok := l.nodes.Load(node); ok {
+		return v.([]*Entry)
+	}
+	return nil
+}
 
 // Pods returns the bound pods of a node that have a booking, for a view that is made without a NodeInfo.
 func (l *Ledger) Pods(node string) iter.Seq[*corev1.Pod] {
@@ -216,21 +215,6 @@ func (l *Ledger) Pods(node string) iter.Seq[*corev1.Pod] {
 			}
 		}
 	}
-}
-
-// Nodes calls f for each node that has entries that are not settled.
-func (l *Ledger) Nodes(f func(node string, unsettled []*Entry)) {
-	l.unsettled.Range(func(k, v any) bool {
-		f(k.(string), v.([]*Entry))
-		return true
-	})
-}
-
-func load(m *sync.Map, node string) []*Entry {
-	if v, ok := m.Load(node); ok {
-		return v.([]*Entry)
-	}
-	return nil
 }
 
 func (l *Ledger) newEntry(pod *corev1.Pod, node string, s State, a *Allocation) *Entry {
@@ -250,45 +234,43 @@ func (l *Ledger) drop(uid types.UID, in State) {
 
 func (l *Ledger) put(e *Entry) {
 	if old := l.Get(e.UID); old != nil && old.Node != e.Node {
-		l.unlist(&l.unsettled, old)
-		l.unlist(&l.bound, old)
+		l.unlist(old)
 	}
 	l.entries.Store(e.UID, e)
-	l.list(&l.bound, e)
-	if e.State == Confirmed {
-		l.unlist(&l.unsettled, e)
-	} else {
-		l.list(&l.unsettled, e)
-	}
+	l.list(e)
 }
 
 func (l *Ledger) delete(e *Entry) {
 	l.entries.Delete(e.UID)
-	l.unlist(&l.unsettled, e)
-	l.unlist(&l.bound, e)
+	l.unlist(e)
 }
 
-func (l *Ledger) list(m *sync.Map, e *Entry) {
-	list := slices.Clone(load(m, e.Node))
-	if i := slices.IndexFunc(list, func(o *Entry) bool { return o.UID == e.UID }); i >= 0 {
-		list[i] = e
+func (l *Ledger) list(e *Entry) {
+	old := l.OnNode(e.Node)
+	entries := make([]*Entry, len(old), len(old)+1)
+	copy(entries, old)
+	if i := indexOf(entries, e.UID); i >= 0 {
+		entries[i] = e
 	} else {
-		list = append(list, e)
+		entries = append(entries, e)
 	}
-	m.Store(e.Node, list)
+	l.nodes.Store(e.Node, entries)
 }
 
-func (l *Ledger) unlist(m *sync.Map, e *Entry) {
-	old := load(m, e.Node)
-	if !slices.ContainsFunc(old, func(o *Entry) bool { return o.UID == e.UID }) {
-		return
+func (l *Ledger) unlist(e *Entry) {
+	old := l.OnNode(e.Node)
+	i := indexOf(old, e.UID)
+	switch {
+	case i < 0:
+	case len(old) == 1:
+		l.nodes.Delete(e.Node)
+	default:
+		l.nodes.Store(e.Node, slices.Delete(slices.Clone(old), i, i+1))
 	}
-	list := slices.DeleteFunc(slices.Clone(old), func(o *Entry) bool { return o.UID == e.UID })
-	if len(list) == 0 {
-		m.Delete(e.Node)
-		return
-	}
-	m.Store(e.Node, list)
+}
+
+func indexOf(entries []*Entry, uid types.UID) int {
+	return slices.IndexFunc(entries, func(e *Entry) bool { return e.UID == uid })
 }
 
 // BookingOf returns what a bound pod was given, by its annotation: nil, nil for a pod that has none and asked for

@@ -86,7 +86,7 @@ func (t *Tracker) PodGone(pod *corev1.Pod) {
 	if node == "" {
 		return
 	}
-	report, _ := t.Store.Snapshot().Report(node, 0)
+	report, _ := t.Store.Report(node, 0)
 	if e := t.Ledger.Leave(pod.UID, report); e != nil {
 		t.Changed(node)
 	}
@@ -125,19 +125,19 @@ func (t *Tracker) LeaseSeen(node string, renewTime time.Time, live bool) {
 }
 
 func (t *Tracker) isStale(node string) bool {
-	r, fresh := t.Store.Snapshot().Report(node, t.Policy.StaleAfter)
+	r, fresh := t.Store.Report(node, t.Policy.StaleAfter)
 	return r != nil && !fresh
 }
 
 // SettleNode forgets the leaving pods of a node whose memory is back, and returns when to look again for those that
 // only time can settle; the zero time = never.
 func (t *Tracker) SettleNode(node string) (again time.Time) {
-	s := t.Store.Snapshot()
-	report, _ := s.Report(node, 0)
-	for _, e := range t.Ledger.Unsettled(node) {
+	report, _ := t.Store.Report(node, 0)
+	now := t.Store.clock.Now()
+	for _, e := range t.Ledger.OnNode(node) {
 		switch {
 		case e.State != Leaving:
-		case e.settled(report, s.now):
+		case e.settled(report, now):
 			t.Ledger.Settle(e.UID)
 		case !e.Measured && (report == nil || !report.holds(e.UID)):
 			if at := e.Since.Add(unmeasuredGrace); again.IsZero() || at.Before(again) {

@@ -98,46 +98,22 @@ func (v *Viewer) view(node *corev1.Node, pods iter.Seq[*corev1.Pod], q *Query, e
 	view.Devices = slices.Clone(report.Devices)
 	c := counter{
 		viewer: v, query: q, view: &view, report: report, explain: explain,
-		// What counted pods, and those assumed to be gone, are measured to hold; the rest of what is measured is nobody's.
-		attributed:   make([]alloc.Bytes, len(view.Devices)),
-		devicePlugin: advertisesGPUs(node),
+		entries: v.Ledger.OnNode(node.Name), devicePlugin: advertisesGPUs(node),
 	}
-	unsettled := v.Ledger.Unsettled(node.Name)
-	var seen sets.Set[types.UID]
-	if len(unsettled) > 0 || q.Returned {
-		seen = make(sets.Set[types.UID], 8)
-	}
+	c.listed = make([]bool, len(c.entries))
 	for pod := range pods {
-		if seen != nil {
-			seen.Insert(pod.UID)
-		}
-		if !q.Removed.Has(pod.UID) {
-			c.countPod(pod)
+		if e := c.entryOf(pod); !q.Removed.Has(pod.UID) {
+			c.countPod(pod, e)
 		}
 	}
-	for _, e := range unsettled {
-		if !seen.Has(e.UID) && !q.Removed.Has(e.UID) {
-			seen.Insert(e.UID)
-			c.countUnsettled(e)
-		}
-	}
+	c.countUnlisted()
 	for uid := range q.Removed {
 		c.giveBack(uid)
 	}
 	if q.Returned {
-		for uid := range report.pods {
-			if !seen.Has(uid) && !q.Removed.Has(uid) {
-				c.giveBack(uid) // its pod is gone, and only its processes are left
-			}
-		}
+		c.giveBackOrphans(pods)
 	}
-	for i := range view.Devices {
-		nobody := report.measured[i].Minus(c.attributed[i])
-		view.Devices[i].Used = view.Devices[i].Used.Plus(nobody)
-		if explain {
-			view.Nobody = append(view.Nobody, nobody)
-		}
-	}
+	c.countNobody()
 	for i := range q.Held {
 		c.hold(&q.Held[i])
 	}
@@ -159,204 +135,4 @@ func nodeReason(node *corev1.Node, report *Report, fresh bool) alloc.Reason {
 func advertisesGPUs(node *corev1.Node) bool {
 	q, ok := node.Status.Allocatable[berthv1alpha1.ResourceNVIDIAGPU]
 	return ok && !q.IsZero()
-}
-
-// counter adds up what the pods of a node are charged for.
-type counter struct {
-	viewer       *Viewer
-	query        *Query
-	view         *View
-	report       *Report
-	attributed   []alloc.Bytes
-	devicePlugin bool
-	explain      bool
-}
-
-// countPod charges a pod that is on the node by the caller's list.
-func (c *counter) countPod(pod *corev1.Pod) {
-	if pod.UID == c.query.Pod {
-		return
-	}
-	if c.devicePlugin && !c.report.assigned[pod.UID] && !HasEnded(pod) && requestsWholeGPU(pod) {
-		c.block(ReasonUnreportedDevicePod)
-	}
-	e := c.viewer.Ledger.Get(pod.UID)
-	if e == nil {
-		if pod.Spec.NodeName == "" {
-			return // nominated: charged on the devices that its plan holds, see Query.Held
-		}
-		e = fromAnnotation(pod)
-	}
-	if e == nil {
-		c.count(pod.UID, nil, pod, nil)
-		return
-	}
-	if c.query.Returned && pod.DeletionTimestamp != nil {
-		c.giveBack(pod.UID)
-		return
-	}
-	c.count(pod.UID, e.Allocation, pod, e)
-	if e.Allocation == nil {
-		c.block(ReasonUnknownAllocation)
-		return
-	}
-	c.blockWhileLoading(pod, e)
-}
-
-// countUnsettled charges a booking whose pod is on no list: assumed, in doubt, or gone with its memory still held.
-func (c *counter) countUnsettled(e *Entry) {
-	switch {
-	case e.UID == c.query.Pod:
-		return
-	case e.State == Leaving && c.query.Returned:
-		c.giveBack(e.UID)
-		return
-	case e.State == Leaving && e.settled(c.report, c.viewer.Snapshot.now):
-		return
-	}
-	c.count(e.UID, e.Allocation, nil, e)
-	if e.Allocation == nil {
-		c.block(ReasonUnknownAllocation)
-	} else if e.State != Leaving {
-		c.blockDevices(e)
-	}
-}
-
-// count charges max(booked, measured) on each device.
-func (c *counter) count(uid types.UID, a *Allocation, pod *corev1.Pod, e *Entry) {
-	use := c.report.pods[uid]
-	if use == nil && a == nil {
-		return
-	}
-	var charge *Charge
-	if c.explain {
-		charge = c.newCharge(uid, pod, e)
-	}
-	for i := range c.view.Devices {
-		d := &c.view.Devices[i]
-		var booked, measured alloc.Bytes
-		if use != nil {
-			measured = use.onDevice[i]
-			c.attributed[i] = c.attributed[i].Plus(measured)
-		}
-		if a != nil {
-			booked = a.on(d)
-		}
-		charged := booked.Max(measured)
-		d.Used = d.Used.Plus(charged)
-		if charge != nil {
-			charge.Booked[i], charge.Measured[i], charge.Charged[i] = booked, measured, charged
-		}
-	}
-}
-
-// giveBack takes a pod's measured memory for free: nobody is charged for it.
-func (c *counter) giveBack(uid types.UID) {
-	if use := c.report.pods[uid]; use != nil {
-		for i := range c.attributed {
-			c.attributed[i] = c.attributed[i].Plus(use.onDevice[i])
-		}
-	}
-}
-
-// hold charges what the plan of a nominated pod holds.
-func (c *counter) hold(h *Hold) {
-	if h.Pod == c.query.Pod {
-		return
-	}
-	for _, share := range h.Devices {
-		if i := c.report.indexOf(share.UUID); i >= 0 {
-			d := &c.view.Devices[i]
-			d.Used = d.Used.Plus(share.Memory)
-		}
-	}
-}
-
-func (c *counter) block(r alloc.Reason) {
-	if c.view.Reason == "" {
-		c.view.Reason = r
-	}
-}
-
-// blockWhileLoading applies the loader rule: an engine that measures free memory while it starts (vLLM) mis-measures
-// when anything else allocates on the same device meanwhile. So while a pod loads, no other is placed on its devices
-// if either of the two is a vLLM.
-func (c *counter) blockWhileLoading(pod *corev1.Pod, e *Entry) {
-	if c.query.IgnoreLoading || !mismeasures(c.query.Runtime, e.Allocation.Runtime) {
-		return
-	}
-	until, loading := LoadingUntil(pod, c.viewer.Policy.LoadTimeout)
-	if loading && (until.IsZero() || c.viewer.Snapshot.now.Before(until)) {
-		c.blockDevices(e)
-	}
-}
-
-func (c *counter) blockDevices(e *Entry) {
-	if c.query.IgnoreLoading || !mismeasures(c.query.Runtime, e.Allocation.Runtime) {
-		return
-	}
-	for _, share := range e.Allocation.Devices {
-		if i := c.report.indexOf(share.UUID); i >= 0 && c.view.Devices[i].Blocked == "" {
-			c.view.Devices[i].Blocked = alloc.ReasonLoading
-		}
-	}
-}
-
-// mismeasures says whether two pods must not load on one device at a time. A query for nobody sees no loaders.
-func mismeasures(newcomer, loader berthv1alpha1.Runtime) bool {
-	return newcomer != "" && (newcomer == berthv1alpha1.RuntimeVLLM || loader == berthv1alpha1.RuntimeVLLM)
-}
-
-func (c *counter) newCharge(uid types.UID, pod *corev1.Pod, e *Entry) *Charge {
-	n := len(c.view.Devices)
-	charge := Charge{
-		UID: uid, Booked: make([]alloc.Bytes, n), Measured: make([]alloc.Bytes, n), Charged: make([]alloc.Bytes, n),
-	}
-	switch {
-	case pod != nil:
-		charge.Namespace, charge.Name = pod.Namespace, pod.Name
-	case e != nil:
-		charge.Namespace, charge.Name = e.Namespace, e.Name
-	}
-	if e != nil {
-		charge.State = e.State
-	}
-	c.view.Charges = append(c.view.Charges, charge)
-	return &c.view.Charges[len(c.view.Charges)-1]
-}
-
-// on returns what is booked on a device.
-func (a *Allocation) on(d *alloc.Device) alloc.Bytes {
-	for i := range a.Devices {
-		if a.Devices[i].UUID == d.UUID {
-			if a.Whole {
-				return d.Total
-			}
-			return a.Devices[i].Memory
-		}
-	}
-	return alloc.Bytes{}
-}
-
-// fromAnnotation reads the booking of a pod that the ledger does not know (yet, or no more: the caller's list may be
-// older than the ledger, so nothing is written back). Nil = the pod books nothing.
-func fromAnnotation(pod *corev1.Pod) *Entry {
-	a, err := BookingOf(pod)
-	if a == nil && err == nil {
-		return nil
-	}
-	return &Entry{
-		UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name, Node: pod.Spec.NodeName, State: Confirmed, Allocation: a,
-	}
-}
-
-// requestsWholeGPU says whether a pod asks the kubelet's device manager for GPUs.
-func requestsWholeGPU(pod *corev1.Pod) bool {
-	asks := func(containers []corev1.Container) bool {
-		return slices.ContainsFunc(containers, func(c corev1.Container) bool {
-			q, ok := c.Resources.Limits[berthv1alpha1.ResourceNVIDIAGPU]
-			return ok && !q.IsZero()
-		})
-	}
-	return asks(pod.Spec.Containers) || asks(pod.Spec.InitContainers)
 }

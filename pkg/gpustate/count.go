@@ -1,0 +1,280 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpustate
+
+import (
+	"iter"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// counter adds up what the pods of a node are charged for.
+type counter struct {
+	viewer *Viewer
+	query  *Query
+	view   *View
+	report *Report
+	// attributed is what counted pods, and those assumed to be gone, are measured to hold on each device; the rest
+	// of what is measured is nobody's.
+	attributed [alloc.MaxDevices]alloc.Bytes
+	// entries are the ledger's of the node, and listed says of which the caller's list has the pod.
+	entries []*Entry
+	listed  []bool
+	// next is where the entry of the next pod is likely to be: both lists are in the order in which pods came.
+	next         int
+	devicePlugin bool
+	explain      bool
+}
+
+// entryOf returns the booking of a pod on the caller's list; nil if it has none.
+func (c *counter) entryOf(pod *corev1.Pod) *Entry {
+	if len(pod.Annotations) == 0 {
+		return nil // neither a request nor an allocation
+	}
+	for range c.entries {
+		if c.next >= len(c.entries) {
+			c.next = 0
+		}
+		i := c.next
+		c.next++
+		if e := c.entries[i]; e.UID == pod.UID {
+			c.listed[i] = true
+			return e
+		}
+	}
+	if e := c.viewer.Ledger.Get(pod.UID); e != nil {
+		return e // of another node, or of this one since a moment ago
+	}
+	if pod.Spec.NodeName == "" {
+		return nil // nominated: charged on the devices that its plan holds, see Query.Held
+	}
+	return fromAnnotation(pod)
+}
+
+// countPod charges a pod that is on the node by the caller's list; e is its booking, or nil.
+func (c *counter) countPod(pod *corev1.Pod, e *Entry) {
+	if pod.UID == c.query.Pod {
+		return
+	}
+	if c.devicePlugin && !c.report.assigned[pod.UID] && !HasEnded(pod) && requestsWholeGPU(pod) {
+		c.block(ReasonUnreportedDevicePod)
+	}
+	switch {
+	case c.query.Returned && (pod.DeletionTimestamp != nil || e.isReturning()):
+		c.giveBack(pod.UID)
+	case e == nil:
+		c.count(pod.UID, nil, pod, nil)
+	default:
+		c.countEntry(e, pod)
+	}
+}
+
+// countUnlisted charges the bookings whose pod is not on the caller's list: those that are assumed or in doubt; those
+// that the API confirmed and the caller did not hear of yet; and those of pods that are gone while their memory is
+// still held.
+func (c *counter) countUnlisted() {
+	for i, e := range c.entries {
+		switch {
+		case c.listed[i] || e.UID == c.query.Pod || c.query.Removed.Has(e.UID):
+		case c.query.Returned && e.isReturning():
+			c.giveBack(e.UID)
+		case e.State == Leaving && e.settled(c.report, c.viewer.Snapshot.now):
+		default:
+			c.countEntry(e, nil)
+		}
+	}
+}
+
+// countEntry charges a booking; pod is nil if it is not on the caller's list.
+func (c *counter) countEntry(e *Entry, pod *corev1.Pod) {
+	c.count(e.UID, e.Allocation, pod, e)
+	if e.Allocation == nil {
+		c.block(ReasonUnknownAllocation)
+		return
+	}
+	if e.State != Leaving {
+		c.blockWhileLoading(e)
+	}
+}
+
+// isReturning says whether the memory of a booking is on its way back: its pod is gone, or terminates. A nil entry
+// has none.
+func (e *Entry) isReturning() bool {
+	return e != nil && (e.State == Leaving || e.Pod != nil && e.Pod.DeletionTimestamp != nil)
+}
+
+// count charges max(booked, measured) on each device.
+func (c *counter) count(uid types.UID, a *Allocation, pod *corev1.Pod, e *Entry) {
+	use := c.report.pods[uid]
+	if use == nil && a == nil {
+		return
+	}
+	var charge *Charge
+	if c.explain {
+		charge = c.newCharge(uid, pod, e)
+	}
+	for i := range c.view.Devices {
+		d := &c.view.Devices[i]
+		var booked, measured alloc.Bytes
+		if use != nil {
+			measured = use.onDevice[i]
+			c.attributed[i] = c.attributed[i].Plus(measured)
+		}
+		if a != nil {
+			booked = a.on(d)
+		}
+		charged := booked.Max(measured)
+		d.Used = d.Used.Plus(charged)
+		if charge != nil {
+			charge.Booked[i], charge.Measured[i], charge.Charged[i] = booked, measured, charged
+		}
+	}
+}
+
+// giveBack takes a pod's measured memory for free: nobody is charged for it.
+func (c *counter) giveBack(uid types.UID) {
+	if use := c.report.pods[uid]; use != nil {
+		for i, measured := range use.onDevice {
+			c.attributed[i] = c.attributed[i].Plus(measured)
+		}
+	}
+}
+
+// giveBackOrphans takes for free what is held by processes whose pod is neither on the caller's list nor booked: it is
+// gone, and only its processes are left.
+func (c *counter) giveBackOrphans(pods iter.Seq[*corev1.Pod]) {
+	known := make(map[types.UID]bool, len(c.entries))
+	for pod := range pods {
+		known[pod.UID] = true
+	}
+	for _, e := range c.entries {
+		known[e.UID] = true
+	}
+	for uid := range c.report.pods {
+		if !known[uid] && !c.query.Removed.Has(uid) {
+			c.giveBack(uid)
+		}
+	}
+}
+
+// countNobody charges the memory in use that no counted pod explains.
+func (c *counter) countNobody() {
+	for i := range c.view.Devices {
+		d := &c.view.Devices[i]
+		nobody := c.report.measured[i].Minus(c.attributed[i])
+		d.Used = d.Used.Plus(nobody)
+		if c.explain {
+			c.view.Nobody = append(c.view.Nobody, nobody)
+		}
+	}
+}
+
+// hold charges what the plan of a nominated pod holds.
+func (c *counter) hold(h *Hold) {
+	if h.Pod == c.query.Pod {
+		return
+	}
+	for _, share := range h.Devices {
+		if i := c.report.indexOf(share.UUID); i >= 0 {
+			d := &c.view.Devices[i]
+			d.Used = d.Used.Plus(share.Memory)
+		}
+	}
+}
+
+func (c *counter) block(r alloc.Reason) {
+	if c.view.Reason == "" {
+		c.view.Reason = r
+	}
+}
+
+// blockWhileLoading applies the loader rule: an engine that measures free memory while it starts (vLLM) mis-measures
+// when anything else allocates on the same device meanwhile. So while a pod loads, no other is placed on its devices
+// if either of the two is a vLLM.
+//
+// What the ledger last heard of the pod decides, not the caller's list: whoever waits for a pod to be Ready is woken
+// when the ledger heard of it, and must not then be sent away by a list that is behind.
+func (c *counter) blockWhileLoading(e *Entry) {
+	if c.query.IgnoreLoading || !mismeasures(c.query.Runtime, e.Allocation.Runtime) || !c.isLoading(e) {
+		return
+	}
+	for _, share := range e.Allocation.Devices {
+		if i := c.report.indexOf(share.UUID); i >= 0 && c.view.Devices[i].Blocked == "" {
+			c.view.Devices[i].Blocked = alloc.ReasonLoading
+		}
+	}
+}
+
+func (c *counter) isLoading(e *Entry) bool {
+	if e.Pod == nil {
+		return true // not in the API as bound yet
+	}
+	until, loading := LoadingUntil(e.Pod, c.viewer.Policy.LoadTimeout)
+	return loading && (until.IsZero() || c.viewer.Snapshot.now.Before(until))
+}
+
+// mismeasures says whether two pods must not load on one device at a time. A query for nobody sees no loaders.
+func mismeasures(newcomer, loader berthv1alpha1.Runtime) bool {
+	return newcomer != "" && (newcomer == berthv1alpha1.RuntimeVLLM || loader == berthv1alpha1.RuntimeVLLM)
+}
+
+func (c *counter) newCharge(uid types.UID, pod *corev1.Pod, e *Entry) *Charge {
+	n := len(c.view.Devices)
+	charge := Charge{
+		UID: uid, Booked: make([]alloc.Bytes, n), Measured: make([]alloc.Bytes, n), Charged: make([]alloc.Bytes, n),
+	}
+	switch {
+	case pod != nil:
+		charge.Namespace, charge.Name = pod.Namespace, pod.Name
+	case e != nil:
+		charge.Namespace, charge.Name = e.Namespace, e.Name
+	}
+	if e != nil {
+		charge.State = e.State
+	}
+	c.view.Charges = append(c.view.Charges, charge)
+	return &c.view.Charges[len(c.view.Charges)-1]
+}
+
+// on returns what is booked on a device.
+func (a *Allocation) on(d *alloc.Device) alloc.Bytes {
+	for i := range a.Devices {
+		if a.Devices[i].UUID == d.UUID {
+			if a.Whole {
+				return d.Total
+			}
+			return a.Devices[i].Memory
+		}
+	}
+	return alloc.Bytes{}
+}
+
+// fromAnnotation reads the booking of a pod that the ledger does not know (yet, or no more: the caller's list may be
+// older than the ledger, so nothing is written back). Nil = the pod books nothing.
+func fromAnnotation(pod *corev1.Pod) *Entry {
+	a, err := BookingOf(pod)
+	if a == nil && err == nil {
+		return nil
+	}
+	return &Entry{
+		UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name, Node: pod.Spec.NodeName, State: Confirmed, Allocation: a,
+		Pod: pod,
+	}
+}
+
+// requestsWholeGPU says whether a pod asks the kubelet's device manager for GPUs.
+func requestsWholeGPU(pod *corev1.Pod) bool {
+	asks := func(containers []corev1.Container) bool {
+		return slices.ContainsFunc(containers, func(c corev1.Container) bool {
+			q, ok := c.Resources.Limits[berthv1alpha1.ResourceNVIDIAGPU]
+			return ok && !q.IsZero()
+		})
+	}
+	return asks(pod.Spec.Containers) || asks(pod.Spec.InitContainers)
+}
