@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -25,8 +27,8 @@ const (
 // Leader election is quick on a lab, so that a test that kills the leader need not wait. A Binding has to end before
 // another process can lead: within leaseDuration - renewDeadline.
 const (
-	leaseDuration = "5s"
-	renewDeadline = "3s"
+	leaseDuration = "6s"
+	renewDeadline = "4s"
 	retryPeriod   = "500ms"
 	bindTimeout   = "1500ms"
 )
@@ -49,6 +51,9 @@ func (l *Lab) startScheduler(ctx context.Context) error {
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return err
 	}
+	if err := l.publishSchedulerConfig(ctx, config); err != nil {
+		return err
+	}
 	return l.startChild("scheduler", l.opts.Scheduler, func() ([]string, error) {
 		port, err := freePort()
 		return append([]string{
@@ -61,6 +66,15 @@ func (l *Lab) startScheduler(ctx context.Context) error {
 			"--v=2",
 		}, l.opts.SchedulerArgs...), err
 	})
+}
+
+// publishSchedulerConfig puts the configuration where an installation has it, which tools for people read it from.
+func (l *Lab) publishSchedulerConfig(ctx context.Context, config []byte) error {
+	_, err := l.client.CoreV1().ConfigMaps(berthv1alpha1.Namespace).Create(ctx, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: schedulerAccount, Labels: map[string]string{"app.kubernetes.io/name": schedulerAccount}},
+		Data:       map[string]string{"config.yaml": string(config)},
+	}, metav1.CreateOptions{})
+	return err
 }
 
 // startController runs the controller under its own account.
