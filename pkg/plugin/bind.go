@@ -36,7 +36,7 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Annotations: r.annotations,
 			Labels: map[string]string{berthv1alpha1.LabelAllocated: "true"},
 		},
-		Target:     corev1.ObjectReference{Kind: "Node", Name: nodeName},
+		Target: corev1.ObjectReference{Kind: "Node", Name: nodeName},
 	}
 	deadline := pl.clock.Now().Add(pl.args.BindTimeout.Duration)
 	err = pl.bind(ctx, binding)
