@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,7 +18,9 @@ import (
 type Server struct {
 	*httptest.Server
 	requests, bytes atomic.Int64
-	files           map[string]file
+
+	mu    sync.Mutex
+	files map[string]file
 }
 
 type file struct {
@@ -31,11 +34,18 @@ func NewServer(t testing.TB, files map[string][]byte, sizes map[string]int64) *S
 	t.Helper()
 	s := &Server{files: map[string]file{}}
 	for name, header := range files {
-		s.files[name] = file{header: header, size: max(int64(len(header)), sizes[name])}
+		s.Add(name, header, sizes[name])
 	}
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(s.Close)
 	return s
+}
+
+// Add adds a file of which header is the beginning, or all if size is not larger.
+func (s *Server) Add(path string, header []byte, size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[path] = file{header: header, size: max(int64(len(header)), size)}
 }
 
 // Requests is how many requests were made, Bytes how many bytes of bodies were sent.
@@ -44,7 +54,9 @@ func (s *Server) Bytes() int64    { return s.bytes.Load() }
 
 func (s *Server) serve(w http.ResponseWriter, req *http.Request) {
 	s.requests.Add(1)
+	s.mu.Lock()
 	f, ok := s.files[req.URL.Path]
+	s.mu.Unlock()
 	if !ok {
 		http.NotFound(w, req)
 		return
