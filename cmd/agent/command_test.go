@@ -208,6 +208,23 @@ func TestAgentAsAProcess(t *testing.T) {
 			t.Errorf("the memory is charged to %+v, want to the pod, where it is", p)
 		}
 	})
+	t.Run("a pod that stops computing is idle from that moment", func(t *testing.T) {
+		m.t = t
+		active := func() bool { p := m.device(1).Processes; return len(p) == 1 && p[0].Active }
+		m.until("it computes", active)
+		m.state.GPUs[1].Processes[0].Utilization = 0
+		m.apply()
+		stopped := time.Now()
+		m.until("it is idle", func() bool { return !active() })
+		// The time in the report is of whole seconds.
+		last := m.device(1).Processes[0].LastActiveTime
+		if d := last.Time.Sub(stopped); d < -1600*time.Millisecond || d > 0 {
+			t.Errorf("it was last active %s after it stopped", d)
+		}
+		m.state.GPUs[1].Processes[0].Utilization = 1
+		m.apply()
+		m.until("it computes again", active)
+	})
 	t.Run("metrics and health are served", func(t *testing.T) {
 		for path, want := range map[string][]string{
 			"/healthz": {"ok"},

@@ -255,6 +255,17 @@ func TestOneProcessSurvives(t *testing.T) {
 		m.until("it is whole again", m.allRight)
 		m.othersNeverWrong(since, broken)
 	})
+	t.Run("the clock jumps", func(t *testing.T) {
+		m.t = t
+		for _, offset := range []time.Duration{time.Hour, -time.Hour, 0} {
+			m.state.ClockOffset = offset
+			m.apply()
+			time.Sleep(3 * time.Second) // longer than a pod stays active without being seen computing
+			if !m.allRight() || !m.device(0).Processes[0].Active {
+				t.Errorf("with a clock that is wrong by %s: %+v", offset, m.device(0))
+			}
+		}
+	})
 	t.Run("the API server is down", func(t *testing.T) {
 		m.t = t
 		m.server.Stop()
@@ -274,6 +285,15 @@ func TestOneProcessSurvives(t *testing.T) {
 		m.until("it is made again", m.allRight)
 	})
 	m.t = t
+	for _, r := range m.server.Reports() {
+		for _, d := range r.Status.Devices {
+			for _, p := range d.Processes {
+				if p.LastActiveTime != nil {
+					t.Errorf("a pod that computes all the time was reported idle since %s on GPU %d", p.LastActiveTime, d.Index)
+				}
+			}
+		}
+	}
 	if _, renewals := m.server.Lease(); renewals == 0 {
 		t.Error("the Lease was never renewed")
 	}

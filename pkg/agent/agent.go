@@ -333,17 +333,19 @@ func (a *Agent) logHealth(ctx context.Context, r *Reading) {
 
 // renewLease renews the Lease while the report is true: what is written is what was last seen, not long ago.
 func (a *Agent) renewLease(ctx context.Context) {
-	const retry = time.Second
+	const lookAgain = time.Second
+	retry := firstRetry
 	for {
-		wait := retry
+		wait := lookAgain
 		a.watchReader(ctx)
 		if a.publisher.inSync(stuckAfter) {
 			err := a.renewOnce(ctx)
 			if err == nil {
-				wait = a.opts.LeaseInterval
+				wait, retry = a.opts.LeaseInterval, firstRetry
 			} else if ctx.Err() == nil {
+				wait, retry = retry, min(2*retry, a.opts.LeaseInterval)
 				a.counters.leaseErrors.Add(1)
-				klog.FromContext(ctx).Error(err, "Lease not renewed, trying again", "retryAfter", retry)
+				klog.FromContext(ctx).Error(err, "Lease not renewed, trying again", "retryAfter", wait)
 			}
 		}
 		if !sleep(ctx, a.opts.Clock, wait) {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // EnvState names the file that the library reads. Each process has its own, so one machine can be many nodes.
@@ -35,7 +36,10 @@ type State struct {
 	Driver string
 	// Return is what every call returns, as when the driver is being replaced; zero = calls succeed.
 	Return int
-	GPUs   []GPU
+	// ClockOffset is by how much the clock that stamps utilization samples is wrong, as after the machine's clock was
+	// set; whole seconds.
+	ClockOffset time.Duration
+	GPUs        []GPU
 	// Links are the fast connections between GPUs.
 	Links []Link
 	// Events are errors that the driver tells of, each once for each process.
@@ -164,7 +168,7 @@ func (s *State) WriteFile(path string) error {
 func (s *State) text() string {
 	const eventTypeXid = 8
 	var b strings.Builder
-	fmt.Fprintf(&b, "driver %s\nreturn %d\n", word(s.Driver), s.Return)
+	fmt.Fprintf(&b, "driver %s\nreturn %d\nclock %d\n", word(s.Driver), s.Return, int64(s.ClockOffset.Seconds()))
 	for i := range s.GPUs {
 		g := &s.GPUs[i]
 		action := -1

@@ -225,6 +225,55 @@ func TestMissingSymbolsAreNotCalled(t *testing.T) {
 	}
 }
 
+func TestActiveProcessesAfterTheClockOfSamplesWasSetBack(t *testing.T) {
+	s := dgxh100.New()
+	fill(s)
+	// The buffer of the driver: what is after a time is returned.
+	var buffer []nvml.ProcessUtilizationSample
+	d := s.Devices[0].(*server.Device)
+	d.GetProcessUtilizationFunc = func(since uint64) ([]nvml.ProcessUtilizationSample, nvml.Return) {
+		var out []nvml.ProcessUtilizationSample
+		for _, b := range buffer {
+			if b.TimeStamp > since {
+				out = append(out, b)
+			}
+		}
+		if out == nil {
+			return nil, nvml.ERROR_NOT_FOUND
+		}
+		return out, nvml.SUCCESS
+	}
+	r := New(Options{Library: s})
+	for _, tc := range []struct {
+		name string
+		// a and b are the times of the samples of processes 100 and 101; zero = none.
+		a, b         uint64
+		wantA, wantB bool
+	}{
+		{"both compute", 1000, 1000, true, true},
+		{"one does not any more", 1000, 2000, false, true},
+		{"the sample that was newest is gone, the other is as old as it was", 1000, 0, false, false},
+		{"one computes, by a clock that was set back", 0, 500, false, true},
+		{"it computes on", 0, 600, false, true},
+		{"it does not any more", 0, 600, false, false},
+	} {
+		buffer = nil
+		for pid, stamp := range map[uint32]uint64{100: tc.a, 101: tc.b} {
+			if stamp > 0 {
+				buffer = append(buffer, nvml.ProcessUtilizationSample{Pid: pid, TimeStamp: stamp, SmUtil: 50})
+			}
+		}
+		reading, err := r.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := reading.Devices[0].Processes
+		if p[0].Active != tc.wantA || p[1].Active != tc.wantB || !reading.Devices[0].ActivityMeasured {
+			t.Errorf("%s: active are %t and %t, want %t and %t", tc.name, p[0].Active, p[1].Active, tc.wantA, tc.wantB)
+		}
+	}
+}
+
 func TestUsedLeavesOutWhatIsReserved(t *testing.T) {
 	for _, tc := range []struct {
 		name string

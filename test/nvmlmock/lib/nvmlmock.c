@@ -8,6 +8,7 @@
 //
 //   driver VERSION
 //   return CODE                                       every call returns CODE
+//   clock SECONDS                                     by how much the clock that stamps samples is wrong
 //   gpu UUID BUSID CC key=value... name=NAME          total reserved used mig pending lost handle memory processes
 //                                                     utilization ecc remap action
 //   mig UUID PARENT key=value... name=NAME            total reserved used memory
@@ -64,6 +65,7 @@ static gpu_event events[MAX_EVENTS];
 static int n_devices, n_procs, n_links, n_events, n_init;
 static char driver[80];
 static int every_ret;
+static long long clock_offset;
 static int present;
 static long long delivered;
 static struct stat loaded;
@@ -119,6 +121,9 @@ static void parse_line(char *line) {
   } else if (strcmp(kind, "return") == 0) {
     char *w = strtok_r(NULL, " ", &rest);
     if (w) every_ret = atoi(w);
+  } else if (strcmp(kind, "clock") == 0) {
+    char *w = strtok_r(NULL, " ", &rest);
+    if (w) clock_offset = atoll(w);
   } else if (strcmp(kind, "gpu") == 0 || strcmp(kind, "mig") == 0) {
     parse_device(kind, &rest, name);
   } else if (strcmp(kind, "proc") == 0 && n_procs < MAX_PROCS) {
@@ -166,6 +171,7 @@ static void refresh(void) {
   if (f && text) {
     text[fread(text, 1, MAX_FILE, f)] = 0;
     n_devices = n_procs = n_links = n_events = every_ret = 0;
+    clock_offset = 0;
     driver[0] = 0;
     char *rest;
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) parse_line(line);
@@ -340,7 +346,7 @@ EXPORT int nvmlDeviceGetProcessUtilization(void *h, utilization_sample *out, uns
   if (d->utilization_ret) return leave((int)d->utilization_ret);
   struct timeval now;
   gettimeofday(&now, NULL);
-  unsigned long long time = now.tv_sec * 1000000ULL + now.tv_usec;
+  unsigned long long time = (now.tv_sec + clock_offset) * 1000000ULL + now.tv_usec;
   unsigned n = 0, room = out ? *count : 0;
   for (int i = 0; i < n_procs; i++) {
     if (!procs[i].util || time <= since || strcmp(procs[i].device, d->uuid) != 0) continue;
