@@ -4,6 +4,7 @@
 package alloc
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -17,42 +18,119 @@ var bytesComparer = cmp.Comparer(func(a, b Bytes) bool { return a == b })
 // documented order, and nothing else; Best is its first; Fits says whether there is one.
 func TestPlanIsWhatBruteForceFinds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		n, r, s := drawNode(t, 6), drawRequest(t, 4), drawStrategy(t)
-		type plan struct {
-			Option  int
-			Devices []string
-		}
-		var want, got []plan
-		for i := range r.Options() {
-			if set, ok := oracleBest(n, &r.Options()[i], r.MixedModels(), s); ok {
-				want = append(want, plan{i, uuids(n, set)})
-			}
-		}
-		plans := Plan(n, r, s)
-		for _, a := range plans {
-			p := plan{Option: a.Option}
-			for _, d := range a.Devices {
-				p.Devices = append(p.Devices, d.UUID)
-			}
-			slices.Sort(p.Devices)
-			got = append(got, p)
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Fatalf("plans (-want +got):\n%s", diff)
-		}
-		if fits := Fits(n, r); fits != (len(want) > 0) {
-			t.Fatalf("Fits = %v with %d allocations", fits, len(want))
-		}
-		best, ok := Best(n, r, s)
-		if ok != (len(plans) > 0) {
-			t.Fatalf("Best found one: %v, Plan found %d", ok, len(plans))
-		}
-		if ok {
-			if diff := cmp.Diff(plans[0], best, bytesComparer); diff != "" {
-				t.Fatalf("Best is not Plan's first (-plan +best):\n%s", diff)
-			}
-		}
+		comparePlanWithBruteForce(t, drawNode(t, 6), drawRequest(t, 4), drawStrategy(t))
 	})
+}
+
+// TestPlanOnEvenlyDrawnNodes is the same for nodes that are not drawn towards small numbers: on most there are many
+// sets to choose from, of equal or nearly equal weight.
+func TestPlanOnEvenlyDrawnNodes(t *testing.T) {
+	rounds := uint64(4000)
+	if testing.Short() {
+		rounds = 400
+	}
+	several := uint64(0)
+	for seed := range rounds {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		n, r := evenlyDrawnPlan(t, rng)
+		s := []Strategy{MostAllocated, LeastAllocated, Fragmentation}[rng.IntN(3)]
+		if comparePlanWithBruteForce(t, n, r, s) > 1 {
+			several++
+		}
+	}
+	if several < rounds/2 {
+		t.Errorf("only on %d of %d nodes several options fit: the test is too easy", several, rounds)
+	}
+}
+
+// evenlyDrawnPlan returns a node of devices in any order of which some are alike, and a request of several options.
+func evenlyDrawnPlan(tb testing.TB, rng *rand.Rand) (*Node, *Request) {
+	n := &Node{}
+	count := 3 + rng.IntN(5)
+	noise := []uint64{0, 1, 40, 100}[rng.IntN(4)] // MiB, around the step in which weights are compared
+	for i := range count {
+		d := gpu(i, 80, 10*rng.Uint64N(4))
+		d.Index = count - i
+		if rng.IntN(4) == 0 {
+			d.Index = rng.IntN(3)
+		}
+		d.Used = d.Used.Plus(MiB(noise * rng.Uint64N(3)))
+		if rng.IntN(3) == 0 {
+			d.Model, d.Capacity, d.Total = "A100", GiB(60), GiB(62)
+		}
+		if rng.IntN(8) == 0 {
+			d.Blocked = ReasonLoading
+		}
+		n.Devices = append(n.Devices, d)
+	}
+	density := rng.Float64()
+	for i := range count {
+		for j := range i {
+			if rng.Float64() < density {
+				n.Devices[i].Links |= 1 << j
+				n.Devices[j].Links |= 1 << i
+			}
+		}
+	}
+	var options []Option
+	for k := 1; k <= 4; k++ {
+		o := even(k, GiB(25+rng.Uint64N(20)))
+		if rng.IntN(2) == 0 {
+			for i := range o.Shares {
+				o.Shares[i] = o.Shares[i].Plus(GiB(rng.Uint64N(10) * uint64(k-i)))
+			}
+			slices.SortFunc(o.Shares, func(a, b Bytes) int { return b.Compare(a) })
+		}
+		if rng.IntN(4) == 0 {
+			o.Take, o.Outside = Ratio(700_000+rng.IntN(300_000)), MiB(rng.Uint64N(3000))
+		}
+		options = append(options, o)
+	}
+	r, err := NewRequest(options, rng.IntN(2) == 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return permuted(n, rng.Perm(count)), &r
+}
+
+// comparePlanWithBruteForce returns how many options fit.
+func comparePlanWithBruteForce(t fataler, n *Node, r *Request, s Strategy) int {
+	t.Helper()
+	type plan struct {
+		Option  int
+		Devices []string
+	}
+	var want, got []plan
+	for i := range r.Options() {
+		if set, ok := oracleBest(n, &r.Options()[i], r.MixedModels(), s); ok {
+			want = append(want, plan{i, uuids(n, set)})
+		}
+	}
+	plans := Plan(n, r, s)
+	for _, a := range plans {
+		p := plan{Option: a.Option}
+		for _, d := range a.Devices {
+			p.Devices = append(p.Devices, d.UUID)
+		}
+		slices.Sort(p.Devices)
+		got = append(got, p)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("plans (-want +got):\n%s", diff)
+	}
+	if fits := Fits(n, r); fits != (len(want) > 0) {
+		t.Fatalf("Fits = %v with %d allocations", fits, len(want))
+	}
+	best, ok := Best(n, r, s)
+	if ok != (len(plans) > 0) {
+		t.Fatalf("Best found one: %v, Plan found %d", ok, len(plans))
+	}
+	if ok {
+		if diff := cmp.Diff(plans[0], best, bytesComparer); diff != "" {
+			t.Fatalf("Best is not Plan's first (-plan +best):\n%s", diff)
+		}
+	}
+	return len(plans)
 }
 
 // TestEveryPlanIsValid: what Plan returns passes Validate, books on each device what the option says for it, and
