@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
@@ -17,6 +18,9 @@ import (
 
 	"github.com/berth-dev/berth/pkg/lab/gpusim"
 )
+
+// createParallelism is how many nodes are created at once.
+const createParallelism = 16
 
 // startNodes creates the simulated nodes and runs an agent for each Node that has simulated GPUs, also for those that
 // users of the lab make later.
@@ -28,10 +32,16 @@ func (l *Lab) startNodes(ctx context.Context) error {
 	if err := f.watch(ctx); err != nil {
 		return err
 	}
+	var creating errgroup.Group
+	creating.SetLimit(createParallelism)
 	for _, node := range l.opts.Nodes {
-		if _, err := l.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
-			return fmt.Errorf("create node: %w", err)
-		}
+		creating.Go(func() error {
+			_, err := l.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
+			return err
+		})
+	}
+	if err := creating.Wait(); err != nil {
+		return fmt.Errorf("create node: %w", err)
 	}
 	l.progress("%d simulated nodes are created", len(l.opts.Nodes))
 	return nil

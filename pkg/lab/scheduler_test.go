@@ -11,7 +11,7 @@ import (
 )
 
 func TestSchedulerConfig(t *testing.T) {
-	const quick = "leaderElection: {leaseDuration: 5s, renewDeadline: 3s, retryPeriod: 500ms"
+	const quick = "leaderElection: {leaseDuration: 6s, renewDeadline: 4s, retryPeriod: 500ms"
 	tests := map[string]struct {
 		shipped string
 		bare    bool
