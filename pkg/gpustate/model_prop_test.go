@@ -31,168 +31,176 @@ func requestOf(pod *corev1.Pod) (*Request, *alloc.Unresolved, error) {
 // whatever becomes of bindings and schedulers, the bookings of a GPU never exceed it; and once everything has been
 // told, what the tracker has booked is what the API says, no more and no less.
 func TestNoSequenceOfEventsOverbooksAGPU(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		c := newCluster(rapid.IntRange(1, 3).Draw(t, "gpus"), alloc.GiB(10))
-		created := 0
-		podOf := func(t *rapid.T, accept func(*bt.Pod) bool) *bt.Pod {
-			of := slices.DeleteFunc(slices.Sorted(maps.Keys(c.pods)), func(uid types.UID) bool { return !accept(c.pods[uid]) })
-			if len(of) == 0 {
-				t.Skip("no such pod")
-			}
-			return c.pods[rapid.SampledFrom(of).Draw(t, "pod")]
+	repeats := 10 // of rapid's own number of checks: some mistakes take thousands of sequences to show
+	if testing.Short() {
+		repeats = 1
+	}
+	for range repeats {
+		rapid.Check(t, checkRandomSequence)
+	}
+}
+
+func checkRandomSequence(t *rapid.T) {
+	c := newCluster(rapid.IntRange(1, 3).Draw(t, "gpus"), alloc.GiB(10))
+	created := 0
+	podOf := func(t *rapid.T, accept func(*bt.Pod) bool) *bt.Pod {
+		of := slices.DeleteFunc(slices.Sorted(maps.Keys(c.pods)), func(uid types.UID) bool { return !accept(c.pods[uid]) })
+		if len(of) == 0 {
+			t.Skip("no such pod")
 		}
-		bound := func(p *bt.Pod) bool { return p.Spec.NodeName != "" }
-		bindingOf := func(t *rapid.T, abandoned bool) *binding {
-			var of []*binding
-			for _, b := range c.bindings {
-				if b.abandoned == abandoned {
-					of = append(of, b)
-				}
-			}
-			if len(of) == 0 {
-				t.Skip("no such binding")
-			}
-			return of[rapid.IntRange(0, len(of)-1).Draw(t, "binding")]
-		}
-		check := func(err error) {
-			if err != nil {
-				t.Fatal(err)
+		return c.pods[rapid.SampledFrom(of).Draw(t, "pod")]
+	}
+	bound := func(p *bt.Pod) bool { return p.Spec.NodeName != "" }
+	bindingOf := func(t *rapid.T, abandoned bool) *binding {
+		var of []*binding
+		for _, b := range c.bindings {
+			if b.abandoned == abandoned {
+				of = append(of, b)
 			}
 		}
-		t.Repeat(map[string]func(*rapid.T){
-			"create": func(t *rapid.T) {
-				created++
-				p := bt.MakePod(fmt.Sprintf("p%d", created)).Memory(fmt.Sprintf("%dGi", rapid.IntRange(2, 10).Draw(t, "memory"))).
-					GPUCount(rapid.SampledFrom([]string{"1", "1,2", "2"}).Draw(t, "count"))
-				c.pods[p.ObjectMeta.UID] = p
-				c.watched = append(c.watched, event{pod: p.Obj()})
-			},
-			"begin cycle": func(t *rapid.T) {
-				if c.cycle != nil {
-					t.Skip("a cycle is running")
-				}
-				check(c.beginCycle(podOf(t, func(p *bt.Pod) bool {
-					uid := p.ObjectMeta.UID
-					return c.informed[uid] != nil && !bound(p) && c.tracker.Ledger.Get(uid) == nil
-				})))
-			},
-			"end cycle": func(t *rapid.T) {
-				if c.cycle == nil {
-					t.Skip("no cycle is running")
-				}
-				check(c.endCycle())
-			},
-			"bind": func(t *rapid.T) {
-				b := bindingOf(t, false)
-				ok, err := c.apply(b)
+		if len(of) == 0 {
+			t.Skip("no such binding")
+		}
+		return of[rapid.IntRange(0, len(of)-1).Draw(t, "binding")]
+	}
+	check := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Repeat(map[string]func(*rapid.T){
+		"create": func(t *rapid.T) {
+			created++
+			p := bt.MakePod(fmt.Sprintf("p%d", created)).Memory(fmt.Sprintf("%dGi", rapid.IntRange(2, 10).Draw(t, "memory"))).
+				GPUCount(rapid.SampledFrom([]string{"1", "1,2", "2"}).Draw(t, "count"))
+			c.pods[p.ObjectMeta.UID] = p
+			c.watched = append(c.watched, event{pod: p.Obj()})
+		},
+		"begin cycle": func(t *rapid.T) {
+			if c.cycle != nil {
+				t.Skip("a cycle is running")
+			}
+			check(c.beginCycle(podOf(t, func(p *bt.Pod) bool {
+				uid := p.ObjectMeta.UID
+				return c.informed[uid] != nil && !bound(p) && c.tracker.Ledger.Get(uid) == nil
+			})))
+		},
+		"end cycle": func(t *rapid.T) {
+			if c.cycle == nil {
+				t.Skip("no cycle is running")
+			}
+			check(c.endCycle())
+		},
+		"bind": func(t *rapid.T) {
+			b := bindingOf(t, false)
+			ok, err := c.apply(b)
+			check(err)
+			if !ok {
+				c.unreserve(b) // 404 or 409
+			}
+		},
+		"refuse to bind": func(t *rapid.T) {
+			b := bindingOf(t, false)
+			c.bindings = slices.DeleteFunc(c.bindings, func(o *binding) bool { return o == b })
+			c.unreserve(b)
+		},
+		"lose the answer to a binding": func(t *rapid.T) {
+			b := bindingOf(t, false)
+			b.abandoned = true
+			if rapid.Bool().Draw(t, "applied") {
+				_, err := c.apply(b)
 				check(err)
-				if !ok {
-					c.unreserve(b) // 404 or 409
+			}
+			for rapid.Bool().Draw(t, "told meanwhile") && (c.inform() || c.tellTracker()) {
+			}
+			c.tracker.Ledger.MarkUnknown(b.pod.ObjectMeta.UID)
+			c.unreserve(b)
+		},
+		"apply an abandoned binding": func(t *rapid.T) {
+			_, err := c.apply(bindingOf(t, true))
+			check(err)
+		},
+		"find out about bindings in doubt": func(t *rapid.T) {
+			c.expire(t)
+			c.findOut()
+		},
+		"start": func(t *rapid.T) {
+			p := podOf(t, bound)
+			c.run(t, p)
+		},
+		"delete": func(t *rapid.T) {
+			p := podOf(t, func(*bt.Pod) bool { return true })
+			delete(c.pods, p.ObjectMeta.UID)
+			c.watched = append(c.watched, event{p.Obj(), true})
+		},
+		"exit": func(t *rapid.T) {
+			for _, uid := range slices.Sorted(maps.Keys(c.processes)) {
+				if c.pods[uid] == nil {
+					delete(c.processes, uid)
+					return
 				}
-			},
-			"refuse to bind": func(t *rapid.T) {
-				b := bindingOf(t, false)
-				c.bindings = slices.DeleteFunc(c.bindings, func(o *binding) bool { return o == b })
-				c.unreserve(b)
-			},
-			"lose the answer to a binding": func(t *rapid.T) {
-				b := bindingOf(t, false)
-				b.abandoned = true
+			}
+			t.Skip("no process without a pod")
+		},
+		"measure": func(*rapid.T) { c.reports = append(c.reports, c.measure()) },
+		"report": func(t *rapid.T) {
+			if len(c.reports) == 0 {
+				t.Skip("no report")
+			}
+			c.tracker.ReportSeen(c.reports[0].Obj(), true)
+			c.reports = c.reports[1:]
+		},
+		"inform": func(t *rapid.T) {
+			if !c.inform() {
+				t.Skip("nothing to inform of")
+			}
+		},
+		"break the watch": func(*rapid.T) { c.relist() },
+		"tell the tracker": func(t *rapid.T) {
+			if !c.tellTracker() {
+				t.Skip("nothing to tell")
+			}
+		},
+		"tell the tracker twice": func(t *rapid.T) {
+			if len(c.toTracker) == 0 {
+				t.Skip("nothing to tell")
+			}
+			c.toTracker = append(slices.Clone(c.toTracker[:1]), c.toTracker...)
+			c.tellTracker()
+		},
+		"tell the cache": func(t *rapid.T) {
+			if !c.tellCache() {
+				t.Skip("nothing to tell")
+			}
+		},
+		"wait": func(t *rapid.T) {
+			c.clock.Step(time.Duration(rapid.IntRange(1, 3000).Draw(t, "ms")) * time.Millisecond)
+			c.expire(t)
+			c.tracker.SettleNode(testNode)
+		},
+		"restart the scheduler": func(t *rapid.T) {
+			for len(c.bindings) > 0 { // decided, one way or the other, before the next leader
 				if rapid.Bool().Draw(t, "applied") {
-					_, err := c.apply(b)
+					_, err := c.apply(c.bindings[0])
 					check(err)
+				} else {
+					c.bindings = c.bindings[1:]
 				}
-				for rapid.Bool().Draw(t, "told meanwhile") && (c.inform() || c.tellTracker()) {
+			}
+			c.clock.Step(leaseGap)
+			c.startScheduler()
+		},
+		"": func(t *rapid.T) {
+			promised, err := c.promised()
+			check(err)
+			for i, b := range promised {
+				if c.size.Less(b) {
+					t.Fatalf("%s has %s booked of %s", bt.GPU(i), b, c.size)
 				}
-				c.tracker.Ledger.MarkUnknown(b.pod.ObjectMeta.UID)
-				c.unreserve(b)
-			},
-			"apply an abandoned binding": func(t *rapid.T) {
-				_, err := c.apply(bindingOf(t, true))
-				check(err)
-			},
-			"find out about bindings in doubt": func(t *rapid.T) {
-				c.expire(t)
-				c.findOut()
-			},
-			"start": func(t *rapid.T) {
-				p := podOf(t, bound)
-				c.run(t, p)
-			},
-			"delete": func(t *rapid.T) {
-				p := podOf(t, func(*bt.Pod) bool { return true })
-				delete(c.pods, p.ObjectMeta.UID)
-				c.watched = append(c.watched, event{p.Obj(), true})
-			},
-			"exit": func(t *rapid.T) {
-				for _, uid := range slices.Sorted(maps.Keys(c.processes)) {
-					if c.pods[uid] == nil {
-						delete(c.processes, uid)
-						return
-					}
-				}
-				t.Skip("no process without a pod")
-			},
-			"measure": func(*rapid.T) { c.reports = append(c.reports, c.measure()) },
-			"report": func(t *rapid.T) {
-				if len(c.reports) == 0 {
-					t.Skip("no report")
-				}
-				c.tracker.ReportSeen(c.reports[0].Obj(), true)
-				c.reports = c.reports[1:]
-			},
-			"inform": func(t *rapid.T) {
-				if !c.inform() {
-					t.Skip("nothing to inform of")
-				}
-			},
-			"break the watch": func(*rapid.T) { c.relist() },
-			"tell the tracker": func(t *rapid.T) {
-				if !c.tellTracker() {
-					t.Skip("nothing to tell")
-				}
-			},
-			"tell the tracker twice": func(t *rapid.T) {
-				if len(c.toTracker) == 0 {
-					t.Skip("nothing to tell")
-				}
-				c.toTracker = append(slices.Clone(c.toTracker[:1]), c.toTracker...)
-				c.tellTracker()
-			},
-			"tell the cache": func(t *rapid.T) {
-				if !c.tellCache() {
-					t.Skip("nothing to tell")
-				}
-			},
-			"wait": func(t *rapid.T) {
-				c.clock.Step(time.Duration(rapid.IntRange(1, 3000).Draw(t, "ms")) * time.Millisecond)
-				c.expire(t)
-				c.tracker.SettleNode(testNode)
-			},
-			"restart the scheduler": func(t *rapid.T) {
-				for len(c.bindings) > 0 { // decided, one way or the other, before the next leader
-					if rapid.Bool().Draw(t, "applied") {
-						_, err := c.apply(c.bindings[0])
-						check(err)
-					} else {
-						c.bindings = c.bindings[1:]
-					}
-				}
-				c.clock.Step(leaseGap)
-				c.startScheduler()
-			},
-			"": func(t *rapid.T) {
-				promised, err := c.promised()
-				check(err)
-				for i, b := range promised {
-					if c.size.Less(b) {
-						t.Fatalf("%s has %s booked of %s", bt.GPU(i), b, c.size)
-					}
-				}
-			},
-		})
-		c.settle(t)
+			}
+		},
 	})
+	c.settle(t)
 }
 
 // expire drops the abandoned bindings whose deadline is over: the API server applies none later.
