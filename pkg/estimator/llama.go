@@ -27,7 +27,13 @@ type llama struct {
 	keyBytes  int64 // 1024 times the bytes of one cached element
 	valBytes  int64
 	gpuLayers int64 // layers on GPUs, the output layer counted as one
+	// kinds are the costs of a layer of each kind, cuda the bytes of a CUDA context: the same for all options.
+	kinds []kindCost
+	cuda  int64
 }
+
+// kindCost is what a layer of one kind keeps, in bytes.
+type kindCost struct{ kv, state, perToken int64 }
 
 const (
 	// newestBuild stands for a build that is not said.
@@ -74,6 +80,11 @@ func newLlama(m *Model, s *Settings, dev DeviceInfo, e *Result) (*llama, error) 
 			e.Notes = append(e.Notes, fmt.Sprintf("%d of %d layers are on GPUs, the others on the host", l.gpuLayers, all))
 		}
 	}
+	l.kinds = make([]kindCost, len(m.Layers))
+	for i := range m.Layers {
+		l.kinds[i] = l.costOf(&m.Layers[i])
+	}
+	l.cuda = l.cudaContext()
 	return l, nil
 }
 
@@ -176,22 +187,22 @@ func (l *llama) option(n int) Option {
 	for unit := int64(0); unit < first; unit++ {
 		o.HostMemory = add(o.HostMemory, l.layerBytes(unit))
 	}
-	o.HostMemory = add(o.HostMemory, l.m.HostWeights)
-	if first > 0 || !l.m.TiedEmbeddings {
-		o.HostMemory = add(o.HostMemory, l.m.Embedding)
-	}
+	o.HostMemory = add(o.HostMemory, l.m.HostWeights, l.m.Embedding) // tables are read row by row, on the host
 	splits := l.splits(n)
 	perToken, units := make([]int64, n), make([]int64, n)
+	device := 0
 	for unit := first; unit <= int64(l.m.LayerCount); unit++ {
-		device := deviceOf(splits, unit-first, l.gpuLayers)
+		device = l.deviceOf(splits, unit-first, device)
 		units[device]++
 		l.place(&o, perToken, unit, device)
 	}
+	compute := l.compute(n, first > 0)
 	for i := range o.Devices {
-		d := &o.Devices[i]
-		d.Components.Compute = l.compute(n, i == 0, first > 0)
-		d.Components.Engine = l.cudaContext()
+		c := &o.Devices[i].Components
+		c.Compute, c.Engine = compute, l.cuda
 	}
+	c := &o.Devices[0].Components
+	c.Compute = add(c.Compute, l.staging(first > 0))
 	l.companions(&o.Devices[0], &o.Devices[n-1])
 	for i := range o.Devices {
 		o.Devices[i].Total = o.Devices[i].Components.Sum()
@@ -218,47 +229,46 @@ func (l *llama) option(n int) Option {
 
 // place adds one unit (a layer, or the output layer) to its device, or a part of it to each.
 func (l *llama) place(o *Option, perToken []int64, unit int64, device int) {
-	n := int64(len(o.Devices))
-	c := l.unitComponents(unit)
-	token := l.unitPerToken(unit)
-	if !l.tensorMode() {
-		d := &o.Devices[device]
-		d.Components = plus(d.Components, c)
-		perToken[device] = add(perToken[device], token)
-		return
+	weights, cost := l.unitWeights(unit), l.cost(unit)
+	first, last, parts := device, device, int64(1)
+	if l.tensorMode() {
+		first, last, parts = 0, len(o.Devices)-1, int64(len(o.Devices))
 	}
-	share := Components{Weights: ceilDiv(c.Weights, n), KVCache: ceilDiv(c.KVCache, n), RecurrentState: ceilDiv(c.RecurrentState, n)}
-	for i := range o.Devices {
-		o.Devices[i].Components = plus(o.Devices[i].Components, share)
-		perToken[i] = add(perToken[i], ceilDiv(token, n))
+	for i := first; i <= last; i++ {
+		c := &o.Devices[i].Components
+		c.Weights = add(c.Weights, ceilDiv(weights, parts))
+		c.KVCache = add(c.KVCache, ceilDiv(cost.kv, parts))
+		c.RecurrentState = add(c.RecurrentState, ceilDiv(cost.state, parts))
+		perToken[i] = add(perToken[i], ceilDiv(cost.perToken, parts))
 	}
 }
 
-func plus(a, b Components) Components {
-	return Components{
-		Weights: add(a.Weights, b.Weights), KVCache: add(a.KVCache, b.KVCache),
-		RecurrentState: add(a.RecurrentState, b.RecurrentState), Compute: add(a.Compute, b.Compute), Engine: add(a.Engine, b.Engine),
-	}
-}
-
-// unitComponents returns the weights, cache and state of one layer, or the weights of the output layer. Tied
-// embeddings are loaded a second time, as the output.
-func (l *llama) unitComponents(unit int64) Components {
+// unitWeights returns the weights of one layer, or those of the output layer. Tied embeddings are loaded a second
+// time, as the output.
+func (l *llama) unitWeights(unit int64) int64 {
 	if unit == int64(l.m.LayerCount) {
 		output := l.m.Output
 		if output == 0 {
 			output = l.m.Embedding
 		}
-		return Components{Weights: add(output, l.m.OtherWeights)}
+		return add(output, l.m.OtherWeights)
 	}
-	c := Components{Weights: l.layerBytes(unit)}
+	weights := l.layerBytes(unit)
 	if l.expertsOnHost(unit) {
-		c.Weights = sub(c.Weights, l.expertBytes(unit))
+		weights = sub(weights, l.expertBytes(unit))
 	}
-	if !l.s.NoKVOffload {
-		c.KVCache, c.RecurrentState = l.layerCache(l.m.KindOf(int(unit)))
+	return weights
+}
+
+// cost returns what a layer keeps on a device.
+func (l *llama) cost(unit int64) kindCost {
+	switch {
+	case l.s.NoKVOffload || len(l.kinds) == 0 || unit >= int64(l.m.LayerCount):
+		return kindCost{}
+	case unit < int64(len(l.m.LayerOrder)):
+		return l.kinds[l.m.LayerOrder[unit]]
 	}
-	return c
+	return l.kinds[0]
 }
 
 // layerBytes returns all weights of a layer, and expertBytes those of its routed experts.
@@ -306,15 +316,13 @@ func (l *llama) splits(n int) []int64 {
 	return out
 }
 
-// deviceOf returns the device of the unit-th of units: the first whose cumulative proportion exceeds unit / units
-// (llama-model.cpp, get_layer_buft_list).
-func deviceOf(splits []int64, unit, units int64) int {
+// deviceOf returns the device of the unit-th offloaded unit: the first whose cumulative proportion exceeds
+// unit / units (llama-model.cpp, get_layer_buft_list). Units come in order, so the search goes on from the device
+// of the one before.
+func (l *llama) deviceOf(splits []int64, unit int64, from int) int {
 	whole := splits[len(splits)-1]
-	if whole == 0 {
-		return 0
-	}
-	for i, s := range splits {
-		if mul(s, units) > mul(unit, whole) {
+	for i := from; i < len(splits); i++ {
+		if mul(splits[i], l.gpuLayers) > mul(unit, whole) {
 			return i
 		}
 	}

@@ -28,16 +28,14 @@ func (l *llama) perCell(k *LayerKind) int64 {
 	return add(mul(k.KVHeads, k.KeyDim, l.keyBytes), mul(k.KVHeads, k.ValueDim, l.valBytes), indexer)
 }
 
-// unitPerToken returns the bytes that one more token of context costs in a layer: nothing in a windowed one.
-func (l *llama) unitPerToken(unit int64) int64 {
-	if unit == int64(l.m.LayerCount) || l.s.NoKVOffload {
-		return 0
-	}
-	k := l.m.KindOf(int(unit))
+// costOf returns what a layer of one kind keeps. A windowed layer costs nothing for one more token of context.
+func (l *llama) costOf(k *LayerKind) kindCost {
+	c := kindCost{perToken: ceilDiv(l.perCell(k), 1024)}
+	c.kv, c.state = l.layerCache(k)
 	if k.Kind == LayerSlidingWindow && !l.s.SWAFull {
-		return 0
+		c.perToken = 0
 	}
-	return ceilDiv(l.perCell(k), 1024)
+	return c
 }
 
 // streams returns how many caches there are, and the cells that one of them offers its sequences.

@@ -7,13 +7,13 @@ package estimator
 // on different micro-batches (ggml-backend.cpp, GGML_SCHED_MAX_COPIES).
 const pipelineCopies = 4
 
-// compute returns the bytes of one device's compute buffer.
+// compute returns the bytes of one device's compute buffer, staging not included.
 //
 // ggml plans one buffer for the largest moment of the graph: tensors that live at the same time add up, others share
 // memory. Three moments can be the largest: the feed-forward layer, attention, and the output. What is an input of
 // the graph (the attention mask) lives throughout. The moments below were checked against the measured buffers of
 // gguf-parser-go's 125-architecture sweep and of the logs in docs/estimation.md.
-func (l *llama) compute(devices int, first, partial bool) int64 {
+func (l *llama) compute(devices int, partial bool) int64 {
 	row := mul(l.batch, 4) // bytes of one float32 of each token of the micro-batch
 	inputs := add(l.mask(), mul(row, add(l.m.HiddenSize, l.m.InputWidth)))
 	if devices > 1 && !l.tensorMode() && !partial {
@@ -23,11 +23,7 @@ func (l *llama) compute(devices int, first, partial bool) int64 {
 	for i := range l.m.Layers {
 		largest = max(largest, l.mixerMoment(&l.m.Layers[i], row))
 	}
-	n := add(inputs, largest)
-	if first {
-		n = add(n, l.staging(partial))
-	}
-	return n
+	return add(inputs, largest)
 }
 
 // mask returns the bytes of the attention masks: one row of cells per token, for full and for windowed layers.
@@ -166,9 +162,8 @@ func (l *llama) staging(partial bool) int64 {
 		layer /= 2
 	}
 	var cache int64
-	for i := range l.m.Layers {
-		kv, _ := l.layerCache(&l.m.Layers[i])
-		cache = max(cache, kv)
+	for i := range l.kinds {
+		cache = max(cache, l.kinds[i].kv)
 	}
 	return add(layer, experts, mul(2, cache))
 }
@@ -205,8 +200,7 @@ func (l *llama) companions(first, last *Device) {
 	w := draft.Weights
 	last.Components.Weights = add(last.Components.Weights, w.Sharded, w.KV, w.Experts, w.Replicated)
 	if l.s.SpeculativeTokens > 0 && len(l.m.Layers) > 0 {
-		kv, _ := l.layerCache(&l.m.Layers[draft.KVKind])
-		last.Components.KVCache = add(last.Components.KVCache, mul(kv, draft.Layers))
+		last.Components.KVCache = add(last.Components.KVCache, mul(l.kinds[draft.KVKind].kv, draft.Layers))
 	}
 }
 

@@ -25,7 +25,7 @@ func (b *builder) mix(l *layer, i int) {
 		b.attention(l, i, "full_attention")
 	default:
 		switch {
-		case len(b.text.ints("compress_ratios")) > 0:
+		case len(b.ints("compress_ratios")) > 0:
 			b.compressedAttention(l, i)
 		case b.text.int("kv_lora_rank") > 0:
 			b.latentAttention(l)
@@ -45,7 +45,7 @@ func (b *builder) mixer(i int) string {
 		return "full_attention"
 	}
 	for _, name := range []string{"layer_types", "layers_block_type"} {
-		types := b.text.strs(name)
+		types := b.strs(name)
 		if i >= len(types) {
 			continue
 		}
@@ -59,12 +59,12 @@ func (b *builder) mixer(i int) string {
 		}
 	}
 	if linear := b.text.sub("linear_attn_config"); linear != nil { // Kimi Linear counts layers from 1
-		if slices.Contains(linear.ints("full_attn_layers"), int64(i)+1) {
+		if slices.Contains(b.intsOf(linear, "full_attn_layers"), int64(i)+1) {
 			return "full_attention"
 		}
 		return "linear_attention"
 	}
-	if types := b.text.ints("attn_type_list"); i < len(types) && b.lightning { // MiniMax-Text-01: 0 is linear
+	if types := b.ints("attn_type_list"); i < len(types) && b.lightning { // MiniMax-Text-01: 0 is linear
 		if types[i] == 0 {
 			return "linear_attention"
 		}
@@ -82,13 +82,13 @@ func (b *builder) mixer(i int) string {
 		}
 		return "mamba"
 	}
-	if indices := b.text.ints("attn_layer_indices"); indices != nil { // Bamba
+	if indices := b.ints("attn_layer_indices"); indices != nil { // Bamba
 		if slices.Contains(indices, int64(i)) {
 			return "full_attention"
 		}
 		return "mamba"
 	}
-	if indices := b.text.ints("full_attn_idxs"); indices != nil { // LFM2
+	if indices := b.ints("full_attn_idxs"); indices != nil { // LFM2
 		if slices.Contains(indices, int64(i)) {
 			return "full_attention"
 		}
@@ -139,15 +139,15 @@ func (b *builder) attention(l *layer, i int, kind string) {
 			keyEqualsValue = b.text.bool(false, "attention_k_eq_v")
 		}
 	}
-	if perLayer := b.text.ints("num_key_value_heads_per_layer"); i < len(perLayer) {
+	if perLayer := b.ints("num_key_value_heads_per_layer"); i < len(perLayer) {
 		kvHeads = perLayer[i]
 	}
-	if perLayer := b.text.ints("num_attention_heads_per_layer"); i < len(perLayer) {
+	if perLayer := b.ints("num_attention_heads_per_layer"); i < len(perLayer) {
 		heads = perLayer[i]
 	}
-	if perLayer := b.text.ints("num_kv_heads"); i < len(perLayer) { // OpenELM
+	if perLayer := b.ints("num_kv_heads"); i < len(perLayer) { // OpenELM
 		kvHeads = perLayer[i]
-		if q := b.text.ints("num_query_heads"); i < len(q) {
+		if q := b.ints("num_query_heads"); i < len(q) {
 			heads = q[i]
 		}
 	}
@@ -192,7 +192,7 @@ func (b *builder) attention(l *layer, i int, kind string) {
 
 // blockIndexer adds the indexer of MiniMax M3's block-sparse attention, which caches one key per token.
 func (b *builder) blockIndexer(l *layer, i int, sparse fields) {
-	if on := sparse.ints("sparse_attention_freq"); i < len(on) && on[i] == 0 {
+	if on := b.intsOf(sparse, "sparse_attention_freq"); i < len(on) && on[i] == 0 {
 		return
 	}
 	dim := sparse.int("sparse_index_dim")
@@ -255,7 +255,7 @@ func (b *builder) latentAttention(l *layer) {
 // compressedAttention adds DeepSeek-V4's attention: one shared key/value vector per token, kept for a sliding
 // window, and per compress_ratio tokens one compressed vector (and one of the indexer at ratio 4) for the rest.
 func (b *builder) compressedAttention(l *layer, i int) {
-	ratios := b.text.ints("compress_ratios")
+	ratios := b.ints("compress_ratios")
 	var ratio int64
 	if i < len(ratios) {
 		ratio = ratios[i]

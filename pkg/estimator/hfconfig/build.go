@@ -49,6 +49,7 @@ type builder struct {
 	layers       int
 	vocabulary   int64
 
+	lists      lists
 	parameters int64
 	missing    []string // what had to be assumed
 }
@@ -64,7 +65,7 @@ func newBuilder(root, hfQuant fields) (*builder, error) {
 			text = sub.over(root)
 		}
 	}
-	b := &builder{root: root, text: text}
+	b := &builder{root: root, text: text, lists: lists{map[string][]int64{}, map[string][]string{}}}
 	b.arch = architecture(root)
 	b.traits, b.known = traitsOf(b.arch, text.str("model_type"), root.str("model_type"))
 	b.text = text.over(b.defaults)
@@ -74,6 +75,9 @@ func newBuilder(root, hfQuant fields) (*builder, error) {
 		quantConfig = text.sub("quantization_config")
 	}
 	b.quant = newQuantizer(quantConfig, hfQuant)
+	if n := b.quant.patternCount(); n > maxPatterns {
+		return nil, fmt.Errorf("%d patterns of modules in the quantization config are more than %d", n, maxPatterns)
+	}
 	b.elementBytes = 2
 	if b.dtype() == "float32" {
 		b.elementBytes = 4

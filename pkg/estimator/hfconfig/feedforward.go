@@ -100,7 +100,7 @@ func (b *builder) experts() *estimator.Experts {
 		Used:        t.intOr(1, "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_top_k", "moe_topk", "moe_k", "num_selected_experts"),
 		FeedForward: t.int("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", "intermediate_size"),
 	}
-	if sizes := t.ints("moe_intermediate_size"); len(sizes) > 0 { // ERNIE, Hunyuan: one number per layer or kind
+	if sizes := b.ints("moe_intermediate_size"); len(sizes) > 0 { // ERNIE, Hunyuan: one number per layer or kind
 		e.FeedForward = slices.Max(sizes)
 	}
 	if ffn := t.sub("ffn_config"); ffn != nil {
@@ -129,16 +129,16 @@ func (b *builder) hasExperts(i int) bool {
 		kind := b.mixer(i)
 		return kind == "E" || kind == "moe"
 	}
-	if list := t.ints("moe_layer_freq"); i < len(list) {
+	if list := b.ints("moe_layer_freq"); i < len(list) {
 		return list[i] != 0
 	}
-	if list := t.ints("moe_layers"); list != nil { // Llama 4
+	if list := b.ints("moe_layers"); list != nil { // Llama 4
 		return slices.Contains(list, int64(i))
 	}
-	if types := t.strs("mlp_layer_types"); i < len(types) {
+	if types := b.strs("mlp_layer_types"); i < len(types) {
 		return types[i] == "sparse"
 	}
-	if slices.Contains(t.ints("mlp_only_layers"), int64(i)) {
+	if slices.Contains(b.ints("mlp_only_layers"), int64(i)) {
 		return false
 	}
 	layer := int64(i)
@@ -163,7 +163,7 @@ func (b *builder) denseWidth(i int) int64 {
 	if block := b.block(i); block != nil {
 		return b.blockWidth(block.sub("ffn"))
 	}
-	if sizes := t.ints("intermediate_size"); i < len(sizes) { // Gemma 3n
+	if sizes := b.ints("intermediate_size"); i < len(sizes) { // Gemma 3n
 		return sizes[i]
 	}
 	if b.expertCount() > 1 {

@@ -20,7 +20,7 @@ const (
 	// stay far from overflow.
 	maxDimension = 1 << 40
 	// maxLayers caps the number of layers.
-	maxLayers = 2048
+	maxLayers = 1024
 )
 
 // fields is one JSON object, its values not decoded yet. Configurations disagree on names and types, so each value
@@ -207,4 +207,33 @@ func (f fields) over(base fields) fields {
 		}
 	}
 	return merged
+}
+
+// lists decodes each list of a configuration once: layers ask for them one by one.
+type lists struct {
+	numbers map[string][]int64
+	words   map[string][]string
+}
+
+// ints returns a list of the language model's configuration, nil if it is none.
+func (b *builder) ints(name string) []int64 { return b.intsOf(b.text, name) }
+
+// intsOf returns a list of an object of the configuration; names of lists are unique among those.
+func (b *builder) intsOf(f fields, name string) []int64 {
+	list, ok := b.lists.numbers[name]
+	if !ok {
+		list = f.ints(name)
+		b.lists.numbers[name] = list
+	}
+	return list
+}
+
+// strs returns a list of words of the language model's configuration, nil if it is none.
+func (b *builder) strs(name string) []string {
+	list, ok := b.lists.words[name]
+	if !ok {
+		list = b.text.strs(name)
+		b.lists.words[name] = list
+	}
+	return list
 }

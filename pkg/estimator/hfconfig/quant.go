@@ -53,6 +53,9 @@ func (s scheme) bytes(in, out, count, elementBytes int64) int64 {
 // matcher says whether a module name is meant by one entry of a quantization config.
 type matcher func(name string) bool
 
+// maxPatterns caps the expressions that every module's name is matched against; lists of plain names are not counted.
+const maxPatterns = 2048
+
 // quantizer gives each linear module its scheme by name.
 type quantizer struct {
 	fallback scheme // modules that nothing else names
@@ -68,6 +71,15 @@ type group struct {
 	targets []matcher
 	all     bool
 	scheme  scheme
+}
+
+// patternCount returns how many expressions a name may be matched against.
+func (q *quantizer) patternCount() int {
+	n := len(q.patterns)
+	for _, g := range q.groups {
+		n += len(g.targets)
+	}
+	return n
 }
 
 // scheme returns how the module of that name is stored.
