@@ -1,0 +1,120 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpustate
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// place plans a pod on a node and books it, and returns what it is told.
+func (f *fixture) place(p *bt.Pod) map[string]string {
+	f.t.Helper()
+	pod := p.Obj()
+	r, _, err := requestOf(pod)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	v := f.view(Query{Pod: pod.UID, Runtime: r.Runtime, IgnoreLoading: true})
+	best, ok := alloc.Best(&v.Node, &r.Request, alloc.MostAllocated)
+	if !ok {
+		f.t.Fatalf("%s does not fit on %+v", pod.Name, v.Node)
+	}
+	out, err := r.Annotations(&best, &v.Node)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := f.Ledger.Assume(pod, testNode, r.Allocation(&best)); err != nil {
+		f.t.Fatal(err)
+	}
+	return out
+}
+
+// TestTwoEnginesShareTwoGPUs: two vLLM pods of 78Gi on the same two H100s (79.19 GiB usable of 81559 MiB) are each
+// told a fraction that leaves room for what they take outside it.
+func TestTwoEnginesShareTwoGPUs(t *testing.T) {
+	f := newFixture(t)
+	f.report(bt.MakeGPUNodeOf(testNode, 2, "81087Mi"))
+	for _, name := range []string{"a", "b"} {
+		got := f.place(bt.MakePod(name).Memory("78Gi").Runtime(vllm).GPUCount("2").Args(handed...))
+		ratio, err := strconv.ParseFloat(got[berthv1alpha1.AnnotationGPUMemoryUtilization], 64)
+		if err != nil || ratio > 0.467 || ratio < 0.4 {
+			t.Errorf("%s is told the fraction %v, error %v, want at most 0.467", name, ratio, err)
+		}
+		if got[berthv1alpha1.AnnotationTensorParallelSize] != "2" || got[berthv1alpha1.AnnotationGPUUUIDs] != "GPU-0,GPU-1" {
+			t.Errorf("%s is told %v", name, got)
+		}
+	}
+}
+
+// TestWhatAPodIsTold: the annotations of the Binding, for each engine.
+func TestWhatAPodIsTold(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		pod  *bt.Pod
+		want map[string]string
+	}{
+		{"custom, one GPU", bt.MakePod("a").Memory("20Gi"), map[string]string{
+			"allocation": bt.AllocationJSON(custom, "GPU-0=20Gi"), "gpu-uuids": "GPU-0",
+			"tensor-parallel-size": "1", "tensor-split": "20480", "gpu-memory-utilization": "0.250"}},
+		{"llama.cpp, two GPUs, model unknown", bt.MakePod("a").Memory("20Gi").Runtime(llamaCpp).GPUCount("2"), map[string]string{
+			"allocation": strings.Replace(bt.AllocationJSON(llamaCpp, "GPU-0=10Gi", "GPU-1=10Gi"), `"tensorParallelSize":2`, `"tensorParallelSize":1`, 1),
+			"gpu-uuids":  "GPU-0,GPU-1", "tensor-parallel-size": "1", "tensor-split": "10240,10240", "gpu-memory-utilization": "0.125"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.report(bt.MakeGPUNodeOf(testNode, 2, "80Gi"))
+			want := map[string]string{}
+			for k, v := range tc.want {
+				want[berthv1alpha1.GroupName+"/"+k] = v
+			}
+			if diff := cmp.Diff(want, f.place(tc.pod)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestFractionStaysWithinTheBooking: for any booking, the fraction of any of the devices and what lies outside it are
+// together no more than what is booked there.
+func TestFractionStaysWithinTheBooking(t *testing.T) {
+	node := &alloc.Node{Devices: []alloc.Device{{UUID: "GPU-a", Total: alloc.MiB(81559)}, {UUID: "GPU-b", Total: alloc.MiB(40960)}}}
+	for booked := uint64(1); booked < 40960; booked += 97 {
+		a := &alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: alloc.MiB(booked)}, {UUID: "GPU-b", Memory: alloc.MiB(booked)}}}
+		outside := alloc.MiB(2150)
+		ratio := utilization(a, node, outside)
+		told, err := strconv.ParseFloat(formatRatio(ratio), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range node.Devices {
+			total := node.Devices[i].Total.Uint64()
+			if taken := uint64(told * float64(total)); told > 0 && alloc.MiB(booked).Less(alloc.BytesOf(taken).Plus(outside)) {
+				t.Fatalf("booked %d MiB: told %v, which takes %d bytes and %v outside", booked, told, taken, outside)
+			}
+		}
+	}
+	if got := utilization(&alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-unknown", Memory: alloc.GiB(1)}}}, node, alloc.Bytes{}); got != 0 {
+		t.Errorf("a device of unknown size gives the fraction %v", got)
+	}
+}
+
+// TestTensorSplitFollowsTheBookings: layers go to the device on which their memory is booked, whatever its place in
+// the driver's order.
+func TestTensorSplitFollowsTheBookings(t *testing.T) {
+	r := &Request{Runtime: llamaCpp, layerSplits: [][]int64{{21, 20, 12}}}
+	a := &alloc.Allocation{Devices: []alloc.DeviceShare{
+		{UUID: "GPU-0", Memory: alloc.GiB(20)}, {UUID: "GPU-1", Memory: alloc.GiB(12)}, {UUID: "GPU-2", Memory: alloc.GiB(21)},
+	}}
+	if got := r.tensorSplit(a); got != "20,12,21" {
+		t.Errorf("got %s, want 20,12,21", got)
+	}
+}
