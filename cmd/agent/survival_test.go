@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -168,12 +169,12 @@ func TestOneProcessSurvives(t *testing.T) {
 			begin: func() error {
 				m.state.Driver = "590.44.01"
 				m.state.Return = nvmlmock.VersionMismatch
-				return errors2(os.Remove(m.library), m.state.WriteFile(m.path("state")))
+				return errors.Join(os.Remove(m.library), m.state.WriteFile(m.path("state")))
 			},
 			end: func() error {
 				m.state.Return = 0
 				_, err := nvmlmock.Build(m.dir)
-				return errors2(err, m.state.WriteFile(m.path("state")))
+				return errors.Join(err, m.state.WriteFile(m.path("state")))
 			},
 		},
 	} {
@@ -313,11 +314,4 @@ func outage(t testing.TB) time.Duration {
 		return d
 	}
 	return 8 * time.Second
-}
-
-func errors2(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
 }

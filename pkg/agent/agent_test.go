@@ -5,6 +5,7 @@ package agent
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -379,12 +380,21 @@ func TestClockJumpsChangeNothing(t *testing.T) {
 
 // fakeAssignments are the devices that the kubelet gave away.
 type fakeAssignments struct {
+	mu      sync.Mutex
 	devices map[string]types.NamespacedName
 	err     error
 }
 
 func (a *fakeAssignments) Assigned(context.Context) (map[string]types.NamespacedName, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	return a.devices, a.err
+}
+
+func (a *fakeAssignments) set(devices map[string]types.NamespacedName, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.devices, a.err = devices, err
 }
 
 func TestDevicesThatTheKubeletGaveAwayAreAssigned(t *testing.T) {
@@ -409,12 +419,12 @@ func TestDevicesThatTheKubeletGaveAwayAreAssigned(t *testing.T) {
 		if g := got(); g[0] != "9e01" || g[1] != "ns/not-seen-yet" || g[2] != "" {
 			t.Errorf("assigned to %q", g)
 		}
-		assignments.err = errDown
+		assignments.set(assignments.devices, errDown)
 		wait(time.Minute)
 		if g := got(); g[0] != "9e01" {
 			t.Errorf("assigned to %q after the kubelet stopped answering", g)
 		}
-		assignments.err, assignments.devices = nil, nil
+		assignments.set(nil, nil)
 		wait(assignmentsInterval + 2*time.Second)
 		if g := got(); g[0] != "" || g[1] != "" {
 			t.Errorf("assigned to %q after the devices came back", g)
