@@ -89,9 +89,8 @@ func startsAsGGUF(d Dir, base string) bool {
 // readDir reads a folder: safetensors where there is a config.json, else its one GGUF model.
 func readDir(name string) (*estimator.Model, error) {
 	dir := Dir(name)
-	m, err := ReadSafetensors(dir)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return m, err
+	if _, err := os.Stat(filepath.Join(name, ConfigName)); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return ReadSafetensors(dir)
 	}
 	entries, err := os.ReadDir(name)
 	if err != nil {
