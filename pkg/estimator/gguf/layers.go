@@ -9,11 +9,7 @@ import "github.com/berth-dev/berth/pkg/estimator"
 // prediction) layers are the draft.
 func (b *builder) layers() {
 	m := b.model
-	drafts := int(min(b.int("nextn_predict_layers"), int64(len(b.blocks))-1))
-	if nextnCached[b.arch] {
-		drafts = 0
-	}
-	count := len(b.blocks) - max(drafts, 0)
+	count := len(b.blocks) - b.draftBlocks()
 	index := map[estimator.LayerKind]int32{}
 	hasExperts := false
 	for i := range count {
@@ -41,9 +37,29 @@ func (b *builder) layers() {
 	if !hasExperts {
 		m.ExpertWeights = nil
 	}
-	if drafts > 0 {
+	if count < len(b.blocks) {
 		b.draft(count)
 	}
+}
+
+// draftBlocks returns how many of the last blocks are prediction layers. Their own tensors tell; a file without them
+// (they can be left out) has as many as its metadata say, unless a hybrid's layers would then not make whole periods.
+func (b *builder) draftBlocks() int {
+	said := int(min(b.int("nextn_predict_layers"), int64(len(b.blocks))-1))
+	if said <= 0 || nextnCached[b.arch] {
+		return 0
+	}
+	n := 0
+	for n < said && b.blocks[len(b.blocks)-1-n].nextn {
+		n++
+	}
+	if n > 0 {
+		return n
+	}
+	if interval := int(b.int("full_attention_interval")); interval > 0 && len(b.blocks)%interval == 0 {
+		return 0
+	}
+	return said
 }
 
 // draft describes the blocks from first on. Their cache has the geometry of the last attention layer.

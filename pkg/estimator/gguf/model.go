@@ -36,6 +36,7 @@ type block struct {
 	keyWidth, valueWidth          int64 // rows of attn_k and attn_v
 	latent, absorbed              bool  // attn_kv_a_mqa; attn_k_b, MLA's own layout
 	recurrent, attention, indexer bool
+	nextn                         bool // a multi-token prediction layer
 }
 
 // Model returns the model of a header; more are the headers of the other files of a split model.
@@ -185,6 +186,8 @@ func (l *block) add(t *Tensor, part string) {
 		l.attention, l.latent = true, true
 	case part == "attn_k_b.weight":
 		l.absorbed = true
+	case strings.HasPrefix(part, "nextn."):
+		l.nextn = true
 	case strings.HasPrefix(part, "indexer."):
 		l.indexer = true
 	case strings.HasPrefix(part, "ssm_"), strings.HasPrefix(part, "time_mix_"), strings.HasPrefix(part, "shortconv."):

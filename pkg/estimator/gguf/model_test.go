@@ -112,8 +112,16 @@ func TestPredictionLayersAreTheDraft(t *testing.T) {
 	spec := small
 	spec.NextN = 1
 	m := read(t, spec.Write())
-	if m.LayerCount != 2 || m.Draft == nil || m.Draft.Layers != 1 || m.Draft.Weights.Sharded != m.LayerWeights[0] {
-		t.Errorf("%d layers and draft %+v, want 2 and one of the weights of a layer", m.LayerCount, m.Draft)
+	const projection = 512 * 256 / 32 * 34
+	if m.LayerCount != 2 || m.Draft == nil || m.Draft.Layers != 1 || m.Draft.Weights.Sharded != m.LayerWeights[0]+projection {
+		t.Errorf("%d layers and draft %+v, want 2 and one of the weights of a layer and a projection", m.LayerCount, m.Draft)
+	}
+	// A hybrid whose file leaves them out: eight blocks make two whole periods.
+	spec.NextN, spec.Layers, spec.FullAttentionInterval, spec.Inner, spec.State, spec.Groups, spec.ConvKernel = 0, 8, 4, 256, 64, 2, 4
+	spec.Architecture = "qwen35"
+	spec.Extra = []gguftest.KV{{Key: "qwen35.nextn_predict_layers", Value: uint32(1)}}
+	if m := read(t, spec.Write()); m.LayerCount != 8 || m.Draft != nil {
+		t.Errorf("%d layers and draft %+v, want 8 and none", m.LayerCount, m.Draft)
 	}
 }
 

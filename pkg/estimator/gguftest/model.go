@@ -151,6 +151,9 @@ func (m *Model) layer(i int) []Tensor {
 		add("attn_v", m.Type, m.Hidden, m.KVHeads*m.ValueDim)
 		add("attn_output", m.Type, query, m.Hidden)
 	}
+	if i >= m.Layers {
+		add("nextn.eh_proj", m.Type, 2*m.Hidden, m.Hidden)
+	}
 	return append(ts, m.feedForward(i)...)
 }
 
