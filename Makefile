@@ -26,10 +26,11 @@ help: ## Show this help
 build: ## Build all binaries into bin/ (the first time takes some ten minutes)
 	go build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES)) k8s.io/kubernetes/cmd/kubectl
 	go build -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent
+	cp cmd/kubectl-berth/kubectl_complete-berth bin/
 
 .PHONY: test
 test: ## Run the unit tests, and the integration tests against a real control plane
-	go test $(PKG)
+	go test -timeout 30m $(PKG)
 
 .PHONY: test-short
 test-short: ## Run the tests that need no control plane
