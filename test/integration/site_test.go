@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -247,5 +248,55 @@ func unmarshal(t *testing.T, text []byte, into any) {
 	t.Helper()
 	if err := json.Unmarshal(text, into); err != nil {
 		t.Fatalf("%v in %s", err, text)
+	}
+}
+
+// freeMemoryOf reports that a pod's processes are gone from every device.
+func (s *site) freeMemoryOf(pod types.UID) {
+	s.t.Helper()
+	for i := range s.count {
+		delete(s.held[i], pod)
+	}
+	s.Report(s.t, s.report())
+}
+
+// either waits until one of two pods is gone or going, and tells which.
+func (s *site) either(a, b *corev1.Pod, gone, stays **corev1.Pod) func(context.Context) (bool, string) {
+	return func(context.Context) (bool, string) {
+		switch {
+		case !s.exists(a):
+			*gone, *stays = a, b
+		case !s.exists(b):
+			*gone, *stays = b, a
+		default:
+			return false, "both are there"
+		}
+		return true, ""
+	}
+}
+
+// waitReplicas waits until a Deployment has that many ready replicas.
+func (s *site) waitReplicas(d *appsv1.Deployment, n int32) {
+	s.t.Helper()
+	harness.Eventually(s.t, fmt.Sprintf("%s has %d ready replicas", d.Name, n), func(ctx context.Context) (bool, string) {
+		if err := s.Client.Get(ctx, client.ObjectKeyFromObject(d), d); err != nil {
+			return false, err.Error()
+		}
+		return d.Status.ReadyReplicas == n, fmt.Sprintf("it has %d", d.Status.ReadyReplicas)
+	})
+}
+
+// podWithLabel finds a pod by a label.
+func (s *site) podWithLabel(key, value string, pod **corev1.Pod) func(context.Context) (bool, string) {
+	return func(ctx context.Context) (bool, string) {
+		var list corev1.PodList
+		if err := s.Client.List(ctx, &list, client.InNamespace("default"), client.MatchingLabels{key: value}); err != nil {
+			return false, err.Error()
+		}
+		if len(list.Items) == 0 {
+			return false, "there is none"
+		}
+		*pod = &list.Items[0]
+		return true, ""
 	}
 }
