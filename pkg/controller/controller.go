@@ -45,7 +45,7 @@ func DefaultOptions() Options {
 		FailedProfileTTL: time.Hour,
 		RefreshInterval:  6 * time.Hour,
 		ResolveTimeout:   3 * time.Minute,
-		Concurrency:      8,
+		Concurrency:      4,
 		Clock:            clock.RealClock{},
 	}
 }

@@ -19,7 +19,7 @@ const (
 	// peakQuantum is how much a peak must rise to be written: agents report in steps of this size.
 	peakQuantum = 64 << 20
 	// maxPeaks keeps a profile small. Settings that were not seen for longest give way.
-	maxPeaks = 16
+	maxPeaks = 8
 )
 
 // measurement is what one pod that runs a model was measured to hold, in bytes.

@@ -76,7 +76,7 @@ func (r *profileReconciler) collect(ctx context.Context, profile *berthv1alpha1.
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	log.FromContext(ctx).Info("Deleted a profile that no pod uses", "modelProfile", profile.Name, "source", profile.Spec.Source)
+	log.FromContext(ctx).Info("Deleted a profile that no pod uses", "source", profile.Spec.Source)
 	return nil
 }
 
@@ -118,7 +118,7 @@ func (r *profileReconciler) touch(ctx context.Context, profile *berthv1alpha1.Mo
 
 // resolve looks the model up and writes what came of it.
 func (r *profileReconciler) resolve(ctx context.Context, profile *berthv1alpha1.ModelProfile, used bool) (time.Duration, error) {
-	logger := log.FromContext(ctx).WithValues("modelProfile", profile.Name, "source", profile.Spec.Source)
+	logger := log.FromContext(ctx).WithValues("source", profile.Spec.Source)
 	wasReady := profile.IsReady()
 	known := ""
 	if wasReady {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/modelsource"
 	"github.com/berth-dev/berth/pkg/modelsource/modeltest"
 )
@@ -30,11 +31,11 @@ func resolverOf(t *testing.T, endpoint string) *modelsource.Resolver {
 }
 
 func TestHeaderOfA70BModelCostsUnder16MiBAndGivesASmallProfile(t *testing.T) {
-	header, size := modeltest.Llama70B.GGUF()
-	if len(header) < 6<<20 {
-		t.Fatalf("the header has %d bytes, which is not that of a 70B model", len(header))
+	file := modeltest.Llama70B.GGUF()
+	if len(file.Head) < 6<<20 {
+		t.Fatalf("the header has %d bytes, which is not that of a 70B model", len(file.Head))
 	}
-	server := modeltest.NewServer(t, map[string][]byte{"/x.gguf": header}, map[string]int64{"/x.gguf": size})
+	server := modeltest.NewServer(t, map[string]modeltest.File{"/x.gguf": file})
 	res, err := resolve(t.Context(), resolverOf(t, server.URL), server.URL+"/x.gguf", "")
 	if err != nil {
 		t.Fatal(err)
@@ -46,11 +47,19 @@ func TestHeaderOfA70BModelCostsUnder16MiBAndGivesASmallProfile(t *testing.T) {
 		t.Errorf("%d requests, want at most 12", got)
 	}
 	// 70.55e9 weights of 8.5 bits.
-	if m := res.model; m.FileSize < 74e9 || m.LayerCount != 80 || m.KVHeads != 8 || res.size != size {
+	if m := res.model; m.FileSize < 74e9 || m.LayerCount != 80 || m.KVHeads != 8 || res.size != file.Size {
 		t.Errorf("got %d bytes, %d layers, %d KV heads and a size of %d", m.FileSize, m.LayerCount, m.KVHeads, res.size)
 	}
 	profile := &berthv1alpha1.ModelProfile{}
 	setResolved(profile, &profile.Status, res, testTime)
+	settings := estimator.Settings{Runtime: estimator.RuntimeLlamaCpp, Parallel: 4, KVCacheType: "q8_0", FlashAttention: estimator.SwitchOn}
+	for i := range 2 * maxPeaks {
+		settings.ContextLength = int64(131072 + i)
+		fold(&profile.Status, &measurement{
+			settings: settings, isNew: true,
+			devices: []int64{81e9 + 1, 81e9 + 3, 81e9 + 5, 81e9 + 7, 81e9 + 9, 81e9 + 11, 81e9 + 13, 81e9 + 15}, booked: make([]int64, 8),
+		}, testTime)
+	}
 	data, err := json.Marshal(profile)
 	if err != nil {
 		t.Fatal(err)
@@ -58,12 +67,11 @@ func TestHeaderOfA70BModelCostsUnder16MiBAndGivesASmallProfile(t *testing.T) {
 	if len(data) >= 8<<10 {
 		t.Errorf("the profile has %d bytes, want under 8 KiB", len(data))
 	}
-	t.Logf("header %d bytes: read %d bytes in %d requests, profile of %d bytes", len(header), server.Bytes(), server.Requests(), len(data))
+	t.Logf("header %d bytes: read %d bytes in %d requests, profile of %d bytes", len(file.Head), server.Bytes(), server.Requests(), len(data))
 }
 
 func TestUnchangedFilesAreNotReadAgain(t *testing.T) {
-	header, size := modeltest.Tiny.GGUF()
-	server := modeltest.NewServer(t, map[string][]byte{"/x.gguf": header}, map[string]int64{"/x.gguf": size})
+	server := modeltest.NewServer(t, map[string]modeltest.File{"/x.gguf": modeltest.Tiny.GGUF()})
 	r := resolverOf(t, server.URL)
 	first, err := resolve(t.Context(), r, server.URL+"/x.gguf", "")
 	if err != nil {
@@ -84,7 +92,7 @@ func TestSafetensorsAreReadWithTheirConfig(t *testing.T) {
 	table := `{"model.embed_tokens.weight":{"dtype":"BF16","shape":[100,64],"data_offsets":[0,12800]}}`
 	shard := append(binary.LittleEndian.AppendUint64(nil, uint64(len(table))), table...)
 	shard = append(shard, make([]byte, 12800)...)
-	server := modeltest.NewServer(t, map[string][]byte{"/m/config.json": config, "/m/model.safetensors": shard}, nil)
+	server := modeltest.NewServer(t, map[string]modeltest.File{"/m/config.json": modeltest.Content(config), "/m/model.safetensors": modeltest.Content(shard)})
 	res, err := resolve(t.Context(), resolverOf(t, server.URL), server.URL+"/m/config.json", "")
 	if err != nil {
 		t.Fatal(err)
@@ -95,14 +103,14 @@ func TestSafetensorsAreReadWithTheirConfig(t *testing.T) {
 }
 
 func TestFilesThatAreNoModelsAreBad(t *testing.T) {
-	tiny, _ := modeltest.Tiny.GGUF()
+	tiny := modeltest.Tiny.GGUF().Head
 	for name, data := range map[string][]byte{
 		"a web page":       []byte("<!DOCTYPE html><html></html>"),
 		"a truncated file": tiny[:len(tiny)/2],
 		"a huge count":     append([]byte("GGUF\x03\x00\x00\x00"), bytes.Repeat([]byte{0xff}, 64)...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := modeltest.NewServer(t, map[string][]byte{"/x.gguf": data}, nil)
+			server := modeltest.NewServer(t, map[string]modeltest.File{"/x.gguf": modeltest.Content(data)})
 			_, err := resolve(t.Context(), resolverOf(t, server.URL), server.URL+"/x.gguf", "")
 			if reason, message, _ := failure(err); err == nil || reason != modelsource.BadFile {
 				t.Errorf("got %v (%s: %s), want BadFile", err, reason, message)

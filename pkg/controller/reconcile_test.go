@@ -4,165 +4,26 @@
 package controller
 
 import (
-	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/tools/events"
-	clocktesting "k8s.io/utils/clock/testing"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/modelsource"
-	"github.com/berth-dev/berth/pkg/modelsource/modeltest"
 )
 
-const source = "hf://org/model"
-
 // world is a controller over a fake API server, with a clock that the test moves.
-type world struct {
-	t        *testing.T
-	client   client.Client
-	clock    *clocktesting.FakePassiveClock
-	recorder *events.FakeRecorder
-	resolver *fakeResolver
-	pods     *podReconciler
-	profiles *profileReconciler
-	peaks    *peakReconciler
-}
 
 // fakeResolver answers with what the test sets.
-type fakeResolver struct {
-	etag  string
-	err   error
-	calls int
-}
-
-func (f *fakeResolver) Resolve(context.Context, string) (*modelsource.Snapshot, error) {
-	f.calls++
-	if f.err != nil {
-		return nil, f.err
-	}
-	header, size := modeltest.Tiny.GGUF()
-	return &modelsource.Snapshot{
-		Revision: "rev-" + f.etag, ETag: f.etag, Format: modelsource.FormatGGUF,
-		Weights: []modelsource.File{memoryFile{data: header, size: size}},
-	}, nil
-}
-
-type memoryFile struct {
-	data []byte
-	size int64
-}
-
-func (f memoryFile) Name() string { return "x.gguf" }
-func (f memoryFile) Size() int64  { return f.size }
-func (f memoryFile) ReadAt(p []byte, off int64) (int, error) {
-	clear(p)
-	if off < int64(len(f.data)) {
-		copy(p, f.data[off:])
-	}
-	return len(p), nil
-}
-
-func newWorld(t *testing.T, objects ...client.Object) *world {
-	t.Helper()
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, berthv1alpha1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			t.Fatal(err)
-		}
-	}
-	b := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&berthv1alpha1.ModelProfile{})
-	for name, extract := range podIndices {
-		b = b.WithIndex(&corev1.Pod{}, name, extract)
-	}
-	w := &world{t: t, client: b.Build(), clock: clocktesting.NewFakePassiveClock(testTime), recorder: events.NewFakeRecorder(1000), resolver: &fakeResolver{etag: "v1"}}
-	options := DefaultOptions()
-	options.Clock = w.clock
-	status := statusWriter{client: w.client, live: w.client}
-	w.pods = &podReconciler{client: w.client, tell: newAnnouncer(w.recorder, w.clock)}
-	w.profiles = &profileReconciler{client: w.client, status: status, resolver: w.resolver, clock: w.clock, options: options}
-	w.peaks = &peakReconciler{client: w.client, status: status, clock: w.clock, started: testTime}
-	return w
-}
-
-func (w *world) advance(d time.Duration) { w.clock.SetTime(w.clock.Now().Add(d)) }
 
 // pod reconciles a pod and returns what it was told since the last time.
-func (w *world) pod(name string) []string {
-	w.t.Helper()
-	if _, err := w.pods.Reconcile(w.t.Context(), request("default", name)); err != nil {
-		w.t.Fatal(err)
-	}
-	return w.told()
-}
-
-func (w *world) told() (out []string) {
-	for {
-		select {
-		case e := <-w.recorder.Events:
-			out = append(out, e)
-		default:
-			return out
-		}
-	}
-}
 
 // profile reconciles the profile of source and returns it, nil when it is gone, and when it is looked at again.
-func (w *world) profile() (*berthv1alpha1.ModelProfile, time.Duration) {
-	w.t.Helper()
-	name := berthv1alpha1.ModelProfileName(source)
-	result, err := w.profiles.Reconcile(w.t.Context(), request("", name))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	p := &berthv1alpha1.ModelProfile{}
-	if err := w.client.Get(w.t.Context(), client.ObjectKey{Name: name}, p); err != nil {
-		if !apierrors.IsNotFound(err) {
-			w.t.Fatal(err)
-		}
-		return nil, result.RequeueAfter
-	}
-	return p, result.RequeueAfter
-}
-
-func (w *world) delete(obj client.Object) {
-	w.t.Helper()
-	if err := w.client.Delete(w.t.Context(), obj); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func request(namespace, name string) ctrl.Request {
-	return ctrl.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}
-}
-
-func modelPod(name string, change ...func(*corev1.Pod)) *corev1.Pod {
-	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "default", Name: name, UID: types.UID("uid-" + name),
-			Annotations: map[string]string{berthv1alpha1.AnnotationModel: source, berthv1alpha1.AnnotationRuntime: "llama.cpp"},
-		},
-		Spec: corev1.PodSpec{SchedulerName: berthv1alpha1.SchedulerName, Containers: []corev1.Container{{Name: "server", Args: []string{"-c", "8192"}}}},
-	}
-	for _, f := range change {
-		f(p)
-	}
-	return p
-}
 
 func TestHundredPodsMakeOneProfileThatIsResolvedOnce(t *testing.T) {
 	w := newWorld(t)
@@ -389,76 +250,6 @@ func TestUnusedProfilesAreCollected(t *testing.T) {
 			w.advance(tc.after)
 			if p, _ := w.profile(); (p != nil) != tc.kept {
 				t.Errorf("kept = %v, want %v", p != nil, tc.kept)
-			}
-		})
-	}
-}
-
-func TestPeaksAreTakenFromReadyPodsWholly(t *testing.T) {
-	running := func(p *corev1.Pod) {
-		p.Spec.NodeName = "n1"
-		p.Annotations[berthv1alpha1.AnnotationAllocation] = `{"version":1,"devices":[{"uuid":"GPU-a","memory":"1073741824"},{"uuid":"GPU-b","memory":"1073741824"}]}`
-		p.Status.StartTime = &metav1.Time{Time: testTime}
-		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(testTime)}}
-	}
-	process := func(uid types.UID, memory string) berthv1alpha1.GPUProcess {
-		return berthv1alpha1.GPUProcess{PodUID: uid, Memory: resource.MustParse(memory)}
-	}
-	report := func(a, b []berthv1alpha1.GPUProcess) *berthv1alpha1.GPUNode {
-		return &berthv1alpha1.GPUNode{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: berthv1alpha1.GPUNodeStatus{
-			Devices: []berthv1alpha1.GPUDevice{{UUID: "GPU-a", Processes: a}, {UUID: "GPU-b", Processes: b}},
-		}}
-	}
-	both := report(
-		[]berthv1alpha1.GPUProcess{process("uid-p", "1Gi"), process("", "5Gi"), process("uid-other", "7Gi")},
-		[]berthv1alpha1.GPUProcess{process("uid-p", "3Gi")})
-	for _, tc := range []struct {
-		name   string
-		change func(*corev1.Pod)
-		report *berthv1alpha1.GPUNode
-		since  *metav1.Time
-		want   []string
-	}{
-		{"a Ready pod on all its devices", nil, both, nil, []string{"llama.cpp [3Gi 1Gi] 1 2Gi"}},
-		{"a pod that loads", func(p *corev1.Pod) { p.Status.Conditions = nil }, both, nil, nil},
-		{"a pod that goes", func(p *corev1.Pod) {
-			p.DeletionTimestamp = &metav1.Time{Time: testTime}
-			p.Finalizers = []string{"x/y"}
-		}, both, nil, nil},
-		{"a pod that is measured on one of its devices", nil, report([]berthv1alpha1.GPUProcess{process("uid-p", "1Gi")}, nil), nil, nil},
-		{"a pod without an allocation", func(p *corev1.Pod) { delete(p.Annotations, berthv1alpha1.AnnotationAllocation) }, both, nil, nil},
-		{"a pod without a model", func(p *corev1.Pod) { delete(p.Annotations, berthv1alpha1.AnnotationModel) }, both, nil, nil},
-		{"a pod that started before the model changed", nil, both, &metav1.Time{Time: testTime.Add(time.Hour)}, nil},
-		{"a pod that started after the model changed", nil, both, &metav1.Time{Time: testTime.Add(-time.Hour)}, []string{"llama.cpp [3Gi 1Gi] 1 2Gi"}},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			pod := modelPod("p", running)
-			if tc.change != nil {
-				tc.change(pod)
-			}
-			profile := &berthv1alpha1.ModelProfile{
-				ObjectMeta: metav1.ObjectMeta{Name: berthv1alpha1.ModelProfileName(source)},
-				Spec:       berthv1alpha1.ModelProfileSpec{Source: source},
-				Status:     berthv1alpha1.ModelProfileStatus{RevisionTime: tc.since},
-			}
-			w := newWorld(t, pod, profile, tc.report)
-			for range 3 { // a report that comes again is not another sample
-				if _, err := w.peaks.Reconcile(t.Context(), request("", "n1")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(profile), profile); err != nil {
-				t.Fatal(err)
-			}
-			if got := summary(&profile.Status); !slices.Equal(got, tc.want) {
-				t.Errorf("peaks %q, want %q", got, tc.want)
-			}
-			if tc.want != nil && profile.Status.ObservedPeaks[0].Settings.ContextLength != 8192 {
-				t.Errorf("settings %+v, want the context of the command line", profile.Status.ObservedPeaks[0].Settings)
-			}
-			w.delete(tc.report)
-			if _, err := w.peaks.Reconcile(t.Context(), request("", "n1")); err != nil || len(w.peaks.measured) != 0 {
-				t.Errorf("%v, %d nodes are remembered that are gone", err, len(w.peaks.measured))
 			}
 		})
 	}

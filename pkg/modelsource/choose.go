@@ -154,13 +154,16 @@ func splitSet(entries []entry, name string) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	set := make([]entry, 0, len(names))
-	for _, n := range names {
-		i := slices.IndexFunc(entries, func(e entry) bool { return e.name == n })
-		if i < 0 {
+	byName := make(map[string]entry, len(entries))
+	for _, e := range entries {
+		byName[e.name] = e
+	}
+	set := make([]entry, len(names))
+	for i, n := range names {
+		var ok bool
+		if set[i], ok = byName[n]; !ok {
 			return nil, errorf(BadFile, "the part %q of the model is missing", n)
 		}
-		set = append(set, entries[i])
 	}
 	return set, nil
 }

@@ -10,19 +10,19 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/berth-dev/berth/pkg/modelsource/modeltest"
 )
 
 func TestLargeHeaderCostsFewRequestsAndItsOwnSize(t *testing.T) {
 	// The header of a 70B model of the Llama 3 family: 128,256 tokens and 280,147 merges, 8 MB in a file of 40 GB.
 	const headerSize, fileSize = 8 << 20, 40 << 30
 	head := pattern(headerSize)
-	h := newHub(t, map[string]padded{"/big.gguf": {head: head, size: fileSize}})
+	h := newHub(t, map[string]modeltest.File{"/big.gguf": {Head: head, Size: fileSize}})
 	s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/big.gguf")
 	if err != nil {
 		t.Fatal(err)
@@ -41,10 +41,10 @@ func TestLargeHeaderCostsFewRequestsAndItsOwnSize(t *testing.T) {
 	if !bytes.Equal(got, head) {
 		t.Error("what was read is not what is in the file")
 	}
-	if got := h.bytes.Load(); got > 16<<20 {
+	if got := h.Bytes(); got > 16<<20 {
 		t.Errorf("%d bytes were sent, want at most 16 MiB", got)
 	}
-	if got := h.requests.Load(); got > 10 {
+	if got := h.Requests(); got > 10 {
 		t.Errorf("%d requests, want at most 10", got)
 	}
 }
@@ -52,7 +52,7 @@ func TestLargeHeaderCostsFewRequestsAndItsOwnSize(t *testing.T) {
 func TestReadsAtRandomOffsets(t *testing.T) {
 	const size = 3<<20 + 17
 	data := pattern(size)
-	h := newHub(t, map[string]padded{"/x.gguf": {head: data, size: size}})
+	h := newHub(t, map[string]modeltest.File{"/x.gguf": {Head: data, Size: size}})
 	s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/x.gguf")
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +66,29 @@ func TestReadsAtRandomOffsets(t *testing.T) {
 	}
 	if n, err := f.ReadAt(make([]byte, 10), size-4); n != 4 || err != io.EOF {
 		t.Errorf("a read over the end = %d, %v, want 4, EOF", n, err)
+	}
+}
+
+func TestLittleOfAFileIsRemembered(t *testing.T) {
+	h := newHub(t, map[string]modeltest.File{"/x.gguf": {Head: pattern(100), Size: 60 << 20}})
+	s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/x.gguf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := s.Weights[0].(*remoteFile)
+	if _, err := io.Copy(io.Discard, io.NewSectionReader(f, 0, f.Size())); err != nil {
+		t.Fatal(err)
+	}
+	kept := 0
+	for _, e := range f.extents {
+		kept += len(e.data)
+	}
+	if kept > maxKept {
+		t.Errorf("%d bytes are remembered, want at most %d", kept, maxKept)
+	}
+	// What was let go can be read again.
+	if got := headOf(t, f, 100); got != string(pattern(100)) {
+		t.Error("the beginning is not what it was")
 	}
 }
 
@@ -166,7 +189,7 @@ func TestPassingTroubleIsRetried(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := newHub(t, map[string]padded{"/x.gguf": content("GGUF12345678")})
+			h := newHub(t, map[string]modeltest.File{"/x.gguf": modeltest.Content("GGUF12345678")})
 			var asked atomic.Int64
 			h.intercept = func(w http.ResponseWriter, _ *http.Request) bool {
 				if asked.Add(1) > 2 {
@@ -201,7 +224,7 @@ func TestLongRetryAfterIsLeftToTheCallerAndKept(t *testing.T) {
 			t.Errorf("Resolve(%s): %v, want an error to retry after two minutes", uri, err)
 		}
 	}
-	if got := h.requests.Load(); got != 1 {
+	if got := h.Requests(); got != 1 {
 		t.Errorf("%d requests, want 1: the host asked to be left alone", got)
 	}
 }
@@ -251,13 +274,13 @@ func TestCancelledResolutionEnds(t *testing.T) {
 	if _, err := resolverFor(t, h.URL, nil).Resolve(ctx, h.URL+"/x.gguf"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want that it was cancelled", err)
 	}
-	if got := h.requests.Load(); got != 1 {
+	if got := h.Requests(); got != 1 {
 		t.Errorf("%d requests, want 1", got)
 	}
 }
 
 func TestBytesOfOneModelAreLimited(t *testing.T) {
-	h := newHub(t, map[string]padded{"/x.gguf": {head: pattern(100), size: 1 << 40}})
+	h := newHub(t, map[string]modeltest.File{"/x.gguf": {Head: pattern(100), Size: 1 << 40}})
 	r := resolverFor(t, h.URL, func(c *Config) { c.MaxBytes = 1 << 20 })
 	s, err := r.Resolve(t.Context(), h.URL+"/x.gguf")
 	if err != nil {
@@ -267,7 +290,7 @@ func TestBytesOfOneModelAreLimited(t *testing.T) {
 	if ReasonOf(err) != BadFile {
 		t.Errorf("reading a terabyte: %v, want BadFile", err)
 	}
-	if got := h.bytes.Load(); got > 8<<20 {
+	if got := h.Bytes(); got > 8<<20 {
 		t.Errorf("%d bytes were sent for a limit of 1 MiB", got)
 	}
 }
@@ -296,7 +319,7 @@ func TestLargeAnswersOfAnAPIAreRefused(t *testing.T) {
 }
 
 func TestFileThatChangesWhileItIsReadIsNoticed(t *testing.T) {
-	h := newHub(t, map[string]padded{"/x.gguf": {head: pattern(100), size: 1 << 20}})
+	h := newHub(t, map[string]modeltest.File{"/x.gguf": {Head: pattern(100), Size: 1 << 20}})
 	var asked atomic.Int64
 	h.intercept = func(w http.ResponseWriter, req *http.Request) bool {
 		if asked.Add(1) > 1 {
@@ -319,186 +342,6 @@ type etagWriter struct{ http.ResponseWriter }
 func (w etagWriter) WriteHeader(code int) {
 	w.Header().Set("ETag", `"v2"`)
 	w.ResponseWriter.WriteHeader(code)
-}
-
-func TestTokensGoToTheirOwnHostOnly(t *testing.T) {
-	store := newHub(t, map[string]padded{"/blob": content("GGUF12345678")})
-	h := newHub(t, nil)
-	h.intercept = func(w http.ResponseWriter, req *http.Request) bool {
-		http.Redirect(w, req, store.URL+"/blob?signature=x", http.StatusFound)
-		return true
-	}
-	policy, err := NewPolicy([]string{h.URL, store.URL}, nil, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	hubHost := strings.TrimPrefix(h.URL, "http://")
-	r := resolverFor(t, h.URL, func(c *Config) {
-		c.Policy = policy
-		c.Credentials = func(_ context.Context, host string) (string, error) {
-			if host == hubHost {
-				return "Bearer of-the-hub", nil
-			}
-			return "", nil
-		}
-	})
-	s, err := r.Resolve(t.Context(), h.URL+"/x.gguf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	headOf(t, s.Weights[0], 12)
-	for _, got := range h.auth {
-		if got != "Bearer of-the-hub" {
-			t.Errorf("the hub was shown %q", got)
-		}
-	}
-	for _, got := range store.auth {
-		if got != "" {
-			t.Errorf("the store that the hub redirects to was shown %q", got)
-		}
-	}
-	if len(h.auth) == 0 || len(store.auth) == 0 {
-		t.Error("the hub and the store were not both asked")
-	}
-}
-
-func TestTokensAreNotSentInTheOpen(t *testing.T) {
-	h := newHub(t, map[string]padded{"/x.gguf": content("GGUF12345678")})
-	policy, err := NewPolicy(nil, []string{"http://127.0.0.1"}, []string{"127.0.0.0/8"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := resolverFor(t, h.URL, func(c *Config) {
-		c.Policy = policy
-		c.Credentials = func(context.Context, string) (string, error) { return "Bearer x", nil }
-	})
-	if _, err := r.Resolve(t.Context(), h.URL+"/x.gguf"); err != nil {
-		t.Fatal(err)
-	}
-	for _, got := range h.auth {
-		if got != "" {
-			t.Errorf("a host that is no configured endpoint was shown %q over plain HTTP", got)
-		}
-	}
-}
-
-func TestUnreadableCredentialsAreUnauthorized(t *testing.T) {
-	h := newHub(t, nil)
-	r := resolverFor(t, h.URL, func(c *Config) {
-		c.Credentials = func(context.Context, string) (string, error) { return "", errors.New("no such Secret") }
-	})
-	_, err := r.Resolve(t.Context(), "hf://a/b")
-	if ReasonOf(err) != Unauthorized || h.requests.Load() != 0 {
-		t.Errorf("got %v after %d requests, want Unauthorized after none", err, h.requests.Load())
-	}
-}
-
-func TestRedirectsAreHeldToThePolicy(t *testing.T) {
-	inside := newHub(t, map[string]padded{"/secret": content("GGUF12345678")})
-	for _, tc := range []struct{ name, target string }{
-		{"to a host that is not listed", "https://intranet.example/x"},
-		{"to a loopback address", inside.URL + "/secret"},
-		{"to the metadata service", "http://169.254.169.254/latest/meta-data"},
-		{"to a file", "file:///etc/passwd"},
-		{"to itself for ever", "/loop"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			h := newHub(t, nil)
-			h.intercept = func(w http.ResponseWriter, req *http.Request) bool {
-				http.Redirect(w, req, tc.target, http.StatusFound)
-				return true
-			}
-			r := resolverFor(t, h.URL, nil)
-			if _, err := r.Resolve(t.Context(), h.URL+"/x.gguf"); err == nil {
-				t.Error("want an error")
-			}
-			if got := inside.requests.Load(); got != 0 {
-				t.Errorf("the inside was asked %d times", got)
-			}
-		})
-	}
-}
-
-func TestNamesThatResolveToTheInsideAreNotDialled(t *testing.T) {
-	// "localhost" is a name on the list that resolves to loopback, as a rebinding name server would answer.
-	h := newHub(t, map[string]padded{"/x.gguf": content("GGUF12345678")})
-	u, err := url.Parse(h.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, tc := range []struct {
-		name    string
-		allowed []string
-		want    Reason
-	}{
-		{"by default", nil, Unsupported},
-		{"where the admin allows the range", []string{"127.0.0.0/8", "::1/128"}, ""},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			policy, err := NewPolicy(nil, []string{"http://localhost"}, tc.allowed, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := resolverFor(t, h.URL, func(c *Config) { c.Policy = policy })
-			_, err = r.Resolve(t.Context(), "http://localhost:"+u.Port()+"/x.gguf")
-			if got := ReasonOf(err); got != tc.want {
-				t.Errorf("got %v (%q), want %q", err, got, tc.want)
-			}
-		})
-	}
-}
-
-func TestProxyIsUsedThoughItIsInside(t *testing.T) {
-	var asked atomic.Int64
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		asked.Add(1)
-		if req.URL.Host != "models.example" {
-			http.Error(w, "not me", http.StatusBadGateway)
-			return
-		}
-		http.ServeContent(w, req, "", time.Time{}, strings.NewReader("GGUF12345678"))
-	}))
-	t.Cleanup(proxy.Close)
-	proxyURL, err := url.Parse(proxy.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	policy, err := NewPolicy(nil, []string{"http://models.example"}, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := resolverFor(t, "https://unused.example", func(c *Config) {
-		c.Policy, c.Proxy = policy, http.ProxyURL(proxyURL)
-	})
-	if _, err := r.Resolve(t.Context(), "http://models.example/x.gguf"); err != nil {
-		t.Fatal(err)
-	}
-	// Through the proxy too, only hosts of the list can be named.
-	before := asked.Load()
-	if _, err := r.Resolve(t.Context(), "http://169.254.169.254/x.gguf"); ReasonOf(err) != Unsupported || asked.Load() != before {
-		t.Errorf("the metadata service through the proxy: %v, want Unsupported without a request", err)
-	}
-}
-
-func TestUnreachableHost(t *testing.T) {
-	h := newHub(t, nil)
-	h.Close()
-	_, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), "hf://a/b")
-	if ReasonOf(err) != Unreachable {
-		t.Errorf("got %v, want Unreachable", err)
-	}
-}
-
-func TestCompressedAnswersAreRefused(t *testing.T) {
-	h := newHub(t, nil)
-	h.intercept = func(w http.ResponseWriter, _ *http.Request) bool {
-		w.Header().Set("Content-Encoding", "gzip")
-		_, _ = w.Write([]byte("x"))
-		return true
-	}
-	if _, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/x.gguf"); ReasonOf(err) != Unsupported {
-		t.Errorf("got %v, want Unsupported", err)
-	}
 }
 
 func FuzzParseContentRange(f *testing.F) {

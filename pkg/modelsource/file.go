@@ -29,6 +29,9 @@ const (
 	// of 8 MiB takes 7 requests and costs at most maxWindow more than its size.
 	minWindow = 64 << 10
 	maxWindow = 4 << 20
+	// maxKept is how much of a file is remembered. Headers are read front to back, once, so what was read first is
+	// let go first.
+	maxKept = 16 << 20
 )
 
 // remoteFile reads a file by ranges and keeps what it read.
@@ -46,7 +49,7 @@ type remoteFile struct {
 	// direct is where the source last redirected to. It is asked first as long as it answers, because hubs count
 	// the requests that they redirect.
 	direct  *url.URL
-	extents []extent // ascending, not touching
+	extents []extent // in the order in which they were read
 	window  int64
 	header  http.Header // of the first answer
 }
@@ -142,6 +145,14 @@ func (rf *remoteFile) fetch(off, length int64) (*extent, error) {
 	// What an answer covers again (a server that ignores ranges begins at 0) need not be kept twice.
 	rf.extents = slices.DeleteFunc(rf.extents, func(old extent) bool { return e.offset <= old.offset && old.end() <= e.end() })
 	rf.extents = append(rf.extents, e)
+	kept := 0
+	for i := range rf.extents {
+		kept += len(rf.extents[i].data)
+	}
+	for kept > maxKept && len(rf.extents) > 1 {
+		kept -= len(rf.extents[0].data)
+		rf.extents = slices.Delete(rf.extents, 0, 1)
+	}
 	return &rf.extents[len(rf.extents)-1], nil
 }
 

@@ -12,18 +12,20 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/berth-dev/berth/pkg/modelsource/modeltest"
 )
 
 func TestHuggingFaceFilesAreReadAtOneCommit(t *testing.T) {
-	h := newHub(t, map[string]padded{})
-	h.listing(t, "org/repo", "main", map[string]padded{
-		"config.json":                      content("{}"),
-		"model-00002-of-00002.safetensors": content("second"),
-		"model-00001-of-00002.safetensors": content("first!"),
-		"consolidated.safetensors":         content("the same again"),
-		"original/model.safetensors":       content("and again"),
-		"adapter_model.safetensors":        content("lora"),
-		"README.md":                        content("hello"),
+	h := newHub(t, map[string]modeltest.File{})
+	h.listing(t, "org/repo", "main", map[string]modeltest.File{
+		"config.json":                      modeltest.Content("{}"),
+		"model-00002-of-00002.safetensors": modeltest.Content("second"),
+		"model-00001-of-00002.safetensors": modeltest.Content("first!"),
+		"consolidated.safetensors":         modeltest.Content("the same again"),
+		"original/model.safetensors":       modeltest.Content("and again"),
+		"adapter_model.safetensors":        modeltest.Content("lora"),
+		"README.md":                        modeltest.Content("hello"),
 	})
 	s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), "hf://org/repo")
 	if err != nil {
@@ -48,10 +50,10 @@ func TestHuggingFaceFilesAreReadAtOneCommit(t *testing.T) {
 
 func TestFingerprintFollowsTheModelNotItsReadme(t *testing.T) {
 	etag := func(weights, readme string) string {
-		h := newHub(t, map[string]padded{})
-		h.listing(t, "o/r", "main", map[string]padded{"x.gguf": content("x")})
+		h := newHub(t, map[string]modeltest.File{})
+		h.listing(t, "o/r", "main", map[string]modeltest.File{"x.gguf": modeltest.Content("x")})
 		answer := fmt.Sprintf(`{"sha":%q,"siblings":[{"rfilename":"x.gguf","size":1,"blobId":"b","lfs":{"sha256":%q,"size":1}},{"rfilename":"README.md","size":1,"blobId":%q}]}`, "commit"+readme, weights, readme)
-		h.files["/api/models/o/r/revision/main"] = content(answer)
+		h.Add("/api/models/o/r/revision/main", modeltest.Content(answer))
 		s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), "hf://o/r")
 		if err != nil {
 			t.Fatal(err)
@@ -68,18 +70,18 @@ func TestFingerprintFollowsTheModelNotItsReadme(t *testing.T) {
 }
 
 func TestHuggingFaceChoices(t *testing.T) {
-	gguf := map[string]padded{
-		"x-Q4_K_M.gguf": content("q4"), "x-Q8_0.gguf": content("q8"), "mmproj-f16.gguf": content("eyes"), "mmproj-f32.gguf": content("larger eyes"),
-		"big/x-00001-of-00002.gguf": content("part one"), "big/x-00002-of-00002.gguf": content("part two"), "torn/x-00001-of-00002.gguf": content("one"),
-		"a file#1.gguf": content("odd name"),
+	gguf := map[string]modeltest.File{
+		"x-Q4_K_M.gguf": modeltest.Content("q4"), "x-Q8_0.gguf": modeltest.Content("q8"), "mmproj-f16.gguf": modeltest.Content("eyes"), "mmproj-f32.gguf": modeltest.Content("larger eyes"),
+		"big/x-00001-of-00002.gguf": modeltest.Content("part one"), "big/x-00002-of-00002.gguf": modeltest.Content("part two"), "torn/x-00001-of-00002.gguf": modeltest.Content("one"),
+		"a file#1.gguf": modeltest.Content("odd name"),
 	}
-	h := newHub(t, map[string]padded{})
+	h := newHub(t, map[string]modeltest.File{})
 	h.listing(t, "o/r", "main", gguf)
-	h.listing(t, "o/one", "v1", map[string]padded{"x.gguf": content("x"), "imatrix.gguf": content("i")})
-	h.listing(t, "o/torch", "main", map[string]padded{"config.json": content("{}"), "pytorch_model.bin": content("x")})
-	h.listing(t, "o/bare", "main", map[string]padded{"model.safetensors": content("x")})
-	h.listing(t, "o/torn", "main", map[string]padded{"config.json": content("{}"), "model-00001-of-00002.safetensors": content("x")})
-	h.listing(t, "o/empty", "main", map[string]padded{"README.md": content("x")})
+	h.listing(t, "o/one", "v1", map[string]modeltest.File{"x.gguf": modeltest.Content("x"), "imatrix.gguf": modeltest.Content("i")})
+	h.listing(t, "o/torch", "main", map[string]modeltest.File{"config.json": modeltest.Content("{}"), "pytorch_model.bin": modeltest.Content("x")})
+	h.listing(t, "o/bare", "main", map[string]modeltest.File{"model.safetensors": modeltest.Content("x")})
+	h.listing(t, "o/torn", "main", map[string]modeltest.File{"config.json": modeltest.Content("{}"), "model-00001-of-00002.safetensors": modeltest.Content("x")})
+	h.listing(t, "o/empty", "main", map[string]modeltest.File{"README.md": modeltest.Content("x")})
 	for _, tc := range []struct {
 		name, uri, want, projector string
 		reason                     Reason
@@ -125,15 +127,15 @@ func TestMirrorThatOnlyServesFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHub(t, map[string]padded{
-		"/o/gguf/resolve/main/x-00001-of-00002.gguf":                 content("GGUF1"),
-		"/o/gguf/resolve/main/x-00002-of-00002.gguf":                 content("GGUF2"),
-		"/o/one/resolve/main/config.json":                            content("{}"),
-		"/o/one/resolve/main/model.safetensors":                      content("x"),
-		"/o/many/resolve/refs/pr/1/config.json":                      content("{}"),
-		"/o/many/resolve/refs/pr/1/model.safetensors.index.json":     content(string(index)),
-		"/o/many/resolve/refs/pr/1/model-00001-of-00002.safetensors": content("first"),
-		"/o/many/resolve/refs/pr/1/model-00002-of-00002.safetensors": content("second"),
+	h := newHub(t, map[string]modeltest.File{
+		"/o/gguf/resolve/main/x-00001-of-00002.gguf":                 modeltest.Content("GGUF1"),
+		"/o/gguf/resolve/main/x-00002-of-00002.gguf":                 modeltest.Content("GGUF2"),
+		"/o/one/resolve/main/config.json":                            modeltest.Content("{}"),
+		"/o/one/resolve/main/model.safetensors":                      modeltest.Content("x"),
+		"/o/many/resolve/refs/pr/1/config.json":                      modeltest.Content("{}"),
+		"/o/many/resolve/refs/pr/1/model.safetensors.index.json":     modeltest.Content(string(index)),
+		"/o/many/resolve/refs/pr/1/model-00001-of-00002.safetensors": modeltest.Content("first"),
+		"/o/many/resolve/refs/pr/1/model-00002-of-00002.safetensors": modeltest.Content("second"),
 	})
 	for uri, want := range map[string]string{
 		"hf://o/gguf/x-00001-of-00002.gguf": "x-00001-of-00002.gguf x-00002-of-00002.gguf",
@@ -160,9 +162,9 @@ func TestIndexThatNamesOtherFoldersIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h := newHub(t, map[string]padded{
-			"/m/config.json":                  content("{}"),
-			"/m/model.safetensors.index.json": content(string(index)),
+		h := newHub(t, map[string]modeltest.File{
+			"/m/config.json":                  modeltest.Content("{}"),
+			"/m/model.safetensors.index.json": modeltest.Content(string(index)),
 		})
 		if _, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/m/config.json"); ReasonOf(err) != BadFile {
 			t.Errorf("shard %q: %v, want BadFile", shard, err)
@@ -175,16 +177,18 @@ func TestOllamaManifests(t *testing.T) {
 	layer := func(kind, digest string, size int64) string {
 		return fmt.Sprintf(`{"mediaType":"application/vnd.ollama.image.%s","digest":%q,"size":%d}`, kind, digest, size)
 	}
-	manifest := func(layers ...string) padded { return content(`{"layers":[` + strings.Join(layers, ",") + "]}") }
-	h := newHub(t, map[string]padded{
+	manifest := func(layers ...string) modeltest.File {
+		return modeltest.Content(`{"layers":[` + strings.Join(layers, ",") + "]}")
+	}
+	h := newHub(t, map[string]modeltest.File{
 		"/v2/library/llava/manifests/7b":         manifest(layer("model", digest("a"), 40<<30), layer("projector", digest("b"), 100), layer("template", digest("c"), 3)),
-		"/v2/library/llava/blobs/" + digest("a"): {head: []byte("GGUF"), size: 40 << 30},
+		"/v2/library/llava/blobs/" + digest("a"): {Head: []byte("GGUF"), Size: 40 << 30},
 		"/v2/me/tuned/manifests/latest":          manifest(layer("model", digest("a"), 10), layer("adapter", digest("d"), 5)),
 		"/v2/library/cloud/manifests/latest":     manifest(layer("template", digest("c"), 3)),
 		"/v2/library/mlx/manifests/latest":       manifest(layer("tensor", digest("c"), 3)),
 		"/v2/library/evil/manifests/latest":      manifest(layer("model", "../../../secret", 3)),
 		"/v2/library/zero/manifests/latest":      manifest(layer("model", digest("a"), 0)),
-		"/v2/library/html/manifests/latest":      content("<html>"),
+		"/v2/library/html/manifests/latest":      modeltest.Content("<html>"),
 	})
 	r := resolverFor(t, h.URL, nil)
 	s, err := r.Resolve(t.Context(), "ollama://llava:7b")
@@ -209,7 +213,7 @@ func TestOllamaManifests(t *testing.T) {
 }
 
 func TestWebFilesKeepTheirQueryAndVersion(t *testing.T) {
-	h := newHub(t, map[string]padded{"/m/x-00001-of-00002.gguf": content("one"), "/m/x-00002-of-00002.gguf": content("two!")})
+	h := newHub(t, map[string]modeltest.File{"/m/x-00001-of-00002.gguf": modeltest.Content("one"), "/m/x-00002-of-00002.gguf": modeltest.Content("two!")})
 	var bad int
 	h.intercept = func(_ http.ResponseWriter, req *http.Request) bool {
 		if req.URL.RawQuery != "download=true" {

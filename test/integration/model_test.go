@@ -21,7 +21,7 @@ import (
 
 // TestModelsThatAreLookedUp is about pods that name a model instead of an amount of memory. The hub is a local server.
 func TestModelsThatAreLookedUp(t *testing.T) {
-	hub := modeltest.NewServer(t, nil, nil)
+	hub := modeltest.NewServer(t, nil)
 	lab := harness.Start(t, "--bare", "--controller-arg=--hf-endpoint="+hub.URL)
 
 	t.Run("a 74 GB model of which the size is nowhere written is never placed on an 80 GB GPU with 10 GB free", func(t *testing.T) {
@@ -36,11 +36,11 @@ func TestModelsThatAreLookedUp(t *testing.T) {
 		if lab.Pod(t, pod).Spec.NodeName != "" {
 			t.Fatal("it was placed though its size is not known")
 		}
-		header, size := modeltest.Llama70B.GGUF()
-		if size < 74e9 {
-			t.Fatalf("the model has %d bytes only", size)
+		file := modeltest.Llama70B.GGUF()
+		if file.Size < 74e9 {
+			t.Fatalf("the model has %d bytes only", file.Size)
 		}
-		hub.Add("/org/large/resolve/main/x.gguf", header, size)
+		hub.Add("/org/large/resolve/main/x.gguf", file)
 		before := hub.Bytes()
 		// An admin who does not want to wait for the next attempt.
 		profile := &berthv1alpha1.ModelProfile{}
@@ -56,8 +56,8 @@ func TestModelsThatAreLookedUp(t *testing.T) {
 		}
 		lab.Report(t, report("1Gi"))
 		_, allocation := lab.WaitBound(t, pod)
-		if booked := allocation.Devices[0].Memory; booked.Int64() < size {
-			t.Errorf("booked %s for a model of %d bytes", booked, size)
+		if booked := allocation.Devices[0].Memory; booked.Int64() < file.Size {
+			t.Errorf("booked %s for a model of %d bytes", booked, file.Size)
 		}
 	})
 
@@ -67,8 +67,7 @@ func TestModelsThatAreLookedUp(t *testing.T) {
 			lab.AddNode(t, berthtesting.MakeNode(name), berthtesting.MakeGPUNode(name).
 				GPU("GPU-"+name+"-a", "80Gi").GPU("GPU-"+name+"-b", "80Gi").Obj())
 		}
-		header, size := modeltest.Tiny.GGUF()
-		hub.Add("/org/tiny/resolve/main/x.gguf", header, size)
+		hub.Add("/org/tiny/resolve/main/x.gguf", modeltest.Tiny.GGUF())
 		before := hub.Requests()
 		pods := make([]*corev1.Pod, 100)
 		for i := range pods {

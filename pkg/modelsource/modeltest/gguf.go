@@ -32,8 +32,8 @@ const (
 	alignment  = 32
 )
 
-// GGUF returns the header of the model's file, and the size that the file has with its weights.
-func (m Llama) GGUF() (header []byte, fileSize int64) {
+// GGUF returns the model's file. Its weights are zeros.
+func (m Llama) GGUF() File {
 	w := &writer{}
 	tensors, data := m.tensors()
 	w.raw([]byte("GGUF"))
@@ -66,7 +66,7 @@ func (m Llama) GGUF() (header []byte, fileSize int64) {
 	for w.Len()%alignment != 0 {
 		w.raw([]byte{0})
 	}
-	return w.Bytes(), int64(w.Len()) + int64(data)
+	return File{Head: w.Bytes(), Size: int64(w.Len()) + int64(data)}
 }
 
 type tensor struct {

@@ -13,47 +13,76 @@ import (
 	"time"
 )
 
-// Server is a web server of model files that counts what reading them costs. The weights, which follow the headers,
-// are zeros and take no memory.
+// File is a file of any size that takes the memory of what is at its beginning: zeros follow.
+type File struct {
+	Head []byte
+	Size int64
+}
+
+// Content is a file that is all there.
+func Content[T string | []byte](data T) File { return File{Head: []byte(data), Size: int64(len(data))} }
+
+// ReadAt implements io.ReaderAt.
+func (f File) ReadAt(b []byte, off int64) (int, error) {
+	if off >= f.Size {
+		return 0, io.EOF
+	}
+	short := int64(len(b)) > f.Size-off
+	if short {
+		b = b[:f.Size-off]
+	}
+	clear(b)
+	if off < int64(len(f.Head)) {
+		copy(b, f.Head[off:])
+	}
+	if short {
+		return len(b), io.EOF
+	}
+	return len(b), nil
+}
+
+// Server is a web server of files that answers range requests and counts what they cost.
 type Server struct {
 	*httptest.Server
+	// Intercept answers a request itself if it returns true; set it before the first request.
+	Intercept func(w http.ResponseWriter, req *http.Request) bool
+
 	requests, bytes atomic.Int64
 
 	mu    sync.Mutex
-	files map[string]file
+	files map[string]File
 }
 
-type file struct {
-	header []byte
-	size   int64
-}
-
-// NewServer starts a server. files maps paths ("/x.gguf") to headers, sizes to the sizes of the whole files where
-// those are larger.
-func NewServer(t testing.TB, files map[string][]byte, sizes map[string]int64) *Server {
+// NewServer starts a server of files by path ("/x.gguf").
+func NewServer(t testing.TB, files map[string]File) *Server {
 	t.Helper()
-	s := &Server{files: map[string]file{}}
-	for name, header := range files {
-		s.Add(name, header, sizes[name])
+	s := &Server{files: map[string]File{}}
+	for path, f := range files {
+		s.files[path] = f
 	}
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(s.Close)
 	return s
 }
 
-// Add adds a file of which header is the beginning, or all if size is not larger.
-func (s *Server) Add(path string, header []byte, size int64) {
+// Add adds a file.
+func (s *Server) Add(path string, f File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.files[path] = file{header: header, size: max(int64(len(header)), size)}
+	s.files[path] = f
 }
 
-// Requests is how many requests were made, Bytes how many bytes of bodies were sent.
+// Requests is how many requests were made.
 func (s *Server) Requests() int64 { return s.requests.Load() }
-func (s *Server) Bytes() int64    { return s.bytes.Load() }
+
+// Bytes is how many bytes of files were sent.
+func (s *Server) Bytes() int64 { return s.bytes.Load() }
 
 func (s *Server) serve(w http.ResponseWriter, req *http.Request) {
 	s.requests.Add(1)
+	if s.Intercept != nil && s.Intercept(w, req) {
+		return
+	}
 	s.mu.Lock()
 	f, ok := s.files[req.URL.Path]
 	s.mu.Unlock()
@@ -62,20 +91,7 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	w.Header().Set("ETag", `"v1"`)
-	http.ServeContent(counted{w, &s.bytes}, req, "", time.Time{}, io.NewSectionReader(f, 0, f.size))
-}
-
-// ReadAt implements io.ReaderAt.
-func (f file) ReadAt(b []byte, off int64) (int, error) {
-	if off >= f.size {
-		return 0, io.EOF
-	}
-	b = b[:min(int64(len(b)), f.size-off)]
-	clear(b)
-	if off < int64(len(f.header)) {
-		copy(b, f.header[off:])
-	}
-	return len(b), nil
+	http.ServeContent(counted{w, &s.bytes}, req, "", time.Time{}, io.NewSectionReader(f, 0, f.Size))
 }
 
 type counted struct {
