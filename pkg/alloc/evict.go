@@ -5,9 +5,7 @@ package alloc
 
 import (
 	"cmp"
-	"math"
 	"slices"
-	"sort"
 )
 
 // MaxVictims is how many victims of one node are considered, more than twice what a kubelet runs by default. Of more,
@@ -40,8 +38,7 @@ const (
 // obvious one. Then Exact is false, and what is still certain depends on what was used up. After refineSteps, the plan
 // is the cheapest but for last use and names. After fullSteps, it is the cheapest that is known of the best class: no
 // other has fewer violations of budgets, or as few and a lower priority, or as low a priority and fewer active
-// victims. After
-// classSteps, it is the best found.
+// victims. After classSteps, it is the best found. Of more than MaxVictims, no plan is called exact.
 func Evict(n *Node, r *Request, victims []Victim, budgets []int) (best EvictionPlan, runnerUp *EvictionPlan, ok bool) {
 	e := newEvictor(n, r, victims, budgets)
 	if e == nil {
@@ -81,178 +78,6 @@ func EvictBest(n *Node, r *Request, victims []Victim, budgets []int) (EvictionPl
 		return EvictionPlan{}, false
 	}
 	return e.plan(&set, exact), true
-}
-
-// evictor holds what all searches for one node and request have in common.
-type evictor struct {
-	node    *Node // by UUID
-	request *Request
-	given   []Victim
-	allowed []int // as given
-	// victims are those that free anything, in the order of names, and loads what they free by device, largest first.
-	victims   []victim
-	loads     [][]load
-	loadCount int
-	// dearest lists the victims, the dearest first.
-	dearest []int
-	// budgets is how many more evictions each disruption budget allows, at least 0.
-	budgets []int
-	// safe are the victims that can all go without violating a budget; unsafe says that there are others.
-	safe   victimSet
-	unsafe bool
-
-	// byReload lists the victims, the fewest bytes to reload first; reloadAll is the price of reloading them all.
-	byReload  []int
-	reloadAll price
-
-	// inferior[v] are v and the victims in whose place v could always go: see inferiorTo. Filled when needed.
-	inferior []victimSet
-
-	// What is left of the steps for classes and for refining.
-	classSteps, refineSteps int
-
-	// Of one run: who may be a victim, what counts, what is left of the step budget, the best found, and a search
-	// for each option and group of devices.
-	open     victimSet
-	pricing  pricing
-	steps    int
-	best     found
-	searches []*search
-	spare    []*search
-}
-
-// found is a set of victims after which the request fits, and its price.
-type found struct {
-	victims victimSet
-	price   price
-	any     bool
-}
-
-// victim is a Victim that frees something on a device that can be used.
-type victim struct {
-	given   int // index into the victims given
-	frees   []freed
-	on      uint64 // the devices, as bits
-	budgets []int
-	// price is what it costs apart from violations, and part one of its shareable parts.
-	price, part price
-}
-
-type freed struct {
-	device uint8
-	amount uint64
-	load   int // its id
-}
-
-// cheapest returns the cheapest set of these victims, whether that is proven, and whether there is any. It may take
-// one part of the steps.
-func (e *evictor) cheapest(among *victimSet, parts int) (set victimSet, exact, ok bool) {
-	if !e.fits(among) {
-		return victimSet{}, false, false
-	}
-	if e.fits(&victimSet{}) {
-		return victimSet{}, true, true
-	}
-	full := fullSteps / parts
-	e.classSteps, e.refineSteps = classSteps/parts, refineSteps/parts
-	violations, exact := e.fewestViolations(among)
-	limit, limitExact := e.lowestPriority(among, violations)
-	exact = exact && limitExact
-	open := e.upToPriority(among, limit)
-	if !e.run(&open, wholePrice, &full, noPrice) {
-		return e.settle(&open, e.best.victims), false, true
-	}
-	set, refined := e.refine(&open, e.best)
-	return set, exact && refined, true
-}
-
-// fewestViolations returns the price of the fewest violations of disruption budgets.
-func (e *evictor) fewestViolations(among *victimSet) (least price, exact bool) {
-	if safe := e.safeOf(among); e.fits(&safe) {
-		return price{}, true
-	}
-	// The whole price leads to the answer sooner than violations alone, of which most victims have none.
-	exact = e.run(among, wholePrice, &e.classSteps, noPrice)
-	class, _ := e.best.price.class()
-	return violationPrice(int(class / violationClass)), exact
-}
-
-// lowestPriority returns the lowest priority such that victims up to it are enough, at no more violations.
-func (e *evictor) lowestPriority(among *victimSet, violations price) (limit int32, exact bool) {
-	priorities := make([]int32, 0, len(e.victims))
-	for v := range e.victims {
-		if among.has(v) {
-			priorities = append(priorities, e.of(v).Priority)
-		}
-	}
-	slices.Sort(priorities)
-	priorities = slices.Compact(priorities)
-	exact = true
-	enough := violations.plus(price{lo: 1}) // whatever is less than this will do
-	at := sort.Search(len(priorities)-1, func(i int) bool {
-		open := e.upToPriority(among, priorities[i])
-		if !e.fits(&open) {
-			return false
-		}
-		if safe := e.safeOf(&open); e.fits(&safe) {
-			return true
-		}
-		exact = e.run(&open, violationsOnly, &e.classSteps, enough) && exact
-		return e.best.any
-	})
-	return priorities[at], exact
-}
-
-// settle returns the set of an unfinished search if no other is of a better class, else one that is. Victims of one
-// class need not be told apart for that, so it ends where the search for the whole price did not.
-func (e *evictor) settle(open *victimSet, unproven victimSet) victimSet {
-	e.priceBy(violationsAndActive)
-	e.run(open, violationsAndActive, &e.classSteps, e.priceOf(&unproven))
-	if e.best.any {
-		unproven = e.best.victims
-	}
-	set, _ := e.reduce(unproven)
-	return set
-}
-
-// unusedSince returns those last active then or earlier.
-func (e *evictor) unusedSince(among *victimSet, since int64) (set victimSet) {
-	for v := range e.victims {
-		if among.has(v) && e.of(v).LastActive <= since {
-			set.add(v)
-		}
-	}
-	return set
-}
-
-// upToPriority returns those of at most that priority.
-func (e *evictor) upToPriority(among *victimSet, limit int32) (set victimSet) {
-	for v := range e.victims {
-		if among.has(v) && e.of(v).Priority <= limit {
-			set.add(v)
-		}
-	}
-	return set
-}
-
-// safeOf returns those that violate no budget though all of them go.
-func (e *evictor) safeOf(among *victimSet) victimSet {
-	safe := e.safe
-	for i := range safe {
-		safe[i] &= among[i]
-	}
-	return safe
-}
-
-// lastActive returns when the most recently used victim of the set was.
-func (e *evictor) lastActive(set *victimSet) int64 {
-	latest := int64(math.MinInt64)
-	for v := range e.victims {
-		if set.has(v) {
-			latest = max(latest, e.of(v).LastActive)
-		}
-	}
-	return latest
 }
 
 // run searches for the cheapest set of open victims of less than that price, and leaves it in e.best. It returns
@@ -334,7 +159,7 @@ func (e *evictor) fits(gone *victimSet) bool {
 
 // plan makes a plan of a set of victims.
 func (e *evictor) plan(set *victimSet, exact bool) EvictionPlan {
-	p := EvictionPlan{Exact: exact}
+	p := EvictionPlan{Exact: exact && !e.truncated}
 	after := Node{Name: e.node.Name, Devices: slices.Clone(e.node.Devices)}
 	for v := range e.victims {
 		if set.has(v) {

@@ -250,3 +250,35 @@ func TestCostsAreComparedFieldByField(t *testing.T) {
 		}
 	}
 }
+
+func TestAVictimIsPreferredOnlyIfItIsAsGoodInEveryRespect(t *testing.T) {
+	base := pod("b", 20, 0, 1)
+	base.Budgets, base.Priority, base.LastActive = []int{0}, 5, 5
+	for _, tc := range []struct {
+		name   string
+		change func(*Victim)
+		want   bool
+	}{
+		{"alike but for the name", func(*Victim) {}, true},
+		{"it frees more", func(v *Victim) { v.Frees = pod("", 30, 0, 1).Frees }, true},
+		{"it frees on one device more", func(v *Victim) { v.Frees = pod("", 20, 0, 1, 2).Frees }, true},
+		{"it is in no budget", func(v *Victim) { v.Budgets = nil }, true},
+		{"it frees less on one device", func(v *Victim) { v.Frees = []Charge{{0, GiB(20)}, {1, GiB(19)}} }, false},
+		{"it does not free on one device", func(v *Victim) { v.Frees = v.Frees[:1] }, false},
+		{"it is active", active, false},
+		{"it is more important", important, false},
+		{"it was used later", func(v *Victim) { v.LastActive = 6 }, false},
+		{"it takes more to reload", func(v *Victim) { v.Reload = GiB(41) }, false},
+		{"it is in one more budget", func(v *Victim) { v.Budgets = []int{0, 1} }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			other := base.with(tc.change)
+			other.Name = "a"
+			n := node(gpu(0, 80, 80), gpu(1, 80, 80), gpu(2, 80, 80))
+			e := newEvictor(n, request(t, even(1, GiB(10))), []Victim{other, base}, []int{0, 0})
+			if got := e.inferiorTo(0).has(1); got != tc.want {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}

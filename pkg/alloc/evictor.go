@@ -8,6 +8,68 @@ import (
 	"slices"
 )
 
+// evictor holds what all searches for one node and request have in common.
+type evictor struct {
+	node    *Node // by UUID
+	request *Request
+	given   []Victim
+	allowed []int // as given
+	// victims are those that free anything, in the order of names, and loads what they free by device, largest first.
+	victims   []victim
+	loads     [][]load
+	loadCount int
+	truncated bool // there were more than MaxVictims
+	// dearest lists the victims, the dearest first.
+	dearest []int
+	// budgets is how many more evictions each disruption budget allows, at least 0.
+	budgets []int
+	// safe are the victims that can all go without violating a budget; unsafe says that there are others.
+	safe   victimSet
+	unsafe bool
+
+	// byReload lists the victims, the fewest bytes to reload first; reloadAll is the price of reloading them all.
+	byReload  []int
+	reloadAll price
+
+	// inferior[v] are v and the victims in whose place v could always go: see inferiorTo. Filled when needed.
+	inferior []victimSet
+
+	// What is left of the steps for classes and for refining.
+	classSteps, refineSteps int
+
+	// Of one run: who may be a victim, what counts, what is left of the step budget, the best found, and a search
+	// for each option and group of devices.
+	open     victimSet
+	pricing  pricing
+	steps    int
+	best     found
+	searches []*search
+	spare    []*search
+}
+
+// found is a set of victims after which the request fits, and its price.
+type found struct {
+	victims victimSet
+	price   price
+	any     bool
+}
+
+// victim is a Victim that frees something on a device that can be used.
+type victim struct {
+	given   int // index into the victims given
+	frees   []freed
+	on      uint64 // the devices, as bits
+	budgets []int
+	// price is what it costs apart from violations, and part one of its shareable parts.
+	price, part price
+}
+
+type freed struct {
+	device uint8
+	amount uint64
+	load   int // its id
+}
+
 // maxFreed bounds what one victim frees on one device, so that MaxVictims of them add up without overflow.
 const maxFreed = 1 << 54
 
@@ -62,7 +124,7 @@ func (e *evictor) addVictims(n *Node) {
 	}
 	if len(e.victims) > MaxVictims {
 		slices.SortFunc(e.victims, e.worthier)
-		e.victims = e.victims[:MaxVictims]
+		e.victims, e.truncated = e.victims[:MaxVictims], true
 	}
 	slices.SortFunc(e.victims, func(a, b victim) int {
 		return cmp.Or(cmp.Compare(e.given[a.given].Name, e.given[b.given].Name), cmp.Compare(a.given, b.given))

@@ -22,7 +22,6 @@ type linkSearch struct {
 	lightest [MaxDevices + 1]uint64
 	// degree is the largest number of links that one candidate has to others.
 	degree int
-	limit  uint64 // the first weight that is too heavy
 	taken  rooms
 	steps  int
 }
@@ -35,7 +34,6 @@ func (f *finder) withLinks(o *Option, g group, lightest choice) choice {
 	}
 	s := linkSearch{
 		finder: f, option: o, best: lightest, steps: linkSteps,
-		limit: (lightest.weight>>weightStep + 1) << weightStep,
 	}
 	var candidates [MaxDevices]uint8
 	s.candidates = candidates[:0]
@@ -74,12 +72,9 @@ func (s *linkSearch) extend(at int, c choice) {
 	for ; at+missing <= len(s.candidates); at++ {
 		// Candidates are in order of weight, so the next ones are the lightest completion, and later ones are heavier.
 		bound := choice{weight: c.weight + s.lightest[at+missing] - s.lightest[at]}
-		if bound.weight >= s.limit || s.steps == 0 {
-			return
-		}
 		bound.links = min(k*(k-1), c.links+missing*(missing-1)+2*missing*s.taken.total, c.links+2*missing*s.degree)
 		bound.set = c.set | s.firstUUIDs(at, missing)
-		if !bound.better(&s.best) {
+		if s.steps == 0 || !bound.better(&s.best) {
 			return
 		}
 		s.steps--

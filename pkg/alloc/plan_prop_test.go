@@ -235,6 +235,22 @@ func TestSharesGoWhereLeastIsLeft(t *testing.T) {
 	}
 }
 
+func TestOfTwoLinkedPairsTheTighterIsTaken(t *testing.T) {
+	// All differ by less than 64 MiB, so links decide first: 0-3 and 1-2 are linked. Of these, 1-2 has less free.
+	n := node(gpu(0, 80, 0), gpu(1, 80, 0), gpu(2, 80, 0), gpu(3, 80, 0))
+	for i, used := range []uint64{9, 8, 7, 4} {
+		n.Devices[i].Used = MiB(used)
+		n.Devices[i].Links = 1 << (3 - i)
+	}
+	got, ok := Best(n, request(t, even(2, GiB(10))), MostAllocated)
+	if !ok {
+		t.Fatal("no allocation")
+	}
+	if diff := cmp.Diff([]string{"GPU-b", "GPU-c"}, devicesOf(got)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // request makes a request whose engine cannot use unlike devices.
 func request(tb testing.TB, options ...Option) *Request {
 	tb.Helper()

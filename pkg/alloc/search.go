@@ -182,9 +182,9 @@ func (s *search) bound() (least price, victims victimSet, ok bool) {
 	return least, victims, true
 }
 
-// hopeless says whether a set that costs at least that much cannot cost less than below. Victims come in whole
-// numbers: if 3 victims and the bound says 2.4, then at least 3 are needed, and as many as are still
-// missing must be reloaded, at the least.
+// hopeless says whether a set that costs at least least cannot cost less than below. Victims come in whole numbers: if
+// below is the price of 3 victims and the bound says 2.4, then exactly 3 are needed, and those still missing have bytes
+// to reload.
 func (s *search) hopeless(least, below price) bool {
 	if !least.less(below) {
 		return true
