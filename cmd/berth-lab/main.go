@@ -38,7 +38,7 @@ func main() {
 	}
 }
 
-// exitAfter ends the process if stopping takes longer than d: a lab that hangs must not stay.
+// exitAfter ends the process if it is still there after d.
 func exitAfter(d time.Duration) {
 	time.AfterFunc(d, func() {
 		fmt.Fprintf(os.Stderr, "Error: not stopped within %s\n", d)

@@ -184,7 +184,8 @@ func program(dir, name string) (string, error) {
 func up(ctx context.Context, stdout io.Writer, options *lab.Options, runFor time.Duration) error {
 	starting, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready within %s", startTimeout))
 	defer cancel()
-	context.AfterFunc(ctx, func() { exitAfter(stopTimeout) })
+	// A lab that hangs must not stay.
+	defer context.AfterFunc(ctx, func() { exitAfter(stopTimeout) })()
 	l, err := lab.Up(starting, *options)
 	switch {
 	case ctx.Err() != nil && err != nil:

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,9 @@ import (
 
 	"github.com/berth-dev/berth/pkg/lab/gpusim"
 )
+
+// agentRestart is how long after its end an agent is started again.
+const agentRestart = time.Second
 
 // createParallelism is how many nodes are created at once.
 const createParallelism = 16
@@ -129,8 +133,17 @@ func (f *fleet) setNode(node *corev1.Node) {
 		}
 	}
 	f.lab.running.Go(func() {
-		if err := f.lab.runAgent(ctx, node, simulated.hardware); err != nil && ctx.Err() == nil {
-			f.lab.fail(fmt.Errorf("agent of node %s: %w", node.Name, err))
+		for ctx.Err() == nil {
+			err := f.lab.runAgent(ctx, node, simulated.hardware)
+			if ctx.Err() != nil {
+				return
+			}
+			// As a DaemonSet would, for instance when the Node was deleted just now.
+			f.lab.progress("agent of node %s ended (%v), starting it again", node.Name, err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(agentRestart):
+			}
 		}
 	})
 }
