@@ -157,6 +157,66 @@ func addLlama(t *testing.T, tb *table, r *record, m *estimator.Model) {
 	}
 }
 
+// TestRecordsOfStatedGeometry compares with records of models whose layers are of several kinds, described here as
+// their logs and public configurations do.
+func TestRecordsOfStatedGeometry(t *testing.T) {
+	kinds := func(m estimator.Model, kinds ...estimator.LayerKind) *estimator.Model {
+		m.Format, m.Architecture, m.WeightsSource, m.FileSize = estimator.FormatGGUF, "stated", estimator.WeightsFromTensors, 1<<30
+		m.Layers = kinds
+		for i, k := range kinds {
+			m.LayerCount += k.Count
+			for range k.Count {
+				m.LayerOrder = append(m.LayerOrder, int32(i))
+			}
+		}
+		return &m
+	}
+	latent := func(count int32, heads int64) estimator.LayerKind {
+		return estimator.LayerKind{Kind: estimator.LayerLatent, Count: count, Heads: heads, KVHeads: heads, KeyDim: 192, ValueDim: 128, LatentDim: 576, LatentValueDim: 512}
+	}
+	llama := func(context int64, cache string) estimator.Settings {
+		return estimator.Settings{Runtime: estimator.RuntimeLlamaCpp, ContextLength: context, Parallel: 1, MicroBatchSize: 512, KVCacheType: cache}
+	}
+	var tb table
+	for _, tt := range []struct {
+		record   string
+		model    *estimator.Model
+		settings estimator.Settings
+		gpus     int
+		compute  float64 // MiB; zero where the cache was measured
+		kv       float64
+	}{
+		{
+			"lc-unsloth-ctxcompute-gemma431b",
+			kinds(estimator.Model{HiddenSize: 5376, FeedForward: 21504, VocabularySize: 262144},
+				estimator.LayerKind{Kind: estimator.LayerSlidingWindow, Count: 50, Heads: 32, KVHeads: 16, KeyDim: 256, ValueDim: 256, Window: 1024},
+				estimator.LayerKind{Kind: estimator.LayerAttention, Count: 10, Heads: 32, KVHeads: 4, KeyDim: 512, ValueDim: 512}),
+			llama(262144, "q8_0"), 1, 2392, 0,
+		},
+		{
+			"lc-unsloth-kimik3-4gpu-1m-compute",
+			kinds(estimator.Model{HiddenSize: 7168, FeedForward: 33792, VocabularySize: 163840},
+				latent(24, 96), estimator.LayerKind{Kind: estimator.LayerRecurrent, Count: 69, ConvState: 3 * 3 * 12288, SSMState: 12288 * 128, RecurrentWidth: 12288}),
+			llama(1048576, "f16"), 4, 4096, 0,
+		},
+		{"lc-est-ling3-mla-kv-64k-q8", kinds(estimator.Model{HiddenSize: 2048}, latent(8, 16)), llama(65536, "q8_0"), 1, 0, 306},
+	} {
+		r, err := estimator.Estimate(tt.model, tt.settings, []int{tt.gpus}, estimator.DeviceInfo{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &r.Options[0].Devices[0].Components
+		if tt.compute > 0 {
+			tb.add(tt.record, "compute", tt.compute, float64(c.Compute)/mebibyte, 0, 0.6*tt.compute+128)
+		}
+		if tt.kv > 0 {
+			tb.add(tt.record, "kv", tt.kv, float64(c.KVCache)/mebibyte, 0.5, 0.5)
+		}
+	}
+	tb.log(t, "MiB")
+	tb.check(t, nil)
+}
+
 // TestComputeBufferSweep compares with the compute buffers that gguf-parser-go measured over architectures, as far
 // as the dimensions of the files are known here, and with that library's own estimate of the same header.
 func TestComputeBufferSweep(t *testing.T) {

@@ -137,7 +137,7 @@ func (v *vllm) option(n int) Option {
 	tp := int64(n) / v.pp
 	o := Option{GPUCount: n, TensorParallelSize: int(tp), Devices: make([]Device, 0, n)}
 	graphs := v.graphs()
-	inside, outside := v.nonTorch(tp), v.startup(int64(n))
+	inside, outside := add(v.nonTorch(tp), allocatorSlack), v.startup(int64(n))
 	if !v.version.atLeast(0, 21) {
 		outside = add(outside, graphs) // captured after the budget was spent
 	} else {
