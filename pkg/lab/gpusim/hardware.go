@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,8 +35,10 @@ type Hardware struct {
 	node  string
 	clock clock.PassiveClock
 
-	mu        sync.Mutex
-	spec      *Spec
+	mu   sync.Mutex
+	spec *Spec
+	// devices are the GPUs as they are when nobody uses them.
+	devices   []agent.Device
 	processes map[types.UID]*process
 	lastPID   int
 }
@@ -55,7 +58,9 @@ var (
 
 // NewHardware returns the GPUs of a node.
 func NewHardware(node string, spec *Spec, c clock.PassiveClock) *Hardware {
-	return &Hardware{node: node, clock: c, spec: spec, processes: map[types.UID]*process{}, lastPID: firstPID}
+	h := &Hardware{node: node, clock: c, processes: map[types.UID]*process{}, lastPID: firstPID}
+	h.Configure(spec)
+	return h
 }
 
 // UUID returns the UUID of a node's GPU, the same in every lab.
@@ -66,9 +71,36 @@ func UUID(node string, index int) string {
 
 // Configure changes the hardware to what spec says.
 func (h *Hardware) Configure(spec *Spec) {
+	devices := unused(h.node, spec)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.spec = spec
+	h.spec, h.devices = spec, devices
+}
+
+// unused returns the GPUs of a node as they are when nobody uses them.
+func unused(node string, spec *Spec) []agent.Device {
+	devices := make([]agent.Device, len(spec.GPUs))
+	for i, model := range spec.GPUs {
+		devices[i] = agent.Device{
+			UUID:              UUID(node, i),
+			Index:             i,
+			PCIBusID:          fmt.Sprintf("00000000:%02X:00.0", i+1),
+			Model:             model.Name,
+			ComputeCapability: model.ComputeCapability,
+			Memory:            agent.Memory{Total: model.Total, Reserved: model.Reserved},
+			ActivityMeasured:  true,
+			Reason:            spec.Unhealthy[i],
+		}
+	}
+	for i := range devices {
+		for peer := range devices {
+			if i != peer && spec.GPUs[i].NVLink && spec.GPUs[peer].NVLink {
+				devices[i].Links = append(devices[i].Links,
+					berthv1alpha1.GPULink{Peer: devices[peer].UUID, Type: berthv1alpha1.LinkNVLink})
+			}
+		}
+	}
+	return devices
 }
 
 // Run says that a pod runs and what it does from now on.
@@ -103,26 +135,17 @@ func (h *Hardware) Read(context.Context) (*agent.Reading, error) {
 			delete(h.processes, uid)
 		}
 	}
-	reading := &agent.Reading{DriverVersion: driverVersion, Devices: make([]agent.Device, len(h.spec.GPUs))}
-	for i, model := range h.spec.GPUs {
-		reading.Devices[i] = h.device(i, model, now)
+	reading := &agent.Reading{DriverVersion: driverVersion, Devices: slices.Clone(h.devices)}
+	for i := range reading.Devices {
+		h.occupy(&reading.Devices[i], now)
 	}
 	return reading, nil
 }
 
-func (h *Hardware) device(i int, model *Model, now time.Time) agent.Device {
-	d := agent.Device{
-		UUID:              UUID(h.node, i),
-		Index:             i,
-		PCIBusID:          fmt.Sprintf("00000000:%02X:00.0", i+1),
-		Model:             model.Name,
-		ComputeCapability: model.ComputeCapability,
-		Memory:            agent.Memory{Total: model.Total, Reserved: model.Reserved},
-		ActivityMeasured:  true,
-		Reason:            h.spec.Unhealthy[i],
-	}
-	if foreign := h.spec.Foreign[i]; foreign > 0 {
-		d.Processes = append(d.Processes, agent.Process{PID: foreignPID + i, Memory: foreign})
+// occupy adds to an unused device what is on it.
+func (h *Hardware) occupy(d *agent.Device, now time.Time) {
+	if foreign := h.spec.Foreign[d.Index]; foreign > 0 {
+		d.Processes = append(d.Processes, agent.Process{PID: foreignPID + d.Index, Memory: foreign})
 	}
 	for _, p := range h.processes {
 		if memory := p.memory(d.UUID, now); memory > 0 {
@@ -136,14 +159,6 @@ func (h *Hardware) device(i int, model *Model, now time.Time) agent.Device {
 	}
 	// A GPU cannot hold more than it has: a real process would have failed.
 	d.Memory.Used = min(d.Memory.Used, d.Memory.Total-d.Memory.Reserved)
-	if model.NVLink {
-		for peer := range h.spec.GPUs {
-			if peer != i && h.spec.GPUs[peer].NVLink {
-				d.Links = append(d.Links, berthv1alpha1.GPULink{Peer: UUID(h.node, peer), Type: berthv1alpha1.LinkNVLink})
-			}
-		}
-	}
-	return d
 }
 
 // memory returns what the process holds on a device: growing evenly while it loads, draining evenly when it is gone.
