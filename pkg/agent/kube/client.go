@@ -63,9 +63,9 @@ func NewREST(config *rest.Config) (rest.Interface, error) {
 	return r, nil
 }
 
-// Report returns the node's GPUNode. It is served from the API server's cache, which is as good for a look.
+// Report returns the node's GPUNode as it is stored: the API server's cache may not have the agent's own last write.
 func (c *Client) Report(ctx context.Context) (*berthv1alpha1.GPUNode, error) {
-	raw, err := c.rest.Get().AbsPath(c.gpuNodePath()).Param("resourceVersion", "0").
+	raw, err := c.rest.Get().AbsPath(c.gpuNodePath()).
 		SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
 	if err != nil {
 		return nil, fmt.Errorf("get GPUNode: %w", err)
