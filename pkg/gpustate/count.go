@@ -4,7 +4,6 @@
 package gpustate
 
 import (
-	"iter"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,9 +22,9 @@ type counter struct {
 	// attributed is what counted pods, and those assumed to be gone, are measured to hold on each device; the rest
 	// of what is measured is nobody's.
 	attributed [alloc.MaxDevices]alloc.Bytes
-	// entries are the ledger's of the node, and listed says of which the caller's list has the pod.
+	// entries are the ledger's of the node, and listed says of which of the first ones the caller's list has the pod.
 	entries []*Entry
-	listed  []bool
+	listed  [128]bool
 	// next is where the entry of the next pod is likely to be: both lists are in the order in which pods came.
 	next         int
 	devicePlugin bool
@@ -44,7 +43,9 @@ func (c *counter) entryOf(pod *corev1.Pod) *Entry {
 		i := c.next
 		c.next++
 		if e := c.entries[i]; e.UID == pod.UID {
-			c.listed[i] = true
+			if i < len(c.listed) {
+				c.listed[i] = true
+			}
 			return e
 		}
 	}
@@ -78,10 +79,10 @@ func (c *counter) countPod(pod *corev1.Pod, e *Entry) {
 // countUnlisted charges the bookings whose pod is not on the caller's list: those that are assumed or in doubt; those
 // that the API confirmed and the caller did not hear of yet; and those of pods that are gone while their memory is
 // still held.
-func (c *counter) countUnlisted() {
+func (c *counter) countUnlisted(pods []*corev1.Pod) {
 	for i, e := range c.entries {
 		switch {
-		case c.listed[i] || e.UID == c.query.Pod || c.query.Removed.Has(e.UID):
+		case c.isListed(i, pods) || e.UID == c.query.Pod || c.query.Removed.Has(e.UID):
 		case c.query.Returned && e.isReturning():
 			c.giveBack(e.UID)
 		case e.State == Leaving && e.settled(c.report, c.viewer.Snapshot.now):
@@ -89,6 +90,14 @@ func (c *counter) countUnlisted() {
 			c.countEntry(e, nil)
 		}
 	}
+}
+
+// isListed says whether the caller's list has the pod of entry i.
+func (c *counter) isListed(i int, pods []*corev1.Pod) bool {
+	if i < len(c.listed) {
+		return c.listed[i]
+	}
+	return slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return p.UID == c.entries[i].UID })
 }
 
 // countEntry charges a booking; pod is nil if it is not on the caller's list.
@@ -109,31 +118,35 @@ func (e *Entry) isReturning() bool {
 	return e != nil && (e.State == Leaving || e.Pod != nil && e.Pod.DeletionTimestamp != nil)
 }
 
-// count charges max(booked, measured) on each device.
+// count charges max(booked, measured) on each device: what is measured everywhere, and on the booked devices what is
+// missing to the booking.
 func (c *counter) count(uid types.UID, a *Allocation, pod *corev1.Pod, e *Entry) {
 	use := c.report.pods[uid]
 	if use == nil && a == nil {
 		return
 	}
-	var charge *Charge
-	if c.explain {
-		charge = c.newCharge(uid, pod, e)
-	}
-	for i := range c.view.Devices {
-		d := &c.view.Devices[i]
-		var booked, measured alloc.Bytes
-		if use != nil {
-			measured = use.onDevice[i]
+	devices := c.view.Devices
+	if use != nil {
+		for i, measured := range use.onDevice {
+			devices[i].Used = devices[i].Used.Plus(measured)
 			c.attributed[i] = c.attributed[i].Plus(measured)
 		}
-		if a != nil {
-			booked = a.on(d)
+	}
+	if a != nil {
+		for j := range a.Devices {
+			i := c.report.indexOf(a.Devices[j].UUID)
+			if i < 0 {
+				continue // the device is gone
+			}
+			booked := a.bookedOn(j, &devices[i])
+			if use != nil {
+				booked = booked.Minus(use.onDevice[i])
+			}
+			devices[i].Used = devices[i].Used.Plus(booked)
 		}
-		charged := booked.Max(measured)
-		d.Used = d.Used.Plus(charged)
-		if charge != nil {
-			charge.Booked[i], charge.Measured[i], charge.Charged[i] = booked, measured, charged
-		}
+	}
+	if c.explain {
+		c.explainCharge(uid, use, a, pod, e)
 	}
 }
 
@@ -148,9 +161,9 @@ func (c *counter) giveBack(uid types.UID) {
 
 // giveBackOrphans takes for free what is held by processes whose pod is neither on the caller's list nor booked: it is
 // gone, and only its processes are left.
-func (c *counter) giveBackOrphans(pods iter.Seq[*corev1.Pod]) {
+func (c *counter) giveBackOrphans(pods []*corev1.Pod) {
 	known := make(map[types.UID]bool, len(c.entries))
-	for pod := range pods {
+	for _, pod := range pods {
 		known[pod.UID] = true
 	}
 	for _, e := range c.entries {
@@ -224,11 +237,10 @@ func mismeasures(newcomer, loader berthv1alpha1.Runtime) bool {
 	return newcomer != "" && (newcomer == berthv1alpha1.RuntimeVLLM || loader == berthv1alpha1.RuntimeVLLM)
 }
 
-func (c *counter) newCharge(uid types.UID, pod *corev1.Pod, e *Entry) *Charge {
+// explainCharge writes down what count charges.
+func (c *counter) explainCharge(uid types.UID, use *podUse, a *Allocation, pod *corev1.Pod, e *Entry) {
 	n := len(c.view.Devices)
-	charge := Charge{
-		UID: uid, Booked: make([]alloc.Bytes, n), Measured: make([]alloc.Bytes, n), Charged: make([]alloc.Bytes, n),
-	}
+	charge := Charge{UID: uid, Booked: make([]alloc.Bytes, n), Measured: make([]alloc.Bytes, n), Charged: make([]alloc.Bytes, n)}
 	switch {
 	case pod != nil:
 		charge.Namespace, charge.Name = pod.Namespace, pod.Name
@@ -238,21 +250,28 @@ func (c *counter) newCharge(uid types.UID, pod *corev1.Pod, e *Entry) *Charge {
 	if e != nil {
 		charge.State = e.State
 	}
-	c.view.Charges = append(c.view.Charges, charge)
-	return &c.view.Charges[len(c.view.Charges)-1]
-}
-
-// on returns what is booked on a device.
-func (a *Allocation) on(d *alloc.Device) alloc.Bytes {
-	for i := range a.Devices {
-		if a.Devices[i].UUID == d.UUID {
-			if a.Whole {
-				return d.Total
+	if use != nil {
+		copy(charge.Measured, use.onDevice)
+	}
+	if a != nil {
+		for j := range a.Devices {
+			if i := c.report.indexOf(a.Devices[j].UUID); i >= 0 {
+				charge.Booked[i] = a.bookedOn(j, &c.view.Devices[i])
 			}
-			return a.Devices[i].Memory
 		}
 	}
-	return alloc.Bytes{}
+	for i := range charge.Charged {
+		charge.Charged[i] = charge.Booked[i].Max(charge.Measured[i])
+	}
+	c.view.Charges = append(c.view.Charges, charge)
+}
+
+// bookedOn returns what is booked on the allocation's device j, which is d.
+func (a *Allocation) bookedOn(j int, d *alloc.Device) alloc.Bytes {
+	if a.Whole {
+		return d.Total
+	}
+	return a.Devices[j].Memory
 }
 
 // fromAnnotation reads the booking of a pod that the ledger does not know (yet, or no more: the caller's list may be

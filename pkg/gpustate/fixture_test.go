@@ -4,7 +4,6 @@
 package gpustate
 
 import (
-	"slices"
 	"testing"
 	"time"
 
@@ -63,7 +62,7 @@ func (f *fixture) assume(p *bt.Pod, shares ...string) *corev1.Pod {
 
 // view is what the node looks like to a query with those pods on it.
 func (f *fixture) view(q Query, pods ...*corev1.Pod) View {
-	return f.Viewer().View(f.node, slices.Values(pods), &q)
+	return f.Viewer().View(f.node, pods, &q)
 }
 
 // wantFree checks the free memory of the devices in the order of their UUIDs, as quantities in GiB.

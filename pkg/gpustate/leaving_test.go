@@ -139,7 +139,7 @@ func TestOlderSnapshotOfAGonePod(t *testing.T) {
 	f.clock.Step(10 * time.Second)
 	f.report(bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("a", "20Gi"))
 	f.PodGone(pod)
-	v := pinned.View(f.node, func(func(*corev1.Pod) bool) {}, &Query{})
+	v := pinned.View(f.node, nil, &Query{})
 	f.wantFree("by the older snapshot", v, 50)
 }
 

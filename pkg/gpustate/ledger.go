@@ -6,7 +6,6 @@ package gpustate
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -207,14 +206,15 @@ func (l *Ledger) OnNode(node string) []*Entry {
 }
 
 // Pods returns the bound pods of a node that have a booking, for a view that is made without a NodeInfo.
-func (l *Ledger) Pods(node string) iter.Seq[*corev1.Pod] {
-	return func(yield func(*corev1.Pod) bool) {
-		for _, e := range l.OnNode(node) {
-			if e.State == Confirmed && !yield(e.Pod) {
-				return
-			}
+func (l *Ledger) Pods(node string) []*corev1.Pod {
+	entries := l.OnNode(node)
+	pods := make([]*corev1.Pod, 0, len(entries))
+	for _, e := range entries {
+		if e.State == Confirmed {
+			pods = append(pods, e.Pod)
 		}
 	}
+	return pods
 }
 
 func (l *Ledger) newEntry(pod *corev1.Pod, node string, s State, a *Allocation) *Entry {

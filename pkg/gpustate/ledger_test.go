@@ -155,7 +155,7 @@ func TestConcurrentTransitions(t *testing.T) {
 			f.wantFree("at the end", f.view(Query{}), 80, 80, 80, 80, 80, 80, 80, 80)
 			return
 		default:
-			v := viewer.View(f.node, func(func(*corev1.Pod) bool) {}, &Query{})
+			v := viewer.View(f.node, nil, &Query{})
 			if free := v.Devices[0].Free(); free.Less(alloc.GiB(77)) {
 				t.Fatalf("free %v in between", free)
 			}

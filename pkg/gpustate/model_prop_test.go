@@ -283,7 +283,7 @@ func (c *cluster) settle(t *rapid.T) {
 		}
 		t.Fatalf("%d bookings of %d bound pods", len(entries), bound)
 	}
-	v := c.tracker.Viewer().View(bt.MakeNode(testNode), slices.Values(listed), &Query{})
+	v := c.tracker.Viewer().View(bt.MakeNode(testNode), listed, &Query{})
 	for i := range v.Devices {
 		if got := v.Devices[i].Free(); got != c.size.Minus(booked[i]) {
 			t.Fatalf("%s has %s free with %s of %s booked", v.Devices[i].UUID, got, booked[i], c.size)

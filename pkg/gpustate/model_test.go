@@ -215,7 +215,7 @@ func (c *cluster) endCycle() error {
 		return err
 	}
 	q := Query{Pod: cy.pod.ObjectMeta.UID, Runtime: request.Runtime}
-	v := cy.viewer.View(bt.MakeNode(testNode), slices.Values(cy.listed), &q)
+	v := cy.viewer.View(bt.MakeNode(testNode), cy.listed, &q)
 	best, ok := alloc.Best(&v.Node, &request.Request, alloc.MostAllocated)
 	if v.Reason != "" || !ok {
 		return nil

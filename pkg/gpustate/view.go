@@ -4,7 +4,6 @@
 package gpustate
 
 import (
-	"iter"
 	"slices"
 	"time"
 
@@ -79,16 +78,16 @@ type Charge struct {
 
 // View derives the view of a node. pods are those that are assumed to be on it: victims of a dry run are missing
 // from it. It does one look-up for each pod, parses nothing that was parsed before, and takes no lock.
-func (v *Viewer) View(node *corev1.Node, pods iter.Seq[*corev1.Pod], q *Query) View {
+func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	return v.view(node, pods, q, false)
 }
 
 // Explain is View with the charges of each pod.
-func (v *Viewer) Explain(node *corev1.Node, pods iter.Seq[*corev1.Pod], q *Query) View {
+func (v *Viewer) Explain(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	return v.view(node, pods, q, true)
 }
 
-func (v *Viewer) view(node *corev1.Node, pods iter.Seq[*corev1.Pod], q *Query, explain bool) View {
+func (v *Viewer) view(node *corev1.Node, pods []*corev1.Pod, q *Query, explain bool) View {
 	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
 	view := View{Report: report, Reason: nodeReason(node, report, fresh)}
 	view.Name = node.Name
@@ -100,13 +99,12 @@ func (v *Viewer) view(node *corev1.Node, pods iter.Seq[*corev1.Pod], q *Query, e
 		viewer: v, query: q, view: &view, report: report, explain: explain,
 		entries: v.Ledger.OnNode(node.Name), devicePlugin: advertisesGPUs(node),
 	}
-	c.listed = make([]bool, len(c.entries))
-	for pod := range pods {
+	for _, pod := range pods {
 		if e := c.entryOf(pod); !q.Removed.Has(pod.UID) {
 			c.countPod(pod, e)
 		}
 	}
-	c.countUnlisted()
+	c.countUnlisted(pods)
 	for uid := range q.Removed {
 		c.giveBack(uid)
 	}

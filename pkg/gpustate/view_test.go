@@ -262,7 +262,7 @@ func TestExplainSaysWhoIsChargedForWhat(t *testing.T) {
 	f.PodSeen(a)
 	f.assume(bt.MakePod("b").Memory("20Gi"), "GPU-1=20Gi")
 	q := Query{}
-	v := f.Viewer().Explain(f.node, func(yield func(*corev1.Pod) bool) { _ = yield(a) && yield(plain) }, &q)
+	v := f.Viewer().Explain(f.node, []*corev1.Pod{a, plain}, &q)
 	gib := func(n ...uint64) (out []alloc.Bytes) {
 		for _, n := range n {
 			out = append(out, alloc.GiB(n))

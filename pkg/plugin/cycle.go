@@ -5,7 +5,6 @@ package plugin
 
 import (
 	"fmt"
-	"iter"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -66,18 +65,18 @@ func (s *cycleState) query() gpustate.Query {
 func (pl *Plugin) view(s *cycleState, ni fwk.NodeInfo) gpustate.View {
 	q := s.query()
 	q.Held = pl.held(s, ni)
-	return s.viewer.View(ni.Node(), podsOf(ni), &q)
+	var room [64]*corev1.Pod // on the stack: views are made for thousands of nodes
+	return s.viewer.View(ni.Node(), appendPods(room[:0], ni), &q)
 }
 
-// podsOf yields the pods of a NodeInfo.
-func podsOf(ni fwk.NodeInfo) iter.Seq[*corev1.Pod] {
-	return func(yield func(*corev1.Pod) bool) {
-		for _, pi := range ni.GetPods() {
-			if !yield(pi.GetPod()) {
-				return
-			}
-		}
+// podsOf returns the pods of a NodeInfo.
+func podsOf(ni fwk.NodeInfo) []*corev1.Pod { return appendPods(nil, ni) }
+
+func appendPods(pods []*corev1.Pod, ni fwk.NodeInfo) []*corev1.Pod {
+	for _, pi := range ni.GetPods() {
+		pods = append(pods, pi.GetPod())
 	}
+	return pods
 }
 
 // nodeInfo returns a node of the cycle's snapshot.

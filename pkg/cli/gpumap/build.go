@@ -153,7 +153,7 @@ func (b *builder) hasGPUs(node *corev1.Node) bool {
 }
 
 func (b *builder) node(node *corev1.Node) Node {
-	view := b.viewer.Explain(node, slices.Values(b.pods[node.Name]), &gpustate.Query{})
+	view := b.viewer.Explain(node, b.pods[node.Name], &gpustate.Query{})
 	n := Node{Name: node.Name, Reason: string(view.Reason), Problems: b.problems(node), Devices: []Device{}}
 	if renewed, ok := b.renewed[node.Name]; ok {
 		n.LastHeard = &metav1.Time{Time: renewed}
