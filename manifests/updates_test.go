@@ -21,7 +21,10 @@ func TestWhatElseHappensToPodsPasses(t *testing.T) {
 	c := needCluster(t)
 	admin := c.as(adminUser, nil).CoreV1().Pods(metav1.NamespaceDefault)
 	nodes := c.admin.CoreV1().Nodes()
-	if _, err := nodes.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}, metav1.CreateOptions{}); err != nil {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}
+	node.Status.Allocatable = corev1.ResourceList{corev1.ResourceCPU: quantity("4"), corev1.ResourceMemory: quantity("8Gi")}
+	node.Status.Capacity = node.Status.Allocatable
+	if _, err := nodes.Create(t.Context(), node, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
