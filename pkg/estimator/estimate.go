@@ -10,8 +10,12 @@ import (
 	"strings"
 )
 
-// maxGPUs is the largest GPU count that is estimated.
-const maxGPUs = 64
+const (
+	// maxGPUs is the largest GPU count that is estimated.
+	maxGPUs = 64
+	// maxLayers bounds the work of an estimate: engines load 512 layers at most.
+	maxLayers = 4096
+)
 
 // Estimate returns what m needs on each GPU under s, one option for each of gpuCounts that the engine can use (the
 // others are in Refused). Without gpuCounts it takes 1, 2, 4 and 8. dev may be the zero value.
@@ -85,6 +89,8 @@ func (m *Model) Validate() error {
 	switch {
 	case m == nil:
 		return errors.New("there is no model")
+	case m.LayerCount > maxLayers || len(m.Layers) > maxLayers:
+		return fmt.Errorf("the model has more than %d layers", maxLayers)
 	case m.HiddenSize < 0 || m.LayerCount < 0 || m.Embedding < 0 || m.Output < 0:
 		return errors.New("the model has a negative dimension")
 	case m.weightsAtLeast() == 0 && m.FileSize <= 0:

@@ -315,7 +315,7 @@ func TestArithmeticSaturates(t *testing.T) {
 		Experts: &estimator.Experts{Count: huge, Used: huge, FeedForward: huge, SharedFeedForward: huge},
 		Vision:  &estimator.Vision{Sharded: huge, HiddenSize: huge, FeedForward: huge, Heads: huge, Layers: huge, MaxPatches: huge},
 		Layers: []estimator.LayerKind{{
-			Kind: estimator.LayerAttention, Count: 2, Heads: huge, KVHeads: huge, KeyDim: huge / 2, ValueDim: huge / 2, IndexerDim: huge / 2, ConvState: huge, SSMState: huge, RecurrentWidth: huge,
+			Kind: estimator.LayerAttention, Count: 2, Heads: huge, KVHeads: huge, KeyDim: huge, ValueDim: huge, IndexerDim: huge, ConvState: huge, SSMState: huge, RecurrentWidth: huge,
 		}},
 	}
 	for _, runtime := range []estimator.Runtime{estimator.RuntimeLlamaCpp, estimator.RuntimeOllama, estimator.RuntimeVLLM} {
@@ -325,6 +325,44 @@ func TestArithmeticSaturates(t *testing.T) {
 			t.Errorf("%s: feasible %v with %+v", runtime, o.Feasible, o.Devices[0])
 		}
 	}
+}
+
+// FuzzEstimate looks for panics and negative or wrapped sums: a Model comes from an API object that anybody with the
+// right to write profiles may have made.
+func FuzzEstimate(f *testing.F) {
+	for _, m := range []*estimator.Model{
+		modelOfHeader(f, glm52.Write()), modelOfHeader(f, qwen35x27B.Write()), modelOfHeader(f, gptOSS120B.Write()),
+		parseConfig(f, map[string]any{"architectures": []string{"DeepseekV4ForCausalLM"}, "hidden_size": 64, "num_hidden_layers": 3, "head_dim": 8, "compress_ratios": []int{0, 4, 128}, "sliding_window": 8}),
+	} {
+		data, err := json.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data, int64(8192), int64(4), "q8_0", "layer", "1,2", uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, context, parallel int64, cache, split, proportions string, flags uint8) {
+		m := &estimator.Model{}
+		if json.Unmarshal(data, m) != nil {
+			return
+		}
+		s := estimator.Settings{
+			ContextLength: context, Parallel: parallel, KVCacheType: cache, SplitMode: split, TensorSplit: proportions, SpeculativeTokens: int64(flags & 3),
+			ExpertsOnCPU: flags&4 != 0, EnforceEager: flags&8 != 0, GPULayers: estimator.Layers(flags >> 4), PipelineParallel: int64(flags >> 6),
+		}
+		for _, s.Runtime = range []estimator.Runtime{estimator.RuntimeVLLM, estimator.RuntimeLlamaCpp, estimator.RuntimeOllama, ""} {
+			r, err := estimator.Estimate(m, s, []int{1, 2, 8}, estimator.DeviceInfo{Total: 80 << 30})
+			if err != nil {
+				continue
+			}
+			for _, o := range r.Options {
+				for i, d := range o.Devices {
+					if d.Total <= 0 || d.Total != d.Components.Sum() || i > 0 && d.Total > o.Devices[i-1].Total {
+						t.Errorf("%s on %d GPUs: device %d of %+v", s.Runtime, o.GPUCount, i, o.Devices)
+					}
+				}
+			}
+		}
+	})
 }
 
 func TestDeepCopySharesNothing(t *testing.T) {

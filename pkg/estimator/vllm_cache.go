@@ -95,7 +95,7 @@ func (v *vllm) windowTokens(window, block int64) int64 {
 	if kept >= v.context {
 		return roundUp(v.context, block)
 	}
-	return min(roundUp(kept, block)+block, roundUp(v.context, block))
+	return min(add(roundUp(kept, block), block), roundUp(v.context, block))
 }
 
 // cacheGroups fills groups with the kinds of layers of a stage that keep something, and returns how many.
@@ -163,7 +163,7 @@ func (v *vllm) perToken(k *LayerKind, tp int64) int64 {
 		return v.latentBytes(k)
 	}
 	heads := ceilDiv(k.KVHeads, tp)
-	return ceilDiv(mul(heads, k.KeyDim+k.ValueDim, v.kvBytes1024), 1024)
+	return ceilDiv(mul(heads, add(k.KeyDim, k.ValueDim), v.kvBytes1024), 1024)
 }
 
 // latentBytes returns the bytes of one latent vector. Sparse attention (an indexer) keeps the part without
@@ -176,11 +176,11 @@ func (v *vllm) latentBytes(k *LayerKind) int64 {
 		return ceilDiv(mul(k.LatentDim, v.kvBytes1024), 1024)
 	}
 	if k.LatentValueDim > 0 {
-		return add(k.LatentValueDim, mul(4, ceilDiv(k.LatentValueDim, 128)), mul(2, k.LatentDim-k.LatentValueDim))
+		return add(k.LatentValueDim, mul(4, ceilDiv(k.LatentValueDim, 128)), mul(2, sub(k.LatentDim, k.LatentValueDim)))
 	}
 	const rope = 64
 	plain := sub(k.LatentDim, rope)
-	return add(plain, ceilDiv(plain, 64)+1, 2*rope)
+	return add(plain, ceilDiv(plain, 64), 1, 2*rope)
 }
 
 // indexerBytes returns the bytes of one indexer key: FP8 and a float32 scale per 128 elements.
@@ -188,7 +188,7 @@ func indexerBytes(k *LayerKind) int64 {
 	if k.IndexerDim == 0 {
 		return 0
 	}
-	return k.IndexerDim + 4*ceilDiv(k.IndexerDim, 128)
+	return add(k.IndexerDim, mul(4, ceilDiv(k.IndexerDim, 128)))
 }
 
 // state returns the bytes of one sequence's recurrent state in one layer on one rank: the convolution's in the

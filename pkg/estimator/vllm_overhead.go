@@ -51,7 +51,7 @@ func (v *vllm) expertBuffers(tp int64) int64 {
 	if !v.s.ExpertParallel {
 		inner = ceilDiv(inner, tp)
 	}
-	perVisit := add(max(inner, v.m.HiddenSize), max(2*inner, v.m.HiddenSize))
+	perVisit := add(max(inner, v.m.HiddenSize), max(mul(2, inner), v.m.HiddenSize))
 	return add(mul(v.batchedTokens, x.Used, perVisit, width), output)
 }
 

@@ -68,8 +68,8 @@ func absorbed(k *LayerKind, elementBytes int64) int64 {
 	if k.LatentDim == 0 || k.LatentValueDim == 0 {
 		return 0
 	}
-	nope := sub(k.KeyDim, k.LatentDim-k.LatentValueDim)
-	return mul(k.LatentValueDim, k.Heads, nope+k.ValueDim, elementBytes)
+	nope := sub(k.KeyDim, sub(k.LatentDim, k.LatentValueDim))
+	return mul(k.LatentValueDim, k.Heads, add(nope, k.ValueDim), elementBytes)
 }
 
 // paddedExperts returns the bytes of the routed experts after the padding that MXFP4 kernels want: the hidden size
@@ -127,7 +127,7 @@ func (v *vllm) ropeCache() int64 {
 		k := &v.m.Layers[i]
 		d := k.KeyDim
 		if k.LatentValueDim > 0 {
-			d = k.LatentDim - k.LatentValueDim
+			d = sub(k.LatentDim, k.LatentValueDim)
 		} else if k.LatentDim > 0 {
 			d = 64 // DeepSeek V4 rotates the last 64 elements
 		}
