@@ -86,3 +86,6 @@ func output(ctx context.Context, dir string, args ...string) (string, error) {
 	}
 	return strings.TrimSpace(string(out)), nil
 }
+
+// Program returns the path of one of the programs, to run it apart from a lab.
+func Program(name string) string { return filepath.Join(binDir, name) }
