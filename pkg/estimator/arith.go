@@ -3,10 +3,7 @@
 
 package estimator
 
-import (
-	"math"
-	"math/bits"
-)
+import "github.com/berth-dev/berth/pkg/estimator/internal/saturate"
 
 const (
 	kib = int64(1) << 10
@@ -14,55 +11,10 @@ const (
 	gib = int64(1) << 30
 )
 
-// mul returns the product of factors that are not negative (a negative one counts as zero), at most
-// math.MaxInt64: the dimensions come from files, and a product that wraps around would make a huge model small.
-func mul(factors ...int64) int64 {
-	product := uint64(1)
-	overflow := false
-	for _, f := range factors {
-		if f <= 0 {
-			return 0
-		}
-		hi, lo := bits.Mul64(product, uint64(f))
-		if hi != 0 || lo > math.MaxInt64 {
-			overflow = true // a later factor may still be zero
-			lo = math.MaxInt64
-		}
-		product = lo
-	}
-	if overflow {
-		return math.MaxInt64
-	}
-	return int64(product)
-}
+// The short names keep formulas legible.
 
-// add returns the sum of terms that are not negative (a negative one counts as zero), at most math.MaxInt64.
-func add(terms ...int64) int64 {
-	var sum int64
-	for _, t := range terms {
-		if t <= 0 {
-			continue
-		}
-		if sum > math.MaxInt64-t {
-			return math.MaxInt64
-		}
-		sum += t
-	}
-	return sum
-}
-
-// sub returns a - b, at least zero.
-func sub(a, b int64) int64 { return max(a-b, 0) }
-
-// ceilDiv returns a / b rounded up, for a ≥ 0; b < 1 counts as 1.
-func ceilDiv(a, b int64) int64 {
-	b = max(b, 1)
-	q := a / b
-	if a%b != 0 {
-		q++
-	}
-	return q
-}
-
-// roundUp returns the smallest multiple of m that is at least n.
-func roundUp(n, m int64) int64 { return mul(ceilDiv(n, m), max(m, 1)) }
+func mul(factors ...int64) int64 { return saturate.Mul(factors...) }
+func add(terms ...int64) int64   { return saturate.Add(terms...) }
+func sub(a, b int64) int64       { return saturate.Sub(a, b) }
+func ceilDiv(a, b int64) int64   { return saturate.CeilDiv(a, b) }
+func roundUp(n, m int64) int64   { return saturate.RoundUp(n, m) }

@@ -258,9 +258,7 @@ func vllmSettings(r *record) (estimator.Settings, []int) {
 		KVCacheType: word(s, "kv_cache_dtype"), DType: word(s, "dtype"), EnforceEager: eager,
 		BlockSize: int64(number(s, "block_size")), PipelineParallel: int64(number(s, "pipeline_parallel")),
 	}
-	if q := word(s, "quantization"); q == "fp8" {
-		out.Quantization = q
-	}
+	out.Quantization = word(s, "quantization")
 	return out, []int{int(max(number(s, "gpus"), 1))}
 }
 

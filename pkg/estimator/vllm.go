@@ -57,6 +57,9 @@ func newVLLM(m *Model, s *Settings, dev DeviceInfo, e *Result) (*vllm, error) {
 		v.utilization = DefaultUtilization(s.Version)
 	}
 	e.Utilization = v.utilization
+	if q := s.Quantization; q != "" && q != "fp8" && q != "bitsandbytes" && v.unquantized() {
+		e.Notes = append(e.Notes, "the configuration says nothing of quantization "+quoteName(q)+": its usual width assumed; use the checkpoint's own config.json")
+	}
 	return v, nil
 }
 

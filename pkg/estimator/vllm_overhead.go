@@ -44,7 +44,7 @@ func (v *vllm) expertBuffers(tp int64) int64 {
 	}
 	width := v.elementBytes()
 	output := mul(v.batchedTokens, v.m.HiddenSize, width)
-	if x.Type == "MXFP4" {
+	if v.expertType() == "MXFP4" {
 		return output
 	}
 	inner := x.FeedForward

@@ -77,8 +77,11 @@ func absorbed(k *LayerKind, elementBytes int64) int64 {
 // It explains 13.64 and 7.01 GiB of gpt-oss-20b at tensor-parallel size 1 and 2, of 12.8 GiB in the file.
 func (v *vllm) paddedExperts(n, tp int64) int64 {
 	x := v.m.Experts
-	if n == 0 || x == nil || x.Type != "MXFP4" || x.FeedForward == 0 || v.m.HiddenSize == 0 {
+	if n == 0 || x == nil || v.expertType() != "MXFP4" || x.FeedForward == 0 || v.m.HiddenSize == 0 {
 		return n
+	}
+	if x.Type == "" {
+		n = ratio{17, 32 * v.elementBytes()}.of(n) // 4 bits and one byte of scale per 32
 	}
 	width := x.FeedForward
 	if !v.s.ExpertParallel {
@@ -165,19 +168,31 @@ func (v *vllm) typeScale() ratio {
 	return ratio{v.elementBytes(), stored}
 }
 
-// runtimeQuantization is by how much --quantization shrinks the linear layers of an unquantized checkpoint;
-// embedding and output keep their type.
+// runtimeQuantization is by how much --quantization shrinks the linear layers of a checkpoint whose configuration
+// says nothing of quantization; embedding and output keep their type. Methods that need a prepared checkpoint come
+// here only when its configuration was written by hand; compressed-tensors has 8 bits at most.
 func (v *vllm) runtimeQuantization() ratio {
 	if !v.unquantized() {
 		return ratio{1, 1}
 	}
-	switch v.s.Quantization {
-	case "fp8", "experts_int8", "int8", "ptpc_fp8", "fp8_per_tensor", "fp8_per_block":
-		return ratio{1, v.elementBytes()}
-	case "bitsandbytes": // 4 bit and a 32-bit scale per 64
-		return ratio{9, 16 * v.elementBytes()}
+	switch q := v.s.Quantization; {
+	case q == "", q == "mxfp4": // MXFP4 is of experts alone
+		return ratio{1, 1}
+	case containsFold(q, "fp4"), containsFold(q, "awq"), containsFold(q, "gptq"), containsFold(q, "round"), q == "bitsandbytes":
+		return ratio{9, 16 * v.elementBytes()} // 4 bits and half a bit of scales
 	}
-	return ratio{1, 1}
+	return ratio{1, v.elementBytes()}
+}
+
+// expertType returns the type of the routed experts: the checkpoint's, or the one that --quantization makes.
+func (v *vllm) expertType() string {
+	if v.m.Experts == nil {
+		return ""
+	}
+	if v.m.Experts.Type == "" && v.unquantized() && v.s.Quantization == "mxfp4" {
+		return "MXFP4"
+	}
+	return v.m.Experts.Type
 }
 
 // unquantized says whether the checkpoint's linear layers are of a plain floating-point type.

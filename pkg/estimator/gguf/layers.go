@@ -3,7 +3,10 @@
 
 package gguf
 
-import "github.com/berth-dev/berth/pkg/estimator"
+import (
+	"github.com/berth-dev/berth/pkg/estimator"
+	"github.com/berth-dev/berth/pkg/estimator/internal/saturate"
+)
 
 // layers groups the blocks into kinds and fills in their weights. The last blocks of a file with NextN (multi-token
 // prediction) layers are the draft.
@@ -273,14 +276,5 @@ func (b *builder) recurrence(k *estimator.LayerKind) {
 	k.RecurrentWidth = inner
 }
 
-// product multiplies two numbers that are not negative, at most 2^50.
-func product(a, b int64) int64 {
-	const most = int64(1) << 50
-	if a <= 0 || b <= 0 {
-		return 0
-	}
-	if a > most/b {
-		return most
-	}
-	return a * b
-}
+// product multiplies two numbers, at most 2^50.
+func product(a, b int64) int64 { return min(saturate.Mul(a, b), 1<<50) }

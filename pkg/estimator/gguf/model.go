@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/berth-dev/berth/pkg/estimator"
+	"github.com/berth-dev/berth/pkg/estimator/internal/saturate"
 )
 
 // maxLayers is more than llama.cpp loads (LLAMA_MAX_LAYERS is 512).
@@ -120,7 +121,7 @@ func (h *Header) string(key string) string { return h.values[key].str }
 // add accounts for one tensor by its name.
 func (b *builder) add(t *Tensor) {
 	m := b.model
-	m.Parameters += t.Elements
+	m.Parameters = saturate.Add(m.Parameters, t.Elements)
 	b.types[t.Type] += t.Bytes
 	name := strings.TrimPrefix(t.Name, "dec.")
 	if rest, ok := strings.CutPrefix(name, "blk."); ok {

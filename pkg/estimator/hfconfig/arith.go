@@ -3,33 +3,15 @@
 
 package hfconfig
 
-import "math/bits"
+import "github.com/berth-dev/berth/pkg/estimator/internal/saturate"
 
-// maxBytes caps every computed size: sums of many such sizes still fit an int64.
-const maxBytes = int64(1) << 55
+// maxProduct caps every product, so that the sums of a few of them are exact; long sums saturate.
+const maxProduct = int64(1) << 55
 
-// mul returns the product of factors that are not negative, at most maxBytes.
-func mul(factors ...int64) int64 {
-	product := uint64(1)
-	for _, f := range factors {
-		if f <= 0 {
-			return 0
-		}
-		hi, lo := bits.Mul64(product, uint64(f))
-		if hi != 0 || lo > uint64(maxBytes) {
-			lo = uint64(maxBytes)
-		}
-		product = lo
-	}
-	return int64(product)
-}
+// mul returns the product of factors that are not negative, at most maxProduct.
+func mul(factors ...int64) int64 { return min(saturate.Mul(factors...), maxProduct) }
 
-// ceilDiv returns a / b rounded up; b < 1 counts as 1.
-func ceilDiv(a, b int64) int64 {
-	b = max(b, 1)
-	q := a / b
-	if a%b != 0 {
-		q++
-	}
-	return q
-}
+// accumulate adds n to a sum that holds any number of terms.
+func accumulate(sum *int64, n int64) { *sum = saturate.Add(*sum, n) }
+
+func ceilDiv(a, b int64) int64 { return saturate.CeilDiv(a, b) }

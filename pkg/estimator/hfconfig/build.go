@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/berth-dev/berth/pkg/estimator"
+	"github.com/berth-dev/berth/pkg/estimator/internal/saturate"
 )
 
 // Parse reads config.json and, where there is one, hf_quant_config.json (nil otherwise), and returns the model
@@ -175,20 +176,20 @@ func (l *layer) linears(name string, in, out, count int64, p placement) {
 		s = l.b.expertsScheme(s)
 	}
 	n := s.bytes(in, out, count, l.b.elementBytes)
-	l.b.quant.seen[s.name] += n
-	l.b.parameters += mul(in, out, count)
+	l.b.quant.seen[s.name] = saturate.Add(l.b.quant.seen[s.name], n)
+	accumulate(&l.b.parameters, mul(in, out, count))
 	l.place(n, p)
 }
 
 // raw adds elements of the model's own type: norms, convolutions, biases, routers.
 func (l *layer) raw(elements int64, p placement) {
-	l.b.parameters += elements
+	accumulate(&l.b.parameters, elements)
 	l.place(mul(elements, l.b.elementBytes), p)
 }
 
 // float32s adds elements that are kept in float32 whatever the model's type.
 func (l *layer) float32s(elements int64, p placement) {
-	l.b.parameters += elements
+	accumulate(&l.b.parameters, elements)
 	l.place(mul(elements, 4), p)
 }
 
@@ -196,13 +197,13 @@ func (l *layer) place(n int64, p placement) {
 	w := &l.kind.Weights
 	switch p {
 	case kvSharded:
-		w.KV += n
+		accumulate(&w.KV, n)
 	case replicated:
-		w.Replicated += n
+		accumulate(&w.Replicated, n)
 	case experts:
-		w.Experts += n
+		accumulate(&w.Experts, n)
 	default:
-		w.Sharded += n
+		accumulate(&w.Sharded, n)
 	}
 }
 
@@ -258,24 +259,24 @@ func (b *builder) model() (*estimator.Model, error) {
 // embeddings adds the token embedding, the output layer and what belongs to no layer.
 func (b *builder) embeddings(m *estimator.Model) {
 	table := mul(b.vocabulary, b.hidden)
-	b.parameters += table
+	accumulate(&b.parameters, table)
 	m.Embedding = mul(table, b.elementBytes)
 	m.TiedEmbeddings = b.text.bool(b.tiedByDefault, "tie_word_embeddings")
 	if !m.TiedEmbeddings && !b.encoder {
-		b.parameters += table
+		accumulate(&b.parameters, table)
 		m.Output = mul(table, b.elementBytes)
 	}
 	m.OtherWeights = mul(b.hidden, b.elementBytes)
 	if perLayer := b.text.int("hidden_size_per_layer_input"); perLayer > 0 { // Gemma 3n, Gemma 4 E-models
 		all := mul(perLayer, int64(b.layers))
 		elements := mul(b.text.intOr(b.vocabulary, "vocab_size_per_layer_input"), all) + mul(b.hidden, all)
-		b.parameters += elements
-		m.OtherWeights += mul(elements, b.elementBytes)
+		accumulate(&b.parameters, elements)
+		accumulate(&m.OtherWeights, mul(elements, b.elementBytes))
 	}
 	if b.learnedPositions {
 		elements := mul(m.ContextLength, b.hidden)
-		b.parameters += elements
-		m.OtherWeights += mul(elements, b.elementBytes)
+		accumulate(&b.parameters, elements)
+		accumulate(&m.OtherWeights, mul(elements, b.elementBytes))
 	}
 }
 

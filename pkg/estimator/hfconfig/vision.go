@@ -52,7 +52,7 @@ func (b *builder) vision() *estimator.Vision {
 		width := audio.int("hidden_size", "d_model")
 		elements += mul(12, width, width, audio.int("num_hidden_layers", "encoder_layers", "conf_num_hidden_layers"))
 	}
-	b.parameters += elements
+	accumulate(&b.parameters, elements)
 	out.Sharded = mul(elements, 2)
 	if size := v.int("image_size"); size > 0 && patch > 0 {
 		side := ceilDiv(size, patch)
