@@ -23,5 +23,6 @@ func OutsideUtilization(s Settings, gpus int) int64 {
 	return outside
 }
 
-// largestGraphs is the largest measured memory of CUDA graphs, which are inside the fraction since vLLM 0.21.
-const largestGraphs = 1900 * mib
+// largestGraphs covers the largest measured memory of CUDA graphs (1.85 GiB), which are inside the fraction since
+// vLLM 0.21.
+const largestGraphs = 2000 * mib
