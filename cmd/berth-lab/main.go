@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/berth-dev/berth/internal/version"
 )
@@ -24,6 +25,8 @@ func main() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	// The libraries of the control plane have global flags, a --version of their own among them.
+	pflag.CommandLine = pflag.NewFlagSet("", pflag.ContinueOnError)
 	root := &cobra.Command{
 		Use:           "berth-lab",
 		Short:         "Run Berth on a real Kubernetes control plane with simulated GPU nodes",
@@ -31,6 +34,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetOut(stdout)
 	root.AddCommand(newUpCommand(stdout), newDemoCommand(stdout))
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
