@@ -4,7 +4,6 @@
 package manifests_test
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
@@ -19,37 +18,56 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
+	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/berth-dev/berth/manifests"
 )
 
-func name(kind, namespace, name string) string { return fmt.Sprintf("%s %s/%s", kind, namespace, name) }
-
-// TestObjectsAreThoseOfKustomize compares what the lab applies with what kubectl apply -k would.
+// TestObjectsAreThoseOfKustomize compares what the lab applies with what kubectl apply -k would. They differ only in
+// the ConfigMaps, which kustomize generates, and in the Deployments that refer to them.
 func TestObjectsAreThoseOfKustomize(t *testing.T) {
 	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), ".")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want []string
+	want := map[string]any{}
 	for _, r := range built.Resources() {
-		if r.GetKind() != "ConfigMap" { // generated
-			want = append(want, name(r.GetKind(), r.GetNamespace(), r.GetName()))
+		object, err := r.Map()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.GetKind() != "ConfigMap" {
+			want[r.GetKind()+" "+r.GetName()] = comparable(r.GetKind(), object)
 		}
 	}
 	objects, err := manifests.Objects(".")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
+	got := map[string]any{}
 	for _, o := range objects {
-		got = append(got, name(o.GetKind(), o.GetNamespace(), o.GetName()))
+		// Through YAML, so that numbers are of the same types.
+		text, err := sigsyaml.Marshal(o.Object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		object := map[string]any{}
+		if err := kyaml.Unmarshal(text, &object); err != nil {
+			t.Fatal(err)
+		}
+		got[o.GetKind()+" "+o.GetName()] = comparable(o.GetKind(), object)
 	}
-	slices.Sort(want)
-	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("objects (-kustomize +embedded):\n%s", diff)
 	}
+}
+
+func comparable(kind string, object map[string]any) map[string]any {
+	if kind == "Deployment" {
+		return map[string]any{"metadata": object["metadata"]}
+	}
+	return object
 }
 
 // TestManifestsHaveNoUnknownFields decodes every object strictly, also the examples.

@@ -1,0 +1,55 @@
+{{/* The image of a component: (list $ "scheduler"). */}}
+{{- define "berth.image" -}}
+{{- $root := index . 0 -}}
+{{ $root.Values.image.repository }}/berth-{{ index . 1 }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}
+{{- end }}
+
+{{/* The labels of a component: its name. */}}
+{{- define "berth.labels" -}}
+app.kubernetes.io/name: berth-{{ . }}
+app.kubernetes.io/part-of: berth
+{{- end }}
+
+{{/* The context of a container that needs no rights. */}}
+{{- define "berth.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* The context of a pod that needs no rights. */}}
+{{- define "berth.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* What a pod may have beside its containers: (list $ .Values.scheduler). */}}
+{{- define "berth.placement" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+{{ toYaml . }}
+{{- end }}
+{{- with $component.nodeSelector }}
+nodeSelector:
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- with $component.tolerations }}
+tolerations:
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The files of a folder of manifests, with the accounts and objects in the release's namespace. */}}
+{{- define "berth.manifests" -}}
+{{- $root := index . 0 -}}
+{{- range $path, $_ := $root.Files.Glob (index . 1) }}
+---
+{{ $root.Files.Get $path | replace "berth-system" $root.Release.Namespace }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,199 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package charts
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	sigsyaml "sigs.k8s.io/yaml"
+)
+
+// render returns the objects of the chart, by kind and name.
+func render(t *testing.T, namespace string, values map[string]any) (map[string]map[string]any, error) {
+	t.Helper()
+	chart, err := loader.Load("berth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := chartutil.ReleaseOptions{Name: "berth", Namespace: namespace, IsInstall: true}
+	rendered, err := chartutil.ToRenderValues(chart, values, release, chartutil.DefaultCapabilities)
+	if err != nil {
+		return nil, err
+	}
+	files, err := engine.Render(chart, rendered)
+	if err != nil {
+		return nil, err
+	}
+	objects := map[string]map[string]any{}
+	for _, crd := range chart.CRDObjects() {
+		decode(t, crd.File.Data, objects)
+	}
+	for name, text := range files {
+		if strings.HasSuffix(name, ".yaml") {
+			decode(t, []byte(text), objects)
+		}
+	}
+	return objects, nil
+}
+
+func decode(t *testing.T, text []byte, objects map[string]map[string]any) {
+	t.Helper()
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
+	for {
+		var object map[string]any
+		err := decoder.Decode(&object)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatalf("%v in:\n%s", err, text)
+		}
+		if len(object) > 0 {
+			objects[key(object)] = object
+		}
+	}
+}
+
+func key(object map[string]any) string {
+	metadata, _ := object["metadata"].(map[string]any)
+	return fmt.Sprint(object["kind"], " ", metadata["name"])
+}
+
+// kustomized returns the objects of manifests/, without the hashes in the names of ConfigMaps.
+func kustomized(t *testing.T) map[string]map[string]any {
+	t.Helper()
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "../manifests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := built.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := regexp.MustCompile(`(berth-[a-z]+-config)-[a-z0-9]{10}\n`)
+	objects := map[string]map[string]any{}
+	decode(t, hash.ReplaceAll(text, []byte("$1\n")), objects)
+	return objects
+}
+
+// comparable takes away what differs by design: the order and comments of configurations, and the checksum that
+// rolls a Deployment instead of the hash in the name.
+func comparable(t *testing.T, objects map[string]map[string]any) map[string]map[string]any {
+	t.Helper()
+	for _, object := range objects {
+		if data, ok := object["data"].(map[string]any); ok {
+			var config map[string]any
+			if err := sigsyaml.Unmarshal([]byte(data["config.yaml"].(string)), &config); err != nil {
+				t.Fatal(err)
+			}
+			object["data"] = config
+		}
+		spec, _ := object["spec"].(map[string]any)
+		template, _ := spec["template"].(map[string]any)
+		metadata, _ := template["metadata"].(map[string]any)
+		if annotations, ok := metadata["annotations"].(map[string]any); ok && len(annotations) == 1 && annotations["checksum/config"] != nil {
+			delete(metadata, "annotations")
+		}
+	}
+	return objects
+}
+
+// TestChartIsTheKustomization renders the chart with its defaults. The Namespace is Helm's to make.
+func TestChartIsTheKustomization(t *testing.T) {
+	want := comparable(t, kustomized(t))
+	delete(want, "Namespace berth-system")
+	objects, err := render(t, "berth-system", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, comparable(t, objects)); diff != "" {
+		t.Errorf("objects (-kustomization +chart):\n%s", diff)
+	}
+	if len(want) < 25 {
+		t.Errorf("only %d objects were compared", len(want))
+	}
+}
+
+func TestChartValues(t *testing.T) {
+	objects, err := render(t, "berth-system", map[string]any{
+		"image":            map[string]any{"repository": "registry.test/berth", "tag": "v9", "pullPolicy": "Never"},
+		"imagePullSecrets": []any{map[string]any{"name": "pull"}},
+		"runtimeClassName": "",
+		"scheduler":        map[string]any{"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}},
+		"controller":       map[string]any{"config": map[string]any{"noDefaultHosts": true}},
+		"agent":            map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}},
+		"priorityClasses":  map[string]any{"create": false},
+		"networkPolicy":    map[string]any{"create": false},
+		"podMonitors":      map[string]any{"create": true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for object, contents := range map[string][]string{
+		"ConfigMap berth-scheduler-config":             {"headroom: 1Gi", "staleAfter: 60s"},
+		"ConfigMap berth-controller-config":            {"noDefaultHosts: true"},
+		"Deployment berth-scheduler":            {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
+		"DaemonSet berth-agent":                 {"--memory-quantum=128Mi"},
+		"MutatingAdmissionPolicy berth-handoff": {"expression: ''''''\n"},
+		"PodMonitor berth":                      {"monitoring.coreos.com/v1"},
+	} {
+		text, err := sigsyaml.Marshal(objects[object])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, content := range contents {
+			if !strings.Contains(string(text), content) {
+				t.Errorf("%s does not have %q:\n%s", object, content, text)
+			}
+		}
+	}
+	for name, object := range objects {
+		if strings.HasPrefix(name, "PriorityClass ") || strings.HasPrefix(name, "NetworkPolicy ") {
+			t.Errorf("%s is there", name)
+		}
+		if spec, ok := object["spec"].(map[string]any); ok && name == "DaemonSet berth-agent" {
+			template := spec["template"].(map[string]any)["spec"].(map[string]any)
+			if class, ok := template["runtimeClassName"]; ok {
+				t.Errorf("the agents have the RuntimeClass %q", class)
+			}
+		}
+	}
+}
+
+func TestChartRefusesWrongValues(t *testing.T) {
+	tests := []struct {
+		name      string
+		namespace string
+		values    map[string]any
+		want      string
+	}{
+		{"another namespace", "default", nil, "berth-system"},
+		{"a misspelt value", "berth-system", map[string]any{"schedular": map[string]any{}}, "schedular"},
+		{"a strategy that does not exist", "berth-system", map[string]any{"scheduler": map[string]any{"args": map[string]any{"strategy": "Tightest"}}}, "strategy"},
+		{"a duration without a unit", "berth-system", map[string]any{"scheduler": map[string]any{"args": map[string]any{"staleAfter": "60"}}}, "staleAfter"},
+		{"negative replicas", "berth-system", map[string]any{"scheduler": map[string]any{"replicas": -1}}, "replicas"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := render(t, tc.namespace, maps.Clone(tc.values))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v, want one about %s", err, tc.want)
+			}
+		})
+	}
+}
