@@ -154,27 +154,27 @@ func (b *builder) hasGPUs(node *corev1.Node) bool {
 
 func (b *builder) node(node *corev1.Node) Node {
 	view := b.viewer.Explain(node, b.pods[node.Name], &gpustate.Query{})
-	n := Node{Name: node.Name, Reason: string(view.Reason), Problems: b.problems(node), Devices: []Device{}}
+	n := Node{Name: node.Name, Reason: string(view.Reason), Devices: []Device{}}
 	if renewed, ok := b.renewed[node.Name]; ok {
 		n.LastHeard = &metav1.Time{Time: renewed}
 	}
-	report := b.reports[node.Name]
-	if report == nil {
-		return n
-	}
-	n.DriverVersion = report.Status.DriverVersion
 	reported := map[string]*berthv1alpha1.GPUDevice{}
-	for i := range report.Status.Devices {
-		reported[report.Status.Devices[i].UUID] = &report.Status.Devices[i]
+	if report := b.reports[node.Name]; report != nil {
+		n.DriverVersion = report.Status.DriverVersion
+		for i := range report.Status.Devices {
+			reported[report.Status.Devices[i].UUID] = &report.Status.Devices[i]
+		}
 	}
 	for i := range view.Devices {
 		n.Devices = append(n.Devices, b.device(&view, i, reported[view.Devices[i].UUID]))
 	}
 	slices.SortStableFunc(n.Devices, func(a, b Device) int { return cmp.Compare(a.Index, b.Index) })
+	n.Problems = append(nodeProblems(node), b.podProblems(node.Name, reported)...)
 	return n
 }
 
-func (b *builder) problems(node *corev1.Node) []string {
+// nodeProblems are what keeps any pod away from a node.
+func nodeProblems(node *corev1.Node) []string {
 	var problems []string
 	if node.Spec.Unschedulable {
 		problems = append(problems, "the node is cordoned")
@@ -184,9 +184,23 @@ func (b *builder) problems(node *corev1.Node) []string {
 			problems = append(problems, "the node is not Ready: "+c.Message)
 		}
 	}
-	for _, pod := range b.pods[node.Name] {
-		if _, err := gpustate.BookingOf(pod); err != nil {
+	return problems
+}
+
+// podProblems name the pods of a node whose booking is on none of the devices that are shown.
+func (b *builder) podProblems(node string, reported map[string]*berthv1alpha1.GPUDevice) []string {
+	var problems []string
+	for _, pod := range b.pods[node] {
+		a, err := gpustate.BookingOf(pod)
+		switch {
+		case err != nil:
 			problems = append(problems, fmt.Sprintf("what pod %s/%s may use is not known: %s", pod.Namespace, pod.Name, err))
+		case a != nil:
+			for _, share := range a.Devices {
+				if reported[share.UUID] == nil {
+					problems = append(problems, fmt.Sprintf("pod %s/%s was given %s, which is not reported", pod.Namespace, pod.Name, share.UUID))
+				}
+			}
 		}
 	}
 	return problems

@@ -126,6 +126,22 @@ func TestBuildTellsStaleNodes(t *testing.T) {
 	}
 }
 
+func TestBuildNamesPodsWhoseGPUIsNotReported(t *testing.T) {
+	o := readObjects(t, "cluster.yaml")
+	for i := range o.GPUNodes {
+		if devices := &o.GPUNodes[i].Status.Devices; o.GPUNodes[i].Name == "gpu-a" {
+			*devices = (*devices)[:2] // GPU-a2, with greedy-0 and loader-0, is gone
+		}
+	}
+	want := []string{
+		"pod default/greedy-0 was given GPU-a2, which is not reported",
+		"pod default/loader-0 was given GPU-a2, which is not reported",
+	}
+	if diff := cmp.Diff(want, buildMap(t, o, "gpu-a").Nodes[0].Problems); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+}
+
 func TestPendingPodOfAModelSaysWhyItsSizeIsNotKnown(t *testing.T) {
 	o := readObjects(t, "cluster.yaml")
 	profile := berthv1alpha1.ModelProfile{ObjectMeta: metav1.ObjectMeta{
