@@ -20,8 +20,9 @@ import (
 // agentAccount is the account of the agents.
 const agentAccount = "berth-agent"
 
-// runAgent runs the real agent of a node over simulated hardware, under a token bound to the Node, until ctx ends.
-func (l *Lab) runAgent(ctx context.Context, node *corev1.Node, hardware *gpusim.Hardware) error {
+// runAgent runs the real agent of a node over simulated hardware, under a token bound to the Node, until ctx ends. It
+// calls reported when the first report is written.
+func (l *Lab) runAgent(ctx context.Context, node *corev1.Node, hardware *gpusim.Hardware, reported func()) error {
 	config, err := l.cp.ServiceAccountConfig(ctx, berthv1alpha1.Namespace, agentAccount, node)
 	if err != nil {
 		return err
@@ -40,8 +41,9 @@ func (l *Lab) runAgent(ctx context.Context, node *corev1.Node, hardware *gpusim.
 	}
 	events := kube.NewEvents(api, node.Name, clock.RealClock{})
 	a, err := agent.New(agent.Options{
-		NodeName: node.Name, Reader: hardware, Attributor: hardware, Client: client,
-		Pods: pods, Booked: booked, Events: events,
+		NodeName: node.Name, Reader: hardware, Attributor: hardware,
+		Client: &startingClient{Client: client, reported: sync.OnceFunc(reported)},
+		Pods:   pods, Booked: booked, Events: events,
 	})
 	if err != nil {
 		return err
@@ -51,6 +53,21 @@ func (l *Lab) runAgent(ctx context.Context, node *corev1.Node, hardware *gpusim.
 	helpers.Go(func() { pods.Run(ctx) })
 	helpers.Go(func() { events.Run(ctx) })
 	return a.Run(ctx)
+}
+
+// startingClient tells when the first report is written.
+type startingClient struct {
+	agent.Client
+	reported func()
+}
+
+// Apply writes a report.
+func (c *startingClient) Apply(ctx context.Context, status *berthv1alpha1.GPUNodeStatus) (string, error) {
+	version, err := c.Client.Apply(ctx, status)
+	if err == nil {
+		c.reported()
+	}
+	return version, err
 }
 
 // booked returns what a pod's allocation books, in bytes by device; nil if it has none.

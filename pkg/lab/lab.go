@@ -75,6 +75,8 @@ type Lab struct {
 	failed  chan error
 
 	children []*child.Process
+	// fleet is the simulated nodes; nil on a bare lab.
+	fleet *fleet
 
 	stopOnce sync.Once
 	stopErr  error

@@ -6,7 +6,9 @@ package lab
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,8 +25,13 @@ import (
 // agentRestart is how long after its end an agent is started again.
 const agentRestart = time.Second
 
-// createParallelism is how many nodes are created at once.
-const createParallelism = 16
+const (
+	// createParallelism is how many nodes are created at once.
+	createParallelism = 16
+	// startParallelism is how many agents write their first report at once. Thousands together would have the
+	// apiserver time out, and then all try again.
+	startParallelism = 16
+)
 
 // startNodes creates the simulated nodes and runs an agent for each Node that has simulated GPUs, also for those that
 // users of the lab make later.
@@ -32,10 +39,11 @@ func (l *Lab) startNodes(ctx context.Context) error {
 	if l.opts.Bare {
 		return nil
 	}
-	f := &fleet{lab: l, nodes: map[string]*simulatedNode{}}
+	f := &fleet{lab: l, starting: make(chan struct{}, startParallelism), nodes: map[string]*simulatedNode{}}
 	if err := f.watch(ctx); err != nil {
 		return err
 	}
+	l.fleet = f
 	var creating errgroup.Group
 	creating.SetLimit(createParallelism)
 	for _, node := range l.opts.Nodes {
@@ -53,8 +61,11 @@ func (l *Lab) startNodes(ctx context.Context) error {
 
 // fleet is the simulated GPUs of all nodes, kept in step with the Nodes and pods of the cluster.
 type fleet struct {
-	lab  *Lab
-	pods cache.Store
+	lab *Lab
+	// known are the Nodes, and pods are the pods, of the cluster.
+	known, pods cache.Store
+	// starting holds a token for each agent that has not written its first report.
+	starting chan struct{}
 
 	mu    sync.Mutex
 	nodes map[string]*simulatedNode
@@ -64,11 +75,14 @@ type fleet struct {
 type simulatedNode struct {
 	hardware *gpusim.Hardware
 	stop     context.CancelFunc
+	// reported says whether the agent has written a report.
+	reported atomic.Bool
 }
 
 // watch follows Nodes and pods until the lab stops. It returns when both are known.
 func (f *fleet) watch(ctx context.Context) error {
 	factory := informers.NewSharedInformerFactory(f.lab.client, 0)
+	f.known = factory.Core().V1().Nodes().Informer().GetStore()
 	f.pods = factory.Core().V1().Pods().Informer().GetStore()
 	nodes, err := factory.Core().V1().Nodes().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { f.setNode(obj.(*corev1.Node)) },
@@ -132,19 +146,48 @@ func (f *fleet) setNode(node *corev1.Node) {
 			f.setPod(pod)
 		}
 	}
-	f.lab.running.Go(func() {
-		for ctx.Err() == nil {
-			err := f.lab.runAgent(ctx, node, simulated.hardware)
-			if ctx.Err() != nil {
-				return
-			}
-			// As a DaemonSet would, for instance when the Node was deleted just now.
-			f.lab.progress("agent of node %s ended (%v), starting it again", node.Name, err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(agentRestart):
-			}
+	f.lab.running.Go(func() { f.keepAgent(ctx, node, simulated) })
+}
+
+// keepAgent runs the agent of a node until ctx ends.
+func (f *fleet) keepAgent(ctx context.Context, node *corev1.Node, simulated *simulatedNode) {
+	for ctx.Err() == nil {
+		select {
+		case f.starting <- struct{}{}:
+		case <-ctx.Done():
+			return
 		}
+		started := sync.OnceFunc(func() { <-f.starting })
+		err := f.lab.runAgent(ctx, node, simulated.hardware, func() {
+			simulated.reported.Store(true)
+			started()
+		})
+		started()
+		if ctx.Err() != nil {
+			return
+		}
+		// As a DaemonSet would, for instance when the Node was deleted just now.
+		f.lab.progress("agent of node %s ended (%v), starting it again", node.Name, err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(agentRestart):
+		}
+	}
+}
+
+// ready says whether a node is Ready and, if it has GPUs, has reported them.
+func (f *fleet) ready(node *corev1.Node) bool {
+	if _, hasGPUs := node.Annotations[gpusim.AnnotationGPUs]; hasGPUs {
+		f.mu.Lock()
+		simulated := f.nodes[node.Name]
+		f.mu.Unlock()
+		if simulated == nil || !simulated.reported.Load() {
+			return false
+		}
+	}
+	obj, ok, err := f.known.GetByKey(node.Name)
+	return err == nil && ok && slices.ContainsFunc(obj.(*corev1.Node).Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
 	})
 }
 

@@ -6,11 +6,9 @@ package lab
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
-	"github.com/berth-dev/berth/pkg/lab/gpusim"
 )
 
 const (
@@ -105,34 +102,9 @@ func (l *Lab) policiesWork(ctx context.Context) (bool, error) {
 }
 
 // nodesReady says whether all simulated nodes are Ready and those with GPUs have reported them.
-func (l *Lab) nodesReady(ctx context.Context) (bool, error) {
-	nodes, err := l.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
-	if err != nil {
-		return false, err
-	}
-	ready := map[string]bool{}
-	for i := range nodes.Items {
-		node := &nodes.Items[i]
-		ready[node.Name] = slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-			return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-		})
-	}
-	raw, err := l.client.Discovery().RESTClient().Get().AbsPath("apis", berthv1alpha1.GroupName,
-		berthv1alpha1.GroupVersion.Version, "gpunodes").Do(ctx).Raw()
-	if err != nil {
-		return false, err
-	}
-	var reports berthv1alpha1.GPUNodeList
-	if err := json.Unmarshal(raw, &reports); err != nil {
-		return false, fmt.Errorf("decode GPUNodes: %w", err)
-	}
-	devices := map[string]int{}
-	for i := range reports.Items {
-		devices[reports.Items[i].Name] = len(reports.Items[i].Status.Devices)
-	}
+func (l *Lab) nodesReady(context.Context) (bool, error) {
 	for _, node := range l.opts.Nodes {
-		_, hasGPUs := node.Annotations[gpusim.AnnotationGPUs]
-		if !ready[node.Name] || hasGPUs && devices[node.Name] == 0 {
+		if !l.fleet.ready(node) {
 			return false, nil
 		}
 	}

@@ -46,7 +46,6 @@ func startAPIServer(keys *pki, etcdEndpoint string, extra []string) (*part, int,
 		"--authorization-mode=Node,RBAC",
 		"--anonymous-auth=false",
 		"--allow-privileged=true",
-		"--profiling=false",
 		// Without the node lifecycle controller nobody would lift the not-ready taint of a new node.
 		"--disable-admission-plugins=TaintNodesByCondition",
 	}

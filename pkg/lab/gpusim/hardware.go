@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -154,7 +155,12 @@ func (h *Hardware) occupy(d *agent.Device, now time.Time) {
 			})
 		}
 	}
-	for _, p := range d.Processes {
+	for i := range d.Processes {
+		p := &d.Processes[i]
+		if f := h.spec.Fluctuation; f > 0 {
+			random := rand.New(rand.NewPCG(uint64(p.PID), uint64(now.Unix())))
+			p.Memory -= min(p.Memory, random.Uint64N(f+1))
+		}
 		d.Memory.Used += p.Memory
 	}
 	// A GPU cannot hold more than it has: a real process would have failed.

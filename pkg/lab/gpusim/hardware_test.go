@@ -101,6 +101,27 @@ func TestForeignMemoryBelongsToNobody(t *testing.T) {
 	}
 }
 
+func TestMemoryFluctuatesWithinItsBounds(t *testing.T) {
+	h, clock := newHardware(t, map[string]string{
+		AnnotationGPUs: "1xT4-16", AnnotationForeignMemory: "0=8Gi", AnnotationFluctuation: "32Mi",
+	})
+	seen := map[uint64]bool{}
+	for range 20 {
+		used := read(t, h)[0].Memory.Used
+		if used > 8*gib || used < 8*gib-32*mib {
+			t.Errorf("%d bytes used, want 8Gi and at most 32Mi less", used)
+		}
+		if again := read(t, h)[0].Memory.Used; again != used {
+			t.Errorf("%d and %d bytes used within a second, want the same", used, again)
+		}
+		seen[used] = true
+		clock.Step(time.Second)
+	}
+	if len(seen) < 2 {
+		t.Error("memory did not fluctuate")
+	}
+}
+
 func TestOverbookedDeviceReportsNoMoreThanItHas(t *testing.T) {
 	h, _ := newHardware(t, map[string]string{AnnotationGPUs: "1xT4-16", AnnotationForeignMemory: "0=40Gi"})
 	if m := read(t, h)[0].Memory; m.Used+m.Reserved != m.Total {

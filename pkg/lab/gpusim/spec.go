@@ -23,6 +23,9 @@ const (
 	AnnotationForeignMemory = "lab.berth.dev/foreign-memory"
 	// AnnotationUnhealthy is the reasons why GPUs are unhealthy, by the index of the GPU: "3=Xid79".
 	AnnotationUnhealthy = "lab.berth.dev/unhealthy"
+	// AnnotationFluctuation is by how much, at most, every process on the node holds less than it should, another
+	// amount each second: "32Mi". Without it memory is steady.
+	AnnotationFluctuation = "lab.berth.dev/fluctuation"
 )
 
 // Spec is what hardware a node has, and what state it is in besides what its pods do.
@@ -33,6 +36,8 @@ type Spec struct {
 	Foreign map[int]uint64
 	// Unhealthy is the reasons why GPUs are unhealthy, by index.
 	Unhealthy map[int]string
+	// Fluctuation is by how much, in bytes, every process at most holds less than it should.
+	Fluctuation uint64
 }
 
 // ParseSpec reads the annotations of a Node. The errors say which annotation is wrong and how.
@@ -42,13 +47,9 @@ func ParseSpec(annotations map[string]string) (*Spec, error) {
 	if spec.GPUs, err = parseGPUs(annotations[AnnotationGPUs]); err != nil {
 		return nil, fmt.Errorf("%s: %w", AnnotationGPUs, err)
 	}
-	err = eachGPU(annotations[AnnotationForeignMemory], len(spec.GPUs), func(i int, value string) error {
-		q, err := resource.ParseQuantity(value)
-		if err != nil || q.Sign() <= 0 {
-			return fmt.Errorf("%q is not an amount of memory such as 60Gi", value)
-		}
-		spec.Foreign[i] = uint64(q.Value())
-		return nil
+	err = eachGPU(annotations[AnnotationForeignMemory], len(spec.GPUs), func(i int, value string) (err error) {
+		spec.Foreign[i], err = parseMemory(value)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", AnnotationForeignMemory, err)
@@ -63,7 +64,20 @@ func ParseSpec(annotations map[string]string) (*Spec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", AnnotationUnhealthy, err)
 	}
+	if value, ok := annotations[AnnotationFluctuation]; ok {
+		if spec.Fluctuation, err = parseMemory(value); err != nil {
+			return nil, fmt.Errorf("%s: %w", AnnotationFluctuation, err)
+		}
+	}
 	return spec, nil
+}
+
+func parseMemory(s string) (uint64, error) {
+	q, err := resource.ParseQuantity(s)
+	if err != nil || q.Sign() <= 0 {
+		return 0, fmt.Errorf("%q is not an amount of memory such as 60Gi", s)
+	}
+	return uint64(q.Value()), nil
 }
 
 // parseGPUs reads "4xA100-40,2xL40S-48".
