@@ -15,8 +15,9 @@ export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 # The tests and the binaries share one build cache, so all are built with cgo; images build the static ones without.
 BINARIES := scheduler controller kubectl-berth berth-lab
 PKG       = ./...
-# The race detector runs where our own goroutines are, and not over the whole control plane.
-RACE_PKG := ./pkg/alloc/... ./pkg/gpustate/... ./pkg/agent/... ./pkg/modelsource/...
+# The race detector runs where our own goroutines are, and not over the whole control plane that integration tests link.
+RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/gpustate ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
+	grep -v /integration)
 
 .PHONY: help
 help: ## Show this help
