@@ -42,14 +42,9 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 	err = pl.bind(ctx, binding)
 	switch {
 	case err == nil:
-	case apierrors.IsConflict(err):
-		// Bound already, perhaps by an attempt of ours whose answer was lost, or not to be bound at all.
-		if bound, readErr := pl.isBound(ctx, pod, nodeName); readErr == nil && bound {
-			err = nil
-		}
-	case !isRefusal(err):
-		// Nobody knows whether it took effect; look, and keep the booking until that is known.
-		err = pl.readBack(ctx, pod, nodeName, deadline, err)
+	case apierrors.IsConflict(err), !isRefusal(err):
+		// Bound already, perhaps by an attempt of ours whose answer was lost; or nobody knows whether it took effect.
+		err = pl.readBack(ctx, pod, binding, deadline, err)
 	}
 	if err != nil {
 		return fwk.AsStatus(err)
@@ -85,12 +80,18 @@ func isRefusal(err error) bool {
 	return code >= 400 && code < 500 && !apierrors.IsTimeout(err) && !apierrors.IsTooManyRequests(err) && code != 408
 }
 
-// readBack finds out whether a Binding took effect whose answer was lost. If the pod is bound as reserved, that is
+// readBack finds out what became of a Binding whose answer does not say. If the pod is bound as reserved, that is
 // success. If it cannot be told yet, the booking becomes Unknown, and a goroutine settles it: until then the pod is
 // not tried again.
-func (pl *Plugin) readBack(ctx context.Context, pod *corev1.Pod, nodeName string, deadline time.Time, bindErr error) error {
-	if bound, err := pl.isBound(ctx, pod, nodeName); err == nil && bound {
+func (pl *Plugin) readBack(ctx context.Context, pod *corev1.Pod, binding *corev1.Binding, deadline time.Time, bindErr error) error {
+	nodeName := binding.Target.Name
+	bound, err := pl.readBound(ctx, pod)
+	switch {
+	case err == nil && bound != nil && bound.Spec.NodeName == nodeName &&
+		bound.Annotations[berthv1alpha1.AnnotationAllocation] == binding.Annotations[berthv1alpha1.AnnotationAllocation]:
 		return nil
+	case err == nil && bound == nil && apierrors.IsConflict(bindErr):
+		return bindErr // refused for another reason, such as being deleted
 	}
 	pl.tracker.Ledger.MarkUnknown(pod.UID)
 	// Not the cycle's context: it ends with the binding.
@@ -102,7 +103,9 @@ func (pl *Plugin) readBack(ctx context.Context, pod *corev1.Pod, nodeName string
 // believed that it did not.
 const bindGrace = time.Second
 
-// resolveUnknown reads the pod after the deadline of its Binding, until the apiserver answers.
+// resolveUnknown reads the pod after the deadline of its Binding, until the informer tells that it is bound, or a read
+// tells that it is not. A read that finds it bound settles nothing: the pod may be deleted before the informer had it,
+// and then nobody would ever take the booking back.
 func (pl *Plugin) resolveUnknown(ctx context.Context, pod *corev1.Pod, nodeName string, deadline time.Time) {
 	logger := klog.FromContext(ctx)
 	backoff := wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Steps: 8, Cap: 10 * time.Second, Jitter: 0.1}
@@ -111,46 +114,37 @@ func (pl *Plugin) resolveUnknown(ctx context.Context, pod *corev1.Pod, nodeName 
 		if e := pl.tracker.Ledger.Get(pod.UID); e == nil || e.State != gpustate.Unknown {
 			break // the informer told first
 		}
-		bound, err := pl.isBound(ctx, pod, nodeName)
-		if err == nil {
-			if !bound {
-				pl.tracker.Ledger.Refute(pod.UID)
-			}
-			logger.V(2).Info("Found out whether a pod was bound", "pod", klog.KObj(pod), "node", nodeName, "bound", bound)
+		bound, err := pl.readBound(ctx, pod)
+		if err == nil && bound == nil {
+			pl.tracker.Ledger.Refute(pod.UID)
+			logger.V(2).Info("A binding whose outcome was not known did not happen", "pod", klog.KObj(pod), "node", nodeName)
 			break
 		}
-		logger.V(2).Info("Cannot find out yet whether a pod was bound", "pod", klog.KObj(pod), "node", nodeName, "err", err)
+		logger.V(2).Info("The outcome of a binding is not settled yet", "pod", klog.KObj(pod), "node", nodeName, "bound", bound != nil, "err", err)
 		pl.sleepUntil(pl.clock.Now().Add(backoff.Step()))
 	}
 	pl.nodeChanged(nodeName)
 	pl.activate([]*waitingPod{{pod: pod}})
 }
 
-// isBound reads whether the pod is bound; it confirms the booking that it finds. A pod that is gone is not bound.
-func (pl *Plugin) isBound(ctx context.Context, pod *corev1.Pod, nodeName string) (bool, error) {
+// readBound returns the pod as the apiserver has it now if it is bound, else nil: a pod that is gone is not bound.
+func (pl *Plugin) readBound(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, pl.args.BindTimeout.Duration)
 	defer cancel()
 	got, err := pl.handle.ClientSet().CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return false, nil
+		return nil, nil
 	case err != nil:
-		return false, err
+		return nil, err
 	case got.UID != pod.UID || got.Spec.NodeName == "":
-		return false, nil
+		return nil, nil
 	}
-	pl.tracker.PodSeen(got)
-	if got.Spec.NodeName != nodeName {
-		return false, fmt.Errorf("the pod is bound to %s, not to %s", got.Spec.NodeName, nodeName)
-	}
-	return true, nil
+	return got, nil
 }
 
 func (pl *Plugin) sleepUntil(t time.Time) {
 	if d := t.Sub(pl.clock.Now()); d > 0 {
-		timer := pl.clock.(interface {
-			After(time.Duration) <-chan time.Time
-		}).After(d)
-		<-timer
+		<-pl.clock.After(d)
 	}
 }

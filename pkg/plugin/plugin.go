@@ -64,9 +64,20 @@ func New(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin
 	if err != nil {
 		return nil, err
 	}
+	pl, err := newPlugin(ctx, args, handle, clock.RealClock{})
+	if err != nil {
+		return nil, err
+	}
+	if err := pl.startInformers(ctx); err != nil {
+		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
+	}
+	return pl, nil
+}
+
+// newPlugin makes the plugin without what feeds it.
+func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithDelayedExecution) (*Plugin, error) {
 	headroom := alloc.BytesOfInt64(args.Headroom.Value())
 	policy := gpustate.Policy{StaleAfter: args.StaleAfter.Duration, LoadTimeout: args.LoadTimeout.Duration}
-	c := clock.RealClock{}
 	pl := &Plugin{
 		args:    args,
 		handle:  handle,
@@ -80,11 +91,9 @@ func New(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin
 	}
 	pl.tracker.Changed = pl.nodeChanged
 	pl.tracker.Reshaped = pl.nodeReshaped
+	var err error
 	if pl.evictor, err = newEvictor(ctx, pl); err != nil {
 		return nil, err
-	}
-	if err := pl.startInformers(ctx); err != nil {
-		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
 	}
 	return pl, nil
 }

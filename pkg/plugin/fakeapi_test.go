@@ -1,0 +1,167 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// fakeAPI is as much of an API server as the plugin talks to when it binds and recovers: pods, and their binding. A
+// clientset that fakes would not show what a lost answer looks like on the wire.
+type fakeAPI struct {
+	*httptest.Server
+	mu   sync.Mutex
+	pods map[string]*corev1.Pod
+	// onBind decides what happens to a Binding of a pod: whether it is applied, and what is answered, if anything.
+	onBind func(pod *corev1.Pod) (apply bool, answer error, silent bool)
+	// readError, if not nil, answers reads of pods.
+	readError error
+	reads     int
+	bindings  []corev1.Binding
+	// listedBy is the field selectors of lists.
+	listedBy []string
+}
+
+func newFakeAPI(t testing.TB) *fakeAPI {
+	a := &fakeAPI{pods: map[string]*corev1.Pod{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /api/v1/namespaces/{namespace}/pods/{name}/binding", a.bind)
+	mux.HandleFunc("GET /api/v1/namespaces/{namespace}/pods/{name}", a.get)
+	mux.HandleFunc("GET /api/v1/pods", a.list)
+	a.Server = httptest.NewServer(mux)
+	t.Cleanup(a.CloseClientConnections)
+	t.Cleanup(a.Close)
+	return a
+}
+
+// add puts pods into the API server.
+func (a *fakeAPI) add(pods ...*corev1.Pod) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range pods {
+		a.pods[p.Name] = p.DeepCopy()
+	}
+}
+
+func (a *fakeAPI) remove(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.pods, name)
+}
+
+// pod returns a pod as the API server has it now.
+func (a *fakeAPI) pod(name string) *corev1.Pod {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pods[name].DeepCopy()
+}
+
+// readCount is how often a pod was read.
+func (a *fakeAPI) readCount() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.reads
+}
+
+func (a *fakeAPI) failReads(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.readError = err
+}
+
+// apply is what a Binding does.
+func (a *fakeAPI) apply(b *corev1.Binding) error {
+	p := a.pods[b.Name]
+	switch {
+	case p == nil:
+		return apierrors.NewNotFound(podResource, b.Name)
+	case p.UID != b.UID:
+		return apierrors.NewConflict(podResource, b.Name, nil)
+	case p.Spec.NodeName != "":
+		return alreadyBound(b.Name)
+	}
+	p.Spec.NodeName = b.Target.Name
+	for k, v := range b.Annotations {
+		p.Annotations[k] = v
+	}
+	return nil
+}
+
+var podResource = schema.GroupResource{Resource: "pods"}
+
+func alreadyBound(name string) error {
+	return apierrors.NewConflict(podResource, name, apierrors.NewBadRequest("pod "+name+" is already assigned to node"))
+}
+
+func (a *fakeAPI) bind(w http.ResponseWriter, r *http.Request) {
+	var b corev1.Binding
+	if err := json.NewDecoder(r.Body).Decode(&b); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	a.mu.Lock()
+	b.Name = r.PathValue("name")
+	a.bindings = append(a.bindings, b)
+	apply, answer, silent := true, error(nil), false
+	if a.onBind != nil {
+		apply, answer, silent = a.onBind(a.pods[b.Name])
+	}
+	if apply {
+		if err := a.apply(&b); err != nil && answer == nil {
+			answer = err
+		}
+	}
+	a.mu.Unlock()
+	if silent {
+		<-r.Context().Done()
+		return
+	}
+	reply(w, &metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusSuccess}, answer)
+}
+
+func (a *fakeAPI) get(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reads++
+	p, err := a.pods[r.PathValue("name")], a.readError
+	if p == nil && err == nil {
+		err = apierrors.NewNotFound(podResource, r.PathValue("name"))
+	}
+	reply(w, p, err)
+}
+
+func (a *fakeAPI) list(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.listedBy = append(a.listedBy, r.URL.Query().Get("fieldSelector"))
+	list := &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}}
+	for _, p := range a.pods {
+		if p.Spec.NodeName != "" || !strings.Contains(r.URL.RawQuery, "nodeName") {
+			list.Items = append(list.Items, *p)
+		}
+	}
+	reply(w, list, a.readError)
+}
+
+func reply(w http.ResponseWriter, obj any, err error) {
+	code := http.StatusOK
+	if err != nil {
+		status := err.(apierrors.APIStatus).Status()
+		status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+		obj, code = &status, int(status.Code)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(obj)
+}
