@@ -22,7 +22,7 @@ type Tracker struct {
 	Policy Policy
 	// Changed is called after a change that may have made room on a node.
 	Changed func(node string)
-	// Reshaped is called after a change of what a node is: its devices, their health, or that its agent is back.
+	// Reshaped is called after a change of what a node is: it has more devices, or healthy ones, or its agent is back.
 	Reshaped func(node string)
 }
 
@@ -77,19 +77,21 @@ func sameBooking(a, b *corev1.Pod) bool {
 		a.Annotations[berthv1alpha1.AnnotationAllocation] == b.Annotations[berthv1alpha1.AnnotationAllocation]
 }
 
-// PodGone applies a pod that was deleted, or has ended.
-func (t *Tracker) PodGone(pod *corev1.Pod) {
-	node := pod.Spec.NodeName
+// PodGone applies a pod that was deleted, or has ended. It returns the node that it was on or was promised; empty if
+// it was on none.
+func (t *Tracker) PodGone(pod *corev1.Pod) (node string) {
+	node = pod.Spec.NodeName
 	if e := t.Ledger.Get(pod.UID); e != nil {
 		node = e.Node
 	}
 	if node == "" {
-		return
+		return ""
 	}
 	report, _ := t.Store.Report(node, 0)
-	if e := t.Ledger.Leave(pod.UID, report); e != nil {
+	if e := t.Ledger.Leave(pod.UID, report); e != nil && e.State != Leaving {
 		t.Changed(node)
 	}
+	return node
 }
 
 // ReportSeen applies a report; live as in Store.Apply.
@@ -97,17 +99,23 @@ func (t *Tracker) ReportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	wasStale := live && t.isStale(gn.Name)
 	before, after := t.Store.Apply(gn, live)
 	t.SettleNode(gn.Name)
-	if before == nil || wasStale || reshaped(before, after) {
+	if before == nil || wasStale || offersMore(before, after) {
 		t.Reshaped(gn.Name)
 		return
 	}
 	t.Changed(gn.Name)
 }
 
-// reshaped says whether devices came, went, changed their size or could be used again.
-func reshaped(before, after *Report) bool {
-	return !slices.EqualFunc(before.Devices, after.Devices, func(a, b alloc.Device) bool {
-		return a.UUID == b.UUID && a.Capacity == b.Capacity && a.Blocked == b.Blocked && a.Model == b.Model
+// offersMore says whether there is a device that was not there before, is larger, of another model, or can be used
+// again.
+func offersMore(before, after *Report) bool {
+	return slices.ContainsFunc(after.Devices, func(d alloc.Device) bool {
+		i := before.indexOf(d.UUID)
+		if i < 0 {
+			return true
+		}
+		old := &before.Devices[i]
+		return old.Capacity.Less(d.Capacity) || old.Model != d.Model || old.Blocked != "" && d.Blocked == ""
 	})
 }
 

@@ -35,7 +35,7 @@ func (pl *Plugin) afterPodDeleted(_ klog.Logger, pod *corev1.Pod, oldObj, _ any)
 	if !ok || p == nil || p.request == nil {
 		return fwk.Queue, nil
 	}
-	if gone.Spec.NodeName == "" || !pl.canHelp(gone.Spec.NodeName, p) {
+	if gone.Spec.NodeName == "" || !pl.waitsFor(p, gone.Spec.NodeName) && !pl.canHelp(gone.Spec.NodeName)(p) {
 		return fwk.QueueSkip, nil
 	}
 	go pl.activate([]*waitingPod{p}) // not from here: the queue is locked
@@ -50,7 +50,7 @@ func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newOb
 		return fwk.Queue, nil
 	}
 	if old, ok := oldObj.(*corev1.Node); ok && old.Labels[berthv1alpha1.LabelDevicePlugin] == node.Labels[berthv1alpha1.LabelDevicePlugin] &&
-		!pl.canHelp(node.Name, p) {
+		!pl.waitsFor(p, node.Name) && !pl.canHelp(node.Name)(p) {
 		return fwk.QueueSkip, nil
 	}
 	return fwk.Queue, nil

@@ -17,6 +17,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/berthclient"
+	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
 // profileLister looks ModelProfiles up by name.
@@ -120,14 +121,38 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 		pl.requests.Delete(pod.UID)
 	}
 	pl.tracker.PodSeen(pod)
+	if pl.tracker.Ledger.Get(pod.UID) != nil {
+		pl.watchLoads(pod.Spec.NodeName)
+	}
+}
+
+// watchLoads retries the pods that wait for loading pods of a node when one of these has loaded for too long: no event
+// tells that it no longer counts as loading.
+func (pl *Plugin) watchLoads(node string) {
+	now := pl.clock.Now()
+	var next time.Time
+	for _, e := range pl.tracker.Ledger.OnNode(node) {
+		if e.Pod == nil {
+			continue
+		}
+		until, loading := gpustate.LoadingUntil(e.Pod, pl.args.LoadTimeout.Duration)
+		if loading && until.After(now) && (next.IsZero() || until.Before(next)) {
+			next = until
+		}
+	}
+	if !next.IsZero() {
+		pl.timers.at("load/"+node, next, func() {
+			pl.watchLoads(node)
+			pl.nodeChanged(node)
+		})
+	}
 }
 
 func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.waiting.remove(pod.UID)
 	pl.requests.Delete(pod.UID)
 	pl.plans.drop(pod.UID)
-	pl.tracker.PodGone(pod)
-	pl.settle(pod.Spec.NodeName)
+	pl.settle(pl.tracker.PodGone(pod))
 }
 
 func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
@@ -135,7 +160,7 @@ func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	pl.settle(gn.Name)
 }
 
-// settle forgets the leaving pods of a node whose memory is back, now and when only time can tell.
+// settle forgets the leaving pods of a node ("" = none) whose memory is back, now and when only time can tell.
 func (pl *Plugin) settle(node string) {
 	if node == "" {
 		return

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
@@ -79,37 +80,56 @@ func (w *waiting) forProfile(name string) []*waitingPod {
 }
 
 // nodeChanged retries the pods that a change of a node can help. The change must have been applied to the tracker.
-func (pl *Plugin) nodeChanged(node string) {
+func (pl *Plugin) nodeChanged(node string) { pl.activateIf(node, pl.canHelp(node)) }
+
+// nodeReshaped retries the waiting pods that a node could ever hold: other devices may help in ways that only a cycle
+// finds out, for instance by pods that can be evicted there.
+func (pl *Plugin) nodeReshaped(node string) {
+	pl.activateIf(node, func(p *waitingPod) bool {
+		report, _ := pl.tracker.Store.Report(node, 0)
+		return report != nil && alloc.CanEverFit(&alloc.Node{Name: node, Devices: report.Devices}, &p.request.Request)
+	})
+}
+
+// activateIf retries the waiting pods that a node helps.
+func (pl *Plugin) activateIf(node string, helps func(*waitingPod) bool) {
 	candidates := pl.waiting.all()
-	if len(candidates) == 0 {
-		return
-	}
 	helped := candidates[:0]
 	for _, p := range candidates {
-		if pl.canHelp(node, p) {
+		if pl.waitsFor(p, node) || helps(p) {
 			helped = append(helped, p)
 		}
 	}
 	pl.activate(helped)
 }
 
-// nodeReshaped retries all waiting pods: a node with other devices may help in ways that only a cycle finds out, for
-// instance by pods that can be evicted there.
-func (pl *Plugin) nodeReshaped(string) { pl.activate(pl.waiting.all()) }
+// waitsFor says whether a pod has a plan on a node.
+func (pl *Plugin) waitsFor(p *waitingPod, node string) bool {
+	plan := pl.plans.get(p.pod.UID)
+	return plan != nil && plan.node == node
+}
 
-// canHelp says whether a pod could be placed on a node by what the tracker knows, or waits for something there. It
-// knows nothing of the node's other resources, so it can say yes for nothing, but never no for something.
-func (pl *Plugin) canHelp(name string, p *waitingPod) bool {
-	if plan := pl.plans.get(p.pod.UID); plan != nil && plan.node == name {
-		return true
-	}
+// canHelp says of waiting pods whether they could be placed on a node by what the tracker knows now. It knows nothing
+// of the node's other resources, so it can say yes for nothing, but never no for something. The node is looked at once
+// for all pods that see it alike: there may be thousands.
+func (pl *Plugin) canHelp(name string) func(*waitingPod) bool {
 	node, err := pl.nodes.Get(name)
 	if err != nil {
-		return false
+		return func(*waitingPod) bool { return false }
 	}
-	q := gpustate.Query{Pod: p.pod.UID, Runtime: p.request.Runtime}
-	view := pl.tracker.Viewer().View(node, pl.tracker.Ledger.Pods(name), &q)
-	return view.Reason == "" && alloc.Fits(&view.Node, &p.request.Request)
+	var viewer *gpustate.Viewer
+	views := map[berthv1alpha1.Runtime]gpustate.View{}
+	return func(p *waitingPod) bool {
+		view, ok := views[p.request.Runtime]
+		if !ok {
+			if viewer == nil {
+				viewer = pl.tracker.Viewer()
+			}
+			view = viewer.View(node, pl.tracker.Ledger.Pods(name), &gpustate.Query{Runtime: p.request.Runtime})
+			views[p.request.Runtime] = view
+		}
+		return view.Reason == "" && alloc.Fits(&view.Node, &p.request.Request)
+	}
 }
 
 // activate puts parked pods at the head of the queue, without backoff.
