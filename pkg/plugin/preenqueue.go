@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,6 +51,9 @@ type resolved struct {
 
 // resolve returns what a pod asks for. Annotations are parsed once for each version of the pod and of its profile.
 func (pl *Plugin) resolve(pod *corev1.Pod) *resolved {
+	if !hasOurKeys(pod.Annotations) && !hasOurKeys(pod.Labels) {
+		return asksForNothing // nothing to parse, nothing to remember
+	}
 	var profile *berthv1alpha1.ModelProfile
 	if cached, ok := pl.requests.Load(pod.UID); ok {
 		r := cached.(*resolved)
@@ -73,6 +77,19 @@ func (pl *Plugin) resolve(pod *corev1.Pod) *resolved {
 	pl.requests.Store(pod.UID, r)
 	return r
 }
+
+// hasOurKeys says whether there is anything of Berth's, be it misspelt, among annotations or labels.
+func hasOurKeys(m map[string]string) bool {
+	for key := range m {
+		if strings.HasPrefix(key, berthv1alpha1.GroupName+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// asksForNothing is what a pod without a request asks for.
+var asksForNothing = &resolved{}
 
 func versionOf(p *berthv1alpha1.ModelProfile) string {
 	if p == nil {
