@@ -1,5 +1,6 @@
 # Berth: GPU memory scheduling for LLM inference pods.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
@@ -19,15 +20,19 @@ PKG       = ./...
 RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/gpustate ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
 	grep -v /integration)
 
+# go build says nothing for minutes: count the packages that it compiles, and pass on what else it says.
+COUNT := 2>&1 | awk '/^[^ \#]+$$/ { if (++n % 200 == 0) { print n " packages are compiled"; fflush() } next } { print; fflush() }'
+
 .PHONY: help
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## Build all binaries into bin/ (the first time takes some ten minutes)
-	go build -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES)) k8s.io/kubernetes/cmd/kubectl
-	go build -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent
-	cp cmd/kubectl-berth/kubectl_complete-berth bin/
+	@echo "Building $(BINARIES) kubectl agent into bin/; the first time takes some ten minutes"
+	@go build -v -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES)) k8s.io/kubernetes/cmd/kubectl $(COUNT)
+	@go build -v -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent $(COUNT)
+	@cp cmd/kubectl-berth/kubectl_complete-berth bin/
 
 .PHONY: test
 test: ## Run the unit tests, and the integration tests against a real control plane
