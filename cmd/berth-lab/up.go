@@ -25,7 +25,7 @@ const (
 	// startTimeout bounds the start; it takes a few seconds on an idle machine.
 	startTimeout = 5 * time.Minute
 	// stopTimeout bounds the stop; all parts of it are bounded themselves, by less.
-	stopTimeout = 20 * time.Second
+	stopTimeout = 30 * time.Second
 	// schedulerConfig is the file of the manifests with the scheduler's configuration.
 	schedulerConfig = "scheduler/config.yaml"
 )

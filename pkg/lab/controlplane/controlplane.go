@@ -20,6 +20,9 @@ import (
 // stopTimeout bounds how long Stop waits for each part: an apiserver waits up to a minute for requests in flight.
 const stopTimeout = 5 * time.Second
 
+// startTimeout bounds how long a start that nobody wants any more goes on; see Start.
+const startTimeout = 15 * time.Second
+
 // Options are what can be chosen about a control plane; the zero value is fine.
 type Options struct {
 	// Dir is the folder for certificates, data, sockets and logs. When empty, a temporary one is made, and removed
@@ -103,6 +106,10 @@ func Start(ctx context.Context, opts Options) (_ *ControlPlane, err error) {
 		return nil, err
 	}
 	if err := waitReady(ctx, cp.client, apiserver); err != nil {
+		// An apiserver that is stopped while it starts ends the process: its start hooks fail, which is fatal to it.
+		settling, cancel := context.WithTimeout(context.Background(), startTimeout)
+		defer cancel()
+		_ = waitReady(settling, cp.client, apiserver) // the error that matters is the first
 		return nil, fmt.Errorf("wait for kube-apiserver: %w", err)
 	}
 	controllers := opts.Controllers
