@@ -142,7 +142,7 @@ leaderElection: {leaderElect: false}
 profiles:
 - schedulerName: berth
   plugins:
-    multiPoint: {enabled: [{name: Berth, weight: 1201}], disabled: [{name: DefaultPreemption}]}
+    multiPoint: {enabled: [{name: Berth, weight: 1501}], disabled: [{name: DefaultPreemption}]}
     bind: {enabled: [{name: Berth}]}
   pluginConfig: [{name: Berth, args: {staleAfter: 0s, bindTimeout: 2s}}]
 `, kubeconfig)
