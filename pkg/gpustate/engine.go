@@ -96,6 +96,11 @@ func (e *engine) readVLLM(args *engineargs.Result) {
 	})
 }
 
+// fillsBooking says whether the engine takes all that it is given, whatever it needs.
+func (e *engine) fillsBooking() bool {
+	return e.runtime == berthv1alpha1.RuntimeVLLM && e.settings.KVCacheMemory == 0
+}
+
 // counts are the numbers of GPUs to consider.
 func (e *engine) counts(parsed *berthv1alpha1.PodRequest) ([]int, error) {
 	counts := parsed.GPUCounts

@@ -5,7 +5,6 @@ package gpustate
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -67,20 +66,9 @@ func (r *Request) tensorSplit(a *alloc.Allocation) string {
 		parts[i] = strconv.FormatUint(max(share.Memory.Uint64()>>20, 1), 10)
 	}
 	if a.Option < len(r.layerSplits) && len(r.layerSplits[a.Option]) == len(parts) {
-		// The layers are listed as the shares are, largest first; the devices are not.
-		for rank, i := range byMemory(a.Devices) {
-			parts[i] = strconv.FormatInt(r.layerSplits[a.Option][rank], 10)
+		for i, layers := range r.layerSplits[a.Option] {
+			parts[i] = strconv.FormatInt(layers, 10)
 		}
 	}
 	return strings.Join(parts, ",")
-}
-
-// byMemory returns the positions of the devices, the one with the most memory booked first.
-func byMemory(devices []alloc.DeviceShare) []int {
-	order := make([]int, len(devices))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(i, j int) int { return devices[j].Memory.Compare(devices[i].Memory) })
-	return order
 }

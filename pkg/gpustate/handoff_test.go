@@ -13,6 +13,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/estimator"
 )
 
 // place plans a pod on a node and books it, and returns what it is told.
@@ -107,14 +108,23 @@ func TestFractionStaysWithinTheBooking(t *testing.T) {
 	}
 }
 
-// TestTensorSplitFollowsTheBookings: layers go to the device on which their memory is booked, whatever its place in
-// the driver's order.
-func TestTensorSplitFollowsTheBookings(t *testing.T) {
-	r := &Request{Runtime: llamaCpp, layerSplits: [][]int64{{21, 20, 12}}}
-	a := &alloc.Allocation{Devices: []alloc.DeviceShare{
-		{UUID: "GPU-0", Memory: alloc.GiB(20)}, {UUID: "GPU-1", Memory: alloc.GiB(12)}, {UUID: "GPU-2", Memory: alloc.GiB(21)},
-	}}
-	if got := r.tensorSplit(a); got != "20,12,21" {
-		t.Errorf("got %s, want 20,12,21", got)
+// TestLayersInTheEnginesOrder: llama.cpp puts the output layer on its last device whatever is booked there, so any
+// device must have room for it, and the last is told the layers that come with it.
+func TestLayersInTheEnginesOrder(t *testing.T) {
+	shares := []alloc.Bytes{alloc.GiB(21), alloc.GiB(20), alloc.GiB(12)}
+	option := &estimator.Option{LayerSplit: []int64{21, 20, 12}, OutputDevice: 1}
+	r := &Request{Runtime: llamaCpp, layerSplits: [][]int64{inEngineOrder(shares, option)}}
+	a := &alloc.Allocation{}
+	for i, share := range shares {
+		if share != alloc.GiB(21) {
+			t.Errorf("share %d is %s, want 21Gi as the largest", i, share)
+		}
+		a.Devices = append(a.Devices, alloc.DeviceShare{UUID: "GPU-" + strconv.Itoa(i), Memory: share})
+	}
+	if got := r.tensorSplit(a); got != "21,12,20" {
+		t.Errorf("got %s, want 21,12,20: the layers of the device with the output layer last", got)
+	}
+	if layers := inEngineOrder(shares, &estimator.Option{}); layers != nil {
+		t.Errorf("an engine that does not split by layers got %v", layers)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/estimator"
@@ -37,12 +39,19 @@ func (r *Request) optionsOfModel(profile *berthv1alpha1.ModelProfile, counts []i
 		for j := range o.Devices {
 			shares[j] = alloc.BytesOfInt64(o.Devices[j].Total)
 		}
-		r.correct(shares, observedPeak(profile, engine.settings, o.GPUCount), sizing)
+		outside := alloc.BytesOfInt64(o.Outside)
+		if peak := observedPeak(profile, engine.settings, o.GPUCount); peak != nil {
+			if engine.fillsBooking() {
+				outside = outside.Plus(r.addExcess(shares, bytesOf(&peak.Excess)))
+			} else {
+				r.correct(shares, peak.Devices, sizing)
+			}
+		}
+		layers := inEngineOrder(shares, o)
 		options = append(options, alloc.Option{
-			Shares: shares, TensorParallelSize: o.TensorParallelSize,
-			Take: engine.take, Outside: alloc.BytesOfInt64(o.Outside),
+			Shares: shares, TensorParallelSize: o.TensorParallelSize, Take: engine.take, Outside: outside,
 		})
-		r.layerSplits = append(r.layerSplits, o.LayerSplit)
+		r.layerSplits = append(r.layerSplits, layers)
 	}
 	if len(options) == 0 {
 		if len(estimate.Refused) > 0 {
@@ -60,14 +69,12 @@ func (r *Request) optionsOfModel(profile *berthv1alpha1.ModelProfile, counts []i
 }
 
 // correct replaces shares by what was measured before: the larger of the two, or the measured peak alone where the
-// admin trusts it. peak is nil if nothing was measured. Both are largest first, so they match device by device.
-func (r *Request) correct(shares, peak []alloc.Bytes, sizing Sizing) {
-	if len(peak) != len(shares) {
-		return
-	}
+// admin trusts it. Both are largest first, so they match device by device.
+func (r *Request) correct(shares []alloc.Bytes, peak []resource.Quantity, sizing Sizing) {
 	before := shares[0]
 	for i := range shares {
-		measured := peak[i].Plus(peakMargin(peak[i]))
+		measured := bytesOf(&peak[i])
+		measured = measured.Plus(peakMargin(measured))
 		if sizing.TrustObservedPeaks {
 			shares[i] = measured
 		} else {
@@ -79,24 +86,51 @@ func (r *Request) correct(shares, peak []alloc.Bytes, sizing Sizing) {
 		r.Notes = append(r.Notes, Note{
 			Reason: "BookingCorrected",
 			Message: fmt.Sprintf("On %d GPUs the largest booking is %s instead of the estimated %s, because pods of this model were measured with a peak of %s",
-				len(shares), shares[0], before, peak[0]),
+				len(shares), shares[0], before, peak[0].String()),
 		})
 	}
 }
 
-// observedPeak returns the peak per device, largest first, of pods with the same settings and GPU count; nil if none
-// was measured.
-func observedPeak(profile *berthv1alpha1.ModelProfile, settings estimator.Settings, gpuCount int) []alloc.Bytes {
+// addExcess corrects an engine that fills whatever it is booked (vLLM's cache takes all that is left of its fraction):
+// what it holds says nothing of what it needs, and booking that would raise the booking with every run. What counts
+// is how far it was measured beyond its booking, which lies outside its fraction. It returns the excess.
+func (r *Request) addExcess(shares []alloc.Bytes, excess alloc.Bytes) alloc.Bytes {
+	if excess.IsZero() {
+		return excess
+	}
+	for i := range shares {
+		shares[i] = shares[i].Plus(excess)
+	}
+	r.Notes = append(r.Notes, Note{
+		Reason: "BookingCorrected",
+		Message: fmt.Sprintf("On %d GPUs the booking is raised by %s to %s, because pods of this model were measured to hold that much beyond theirs",
+			len(shares), excess, shares[0]),
+	})
+	return excess
+}
+
+// inEngineOrder makes the shares of an engine that splits by layers fit whatever devices are chosen, and returns the
+// layers per device in the engine's own order. Such an engine puts the output layer on its last device, and which of
+// the chosen ones that is the planner does not know; so each device books what the largest share needs (they differ
+// by a layer or two), and the last gets the layers of the device with the output layer. Nil for other engines.
+func inEngineOrder(shares []alloc.Bytes, o *estimator.Option) []int64 {
+	if len(o.LayerSplit) != len(shares) || o.OutputDevice < 0 || o.OutputDevice >= len(shares) {
+		return nil
+	}
+	for i := range shares {
+		shares[i] = shares[0]
+	}
+	layers := slices.Delete(slices.Clone(o.LayerSplit), o.OutputDevice, o.OutputDevice+1)
+	return append(layers, o.LayerSplit[o.OutputDevice])
+}
+
+// observedPeak returns what was measured of pods with the same settings and GPU count; nil if nothing was.
+func observedPeak(profile *berthv1alpha1.ModelProfile, settings estimator.Settings, gpuCount int) *berthv1alpha1.ObservedPeak {
 	for i := range profile.Status.ObservedPeaks {
 		p := &profile.Status.ObservedPeaks[i]
-		if p.Settings != settings || int(p.GPUCount) != gpuCount || len(p.Devices) != gpuCount {
-			continue
+		if p.Settings == settings && int(p.GPUCount) == gpuCount && len(p.Devices) == gpuCount {
+			return p
 		}
-		out := make([]alloc.Bytes, gpuCount)
-		for j := range p.Devices {
-			out[j] = bytesOf(&p.Devices[j])
-		}
-		return out
 	}
 	return nil
 }

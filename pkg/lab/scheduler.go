@@ -60,7 +60,7 @@ func (l *Lab) startScheduler(ctx context.Context) error {
 			"--config=" + file,
 			"--bind-address=127.0.0.1",
 			"--secure-port=" + port,
-			"--authentication-kubeconfig=" + kubeconfig,
+			"--authentication-skip-lookup=true", "--authentication-kubeconfig=" + kubeconfig,
 			"--authorization-kubeconfig=" + kubeconfig,
 			"--authorization-always-allow-paths=/healthz,/livez,/readyz,/metrics",
 			"--v=2",

@@ -59,7 +59,8 @@ func (pl *Plugin) nearestMiss(s *cycleState, m fwk.NodeToStatusReader) (string, 
 
 // missOf says what an option lacks: in bytes on the devices that lack least, and in words, GPU by GPU.
 func missOf(v *alloc.OptionVerdict, devices int) (alloc.Bytes, string) {
-	if v.Fits || len(v.Devices) < devices {
+	// An option that could never fit on the node is no near miss, however little it lacks.
+	if v.Fits || len(v.Devices) < devices || v.Reason == alloc.ReasonInsufficientCapacity {
 		return alloc.Bytes{}, ""
 	}
 	shorts := make([]alloc.Bytes, len(v.Devices))

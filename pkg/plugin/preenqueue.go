@@ -71,6 +71,9 @@ func (pl *Plugin) resolve(pod *corev1.Pod) *resolved {
 			r.profile = berthv1alpha1.ModelProfileName(parsed.Model)
 			profile = pl.profiles.get(r.profile)
 			r.profileVersion = versionOf(profile)
+			if profile != nil && !isProfileOf(profile, parsed.Model) {
+				profile = nil // two sources of one name: the controller tells the pod's owner
+			}
 		}
 		r.request, r.unresolved, r.err = gpustate.NewRequest(pod, parsed, profile, gpustate.Sizing{TrustObservedPeaks: pl.args.TrustObservedPeaks})
 	}
@@ -90,6 +93,11 @@ func hasOurKeys(m map[string]string) bool {
 
 // asksForNothing is what a pod without a request asks for.
 var asksForNothing = &resolved{}
+
+// isProfileOf says whether a profile is that of a model: names are hashed, so two models could share one.
+func isProfileOf(p *berthv1alpha1.ModelProfile, model string) bool {
+	return p.Spec.Source == model || strings.HasPrefix(model, berthv1alpha1.ProfileScheme)
+}
 
 func versionOf(p *berthv1alpha1.ModelProfile) string {
 	if p == nil {
