@@ -42,6 +42,10 @@ test: ## Run the unit tests, and the integration tests against a real control pl
 test-short: ## Run the tests that need no control plane
 	go test -short $(PKG)
 
+.PHONY: test-chart
+test-chart: ## Test that the Helm chart renders what the kustomization has
+	cd charts && go test ./...
+
 .PHONY: race
 race: ## Run the tests of the concurrent packages with the race detector
 	go test -race -short $(RACE_PKG)
@@ -67,10 +71,6 @@ generate: ## Generate deep copies and CRDs
 .PHONY: verify
 verify: ## Check formatting, generated files, go.mod, and shell scripts
 	hack/verify.sh
-
-.PHONY: e2e
-e2e: ## Run the end-to-end tests on a kind cluster
-	hack/kind/e2e.sh
 
 .PHONY: clean
 clean: ## Remove what make built

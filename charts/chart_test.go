@@ -145,8 +145,8 @@ func TestChartValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	for object, contents := range map[string][]string{
-		"ConfigMap berth-scheduler-config":             {"headroom: 1Gi", "staleAfter: 60s"},
-		"ConfigMap berth-controller-config":            {"noDefaultHosts: true"},
+		"ConfigMap berth-scheduler-config":      {"headroom: 1Gi", "staleAfter: 60s"},
+		"ConfigMap berth-controller-config":     {"noDefaultHosts: true"},
 		"Deployment berth-scheduler":            {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
 		"DaemonSet berth-agent":                 {"--memory-quantum=128Mi"},
 		"MutatingAdmissionPolicy berth-handoff": {"expression: ''''''\n"},

@@ -104,7 +104,9 @@ func (p *Pod) NoReference() *Pod {
 }
 
 // WholeGPUs asks the device plugin for GPUs.
-func (p *Pod) WholeGPUs(n int64) *Pod { return p.Limit(berthv1alpha1.ResourceNVIDIAGPU, strconv.FormatInt(n, 10)) }
+func (p *Pod) WholeGPUs(n int64) *Pod {
+	return p.Limit(berthv1alpha1.ResourceNVIDIAGPU, strconv.FormatInt(n, 10))
+}
 
 // Limit sets a resource limit, and with it the request, of the container.
 func (p *Pod) Limit(name corev1.ResourceName, quantity string) *Pod {
