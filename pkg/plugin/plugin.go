@@ -91,6 +91,7 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 	}
 	pl.tracker.Changed = pl.nodeChanged
 	pl.tracker.Reshaped = pl.nodeReshaped
+	pl.tracker.Victim = pl.victimChanged
 	var err error
 	if pl.evictor, err = newEvictor(ctx, pl); err != nil {
 		return nil, err

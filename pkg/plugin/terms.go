@@ -10,8 +10,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
 // terms are a pod's own terms as a victim.
@@ -27,6 +29,21 @@ func (pl *Plugin) termsOf(pod *corev1.Pod) terms {
 		idleAfter:  durationOf(pod, berthv1alpha1.AnnotationIdleAfter),
 		minRuntime: min(durationOf(pod, berthv1alpha1.AnnotationMinRuntime), pl.args.MaxMinRuntime.Duration),
 	}
+}
+
+// victimChanged retries the waiting pods that could evict a pod which fell idle, or became Ready: its idle-after or its
+// min-runtime runs from now on, and the retry sets the timer for when it is over, see evictFor.
+func (pl *Plugin) victimChanged(e *gpustate.Entry) {
+	if e.Pod == nil || pl.termsOf(e.Pod) == (terms{}) {
+		return
+	}
+	var able []*waitingPod
+	for _, p := range pl.waiting.all() {
+		if corev1helpers.PodPriority(p.pod) >= e.Priority {
+			able = append(able, p)
+		}
+	}
+	pl.activate(able)
 }
 
 func durationOf(pod *corev1.Pod, key string) time.Duration {

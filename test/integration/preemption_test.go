@@ -143,6 +143,11 @@ func TestPreemption(t *testing.T) {
 		busy, ba := s.place(s.pod("busy", "70Gi", low, idleAfter, grace(1)))
 		unmeasured, _ := s.place(s.pod("unmeasured", "70Gi", low, idleAfter, grace(1)))
 		s.holdBooked(busy, ba)
+		s.holdBooked(idle, ia)
+		pod := harness.Create(t, lab, s.pod("newcomer", "60Gi", low))
+		lab.WaitUnschedulable(t, pod)
+		// It falls idle while the newcomer waits already.
+		delete(s.held, slices.Index([]string{s.gpu(0), s.gpu(1), s.gpu(2)}, ia.Devices[0].UUID))
 		idleSince := time.Now()
 		s.edit = func(g *berthtesting.GPUNode) {
 			if s.held[9] == nil { // still there
@@ -150,8 +155,6 @@ func TestPreemption(t *testing.T) {
 			}
 		}
 		s.Report(t, s.report())
-		pod := harness.Create(t, lab, s.pod("newcomer", "60Gi", low))
-		lab.WaitUnschedulable(t, pod)
 		lab.WaitGone(t, idle)
 		if took := time.Since(idleSince); took < 4*time.Second {
 			t.Errorf("evicted after %s of idleness, before idle-after", took)
