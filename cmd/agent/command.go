@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -170,7 +169,7 @@ func newAgent(ctx context.Context, o *options, config *rest.Config) (*agent.Agen
 		Attributor:     attributor,
 		Client:         client,
 		Pods:           pods,
-		Booked:         booked,
+		Booked:         gpustate.BookedOn,
 		Events:         events,
 		ReadInterval:   o.readInterval,
 		ReportInterval: o.reportInterval,
@@ -184,22 +183,4 @@ func newAgent(ctx context.Context, o *options, config *rest.Config) (*agent.Agen
 		}
 	}
 	return agent.New(options)
-}
-
-// booked returns what a pod's allocation books, in bytes by device; zero where an allocation of a later version does
-// not tell.
-func booked(pod *corev1.Pod) (map[string]uint64, error) {
-	value, ok := pod.Annotations[berthv1alpha1.AnnotationAllocation]
-	if !ok {
-		return nil, nil
-	}
-	allocation, err := gpustate.DecodeAllocation(value)
-	if err != nil {
-		return nil, err
-	}
-	devices := make(map[string]uint64, len(allocation.Devices))
-	for _, d := range allocation.Devices {
-		devices[d.UUID] = d.Memory.Uint64()
-	}
-	return devices, nil
 }

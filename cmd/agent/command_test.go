@@ -25,6 +25,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/agent"
+	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
 func TestOptions(t *testing.T) {
@@ -87,7 +88,7 @@ func TestBooked(t *testing.T) {
 			if tc.annotation != "" {
 				pod.Annotations = map[string]string{berthv1alpha1.AnnotationAllocation: tc.annotation}
 			}
-			got, err := booked(pod)
+			got, err := gpustate.BookedOn(pod)
 			if (err != nil) != tc.wantErr {
 				t.Fatal(err)
 			}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 )
@@ -143,4 +145,22 @@ func (a *Allocation) String() string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// BookedOn returns what a pod's annotation books, in bytes by device; nil if it has none, and zero where an allocation
+// of a later version does not tell.
+func BookedOn(pod *corev1.Pod) (map[string]uint64, error) {
+	value, ok := pod.Annotations[berthv1alpha1.AnnotationAllocation]
+	if !ok {
+		return nil, nil
+	}
+	allocation, err := DecodeAllocation(value)
+	if err != nil {
+		return nil, err
+	}
+	devices := make(map[string]uint64, len(allocation.Devices))
+	for _, d := range allocation.Devices {
+		devices[d.UUID] = d.Memory.Uint64()
+	}
+	return devices, nil
 }

@@ -43,7 +43,7 @@ func (l *Lab) runAgent(ctx context.Context, node *corev1.Node, hardware *gpusim.
 	a, err := agent.New(agent.Options{
 		NodeName: node.Name, Reader: hardware, Attributor: hardware,
 		Client: &startingClient{Client: client, reported: sync.OnceFunc(reported)},
-		Pods:   pods, Booked: booked, Events: events,
+		Pods:   pods, Booked: gpustate.BookedOn, Events: events,
 	})
 	if err != nil {
 		return err
@@ -68,21 +68,4 @@ func (c *startingClient) Apply(ctx context.Context, status *berthv1alpha1.GPUNod
 		c.reported()
 	}
 	return version, err
-}
-
-// booked returns what a pod's allocation books, in bytes by device; nil if it has none.
-func booked(pod *corev1.Pod) (map[string]uint64, error) {
-	value, ok := pod.Annotations[berthv1alpha1.AnnotationAllocation]
-	if !ok {
-		return nil, nil
-	}
-	allocation, err := gpustate.DecodeAllocation(value)
-	if err != nil {
-		return nil, err
-	}
-	devices := make(map[string]uint64, len(allocation.Devices))
-	for _, d := range allocation.Devices {
-		devices[d.UUID] = d.Memory.Uint64()
-	}
-	return devices, nil
 }
