@@ -103,10 +103,9 @@ func readKnownModels(t *testing.T) knownModels {
 
 // row is one component of one record.
 type row struct {
-	record, component    string
-	measured, estimated  float64
-	low, high            float64 // what the estimate may be
-	baseline, otherNames string
+	record, component   string
+	measured, estimated float64
+	low, high           float64 // what the estimate may be
 }
 
 func (r *row) ok() bool { return r.estimated >= r.low && r.estimated <= r.high }

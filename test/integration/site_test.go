@@ -5,7 +5,6 @@ package integration
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -241,14 +240,6 @@ func (s *site) events(pod *corev1.Pod, reason string) []string {
 		}
 	}
 	return out
-}
-
-// unmarshal reads JSON that a program printed.
-func unmarshal(t *testing.T, text []byte, into any) {
-	t.Helper()
-	if err := json.Unmarshal(text, into); err != nil {
-		t.Fatalf("%v in %s", err, text)
-	}
 }
 
 // freeMemoryOf reports that a pod's processes are gone from every device.
