@@ -57,6 +57,18 @@ func BenchmarkViewAndFits(b *testing.B) {
 			}
 		})
 	}
+	b.Run("recalled", func(b *testing.B) {
+		viewer := tr.Viewer()
+		q := Query{Pod: "new", Runtime: custom, Generation: 1}
+		viewer.View(node, pods, &q)
+		b.ReportAllocs()
+		for b.Loop() {
+			v, ok := viewer.Recall(node, &q)
+			if !ok || !alloc.Fits(&v.Node, fits) {
+				b.Fatal("the wrong answer")
+			}
+		}
+	})
 	run("fits", fits, pods, true)
 	run("does not fit", fails, pods, false)
 	run("no pods listed", fits, nil, true)

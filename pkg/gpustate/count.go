@@ -29,6 +29,8 @@ type counter struct {
 	next         int
 	devicePlugin bool
 	explain      bool
+	// timeless is whether nothing was decided by what time it is.
+	timeless bool
 }
 
 // entryOf returns the booking of a pod on the caller's list; nil if it has none.
@@ -86,6 +88,7 @@ func (c *counter) countUnlisted(pods []*corev1.Pod) {
 		case c.query.Returned && e.isReturning():
 			c.giveBack(e.UID)
 		case e.State == Leaving && e.settled(c.report, c.viewer.Snapshot.now):
+			c.timeless = false
 		default:
 			c.countEntry(e, nil)
 		}
@@ -102,6 +105,7 @@ func (c *counter) isListed(i int, pods []*corev1.Pod) bool {
 
 // countEntry charges a booking; pod is nil if it is not on the caller's list.
 func (c *counter) countEntry(e *Entry, pod *corev1.Pod) {
+	c.timeless = c.timeless && e.State != Leaving
 	c.count(e.UID, e.Allocation, pod, e)
 	if e.Allocation == nil {
 		c.block(ReasonUnknownAllocation)
@@ -188,19 +192,6 @@ func (c *counter) countNobody() {
 	}
 }
 
-// hold charges what the plan of a nominated pod holds.
-func (c *counter) hold(h *Hold) {
-	if h.Pod == c.query.Pod {
-		return
-	}
-	for _, share := range h.Devices {
-		if i := c.report.indexOf(share.UUID); i >= 0 {
-			d := &c.view.Devices[i]
-			d.Used = d.Used.Plus(share.Memory)
-		}
-	}
-}
-
 func (c *counter) block(r alloc.Reason) {
 	if c.view.Reason == "" {
 		c.view.Reason = r
@@ -229,6 +220,7 @@ func (c *counter) isLoading(e *Entry) bool {
 		return true // not in the API as bound yet
 	}
 	until, loading := LoadingUntil(e.Pod, c.viewer.Policy.LoadTimeout)
+	c.timeless = c.timeless && !loading
 	return loading && (until.IsZero() || c.viewer.Snapshot.now.Before(until))
 }
 

@@ -35,6 +35,9 @@ type cluster struct {
 	// What follows is the scheduler's, and does not survive it.
 	tracker *Tracker
 	cache   map[types.UID]*corev1.Pod
+	// generation counts the changes of cache, over all schedulers.
+	generation int64
+	node       *corev1.Node
 	// watched are the events that the informer has not received, and informed is its store: the pods as it last had
 	// them. A watch can break, and lose what is on its way.
 	watched  []event
@@ -67,6 +70,8 @@ type cycle struct {
 	pod    *bt.Pod
 	viewer *Viewer
 	listed []*corev1.Pod
+	// generation is that of the cache when it was listed.
+	generation int64
 }
 
 const (
@@ -78,7 +83,7 @@ const (
 func newCluster(gpus int, size alloc.Bytes) *cluster {
 	c := &cluster{
 		clock: testclock.NewFakeClock(epoch), gpus: gpus, size: size,
-		pods: map[types.UID]*bt.Pod{}, processes: map[types.UID][]alloc.Bytes{},
+		node: bt.MakeNode(testNode), pods: map[types.UID]*bt.Pod{}, processes: map[types.UID][]alloc.Bytes{},
 	}
 	c.startScheduler()
 	return c
@@ -170,6 +175,7 @@ func (c *cluster) tellCache() bool {
 	if len(c.toCache) == 0 {
 		return false
 	}
+	c.generation++
 	if e := c.toCache[0]; e.gone {
 		delete(c.cache, e.pod.UID)
 	} else if e.pod.Spec.NodeName != "" {
@@ -199,7 +205,7 @@ func (c *cluster) beginCycle(pod *bt.Pod) error {
 			return err
 		}
 	}
-	c.cycle = &cycle{pod: pod, viewer: c.tracker.Viewer()}
+	c.cycle = &cycle{pod: pod, viewer: c.tracker.Viewer(), generation: c.generation}
 	for _, uid := range slices.Sorted(maps.Keys(c.cache)) {
 		c.cycle.listed = append(c.cycle.listed, c.cache[uid])
 	}
@@ -214,8 +220,11 @@ func (c *cluster) endCycle() error {
 	if err != nil {
 		return err
 	}
-	q := Query{Pod: cy.pod.ObjectMeta.UID, Runtime: request.Runtime}
-	v := cy.viewer.View(bt.MakeNode(testNode), cy.listed, &q)
+	q := Query{Pod: cy.pod.ObjectMeta.UID, Runtime: request.Runtime, Generation: cy.generation}
+	v, ok := cy.viewer.Recall(c.node, &q)
+	if !ok {
+		v = cy.viewer.View(c.node, cy.listed, &q)
+	}
 	best, ok := alloc.Best(&v.Node, &request.Request, alloc.MostAllocated)
 	if v.Reason != "" || !ok {
 		return nil
@@ -227,6 +236,7 @@ func (c *cluster) endCycle() error {
 	if err := c.tracker.Ledger.Assume(cy.pod.Obj(), testNode, a); err != nil {
 		return err
 	}
+	c.generation++
 	c.cache[cy.pod.ObjectMeta.UID] = cy.pod.Node(testNode).Obj()
 	cy.pod.Node("")
 	c.bindings = append(c.bindings, &binding{pod: cy.pod, allocation: a, deadline: c.clock.Now().Add(bindTimeout)})
@@ -251,6 +261,7 @@ func (c *cluster) apply(b *binding) (bound bool, err error) {
 
 // unreserve is what the scheduler does when a Binding failed: its cache and the plugin forget the pod.
 func (c *cluster) unreserve(b *binding) {
+	c.generation++
 	delete(c.cache, b.pod.ObjectMeta.UID)
 	c.tracker.Ledger.Forget(b.pod.ObjectMeta.UID)
 }

@@ -38,6 +38,9 @@ type Query struct {
 	IgnoreLoading bool
 	// Held is memory that is held on the node for nominated pods.
 	Held []Hold
+	// Generation names the list of pods that the view is made with: lists of one node with the same generation are
+	// the same. Zero = it has no name.
+	Generation int64
 }
 
 // Hold is the memory that the plan of a nominated pod holds on one node.
@@ -52,6 +55,8 @@ type Viewer struct {
 	Snapshot *Snapshot
 	Ledger   *Ledger
 	Policy   Policy
+	// memo, if not nil, remembers views from one snapshot to the next.
+	memo *memo
 }
 
 // View is what a node looks like to a query. Reason is empty if the node can be planned on.
@@ -77,27 +82,55 @@ type Charge struct {
 }
 
 // View derives the view of a node. pods are those that are assumed to be on it: victims of a dry run are missing
-// from it. It does one look-up for each pod, parses nothing that was parsed before, and takes no lock.
+// from it. It does one look-up for each pod, parses nothing that was parsed before, and takes no lock. The devices of
+// the view must not be changed: it may be remembered for Recall.
 func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
-	return v.view(node, pods, q, false)
+	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
+	entries := v.Ledger.OnNode(node.Name)
+	view, timeless := v.derive(node, report, fresh, entries, pods, q, false)
+	if timeless && v.memo != nil && q.isMemorable(entries) {
+		v.memo.remember(node, report, fresh, entries, q, view)
+	}
+	return v.hold(view, q)
+}
+
+// Recall returns the view of a node as View would derive it, if View did so before with a list of pods of the same
+// generation, and nothing else has changed since. It does not need the list.
+func (v *Viewer) Recall(node *corev1.Node, q *Query) (View, bool) {
+	if v.memo == nil {
+		return View{}, false
+	}
+	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
+	entries := v.Ledger.OnNode(node.Name)
+	if !q.isMemorable(entries) {
+		return View{}, false
+	}
+	view := v.memo.recall(node, report, fresh, entries, q)
+	if view == nil {
+		return View{}, false
+	}
+	return v.hold(*view, q), true
 }
 
 // Explain is View with the charges of each pod.
 func (v *Viewer) Explain(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
-	return v.view(node, pods, q, true)
+	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
+	view, _ := v.derive(node, report, fresh, v.Ledger.OnNode(node.Name), pods, q, true)
+	return v.hold(view, q)
 }
 
-func (v *Viewer) view(node *corev1.Node, pods []*corev1.Pod, q *Query, explain bool) View {
-	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
-	view := View{Report: report, Reason: nodeReason(node, report, fresh)}
+// derive makes a view without what is held for nominated pods. timeless says that the same inputs would give the same
+// view at any other time.
+func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, entries []*Entry, pods []*corev1.Pod, q *Query, explain bool) (view View, timeless bool) {
+	view = View{Report: report, Reason: nodeReason(node, report, fresh)}
 	view.Name = node.Name
 	if report == nil {
-		return view
+		return view, true
 	}
 	view.Devices = slices.Clone(report.Devices)
 	c := counter{
 		viewer: v, query: q, view: &view, report: report, explain: explain,
-		entries: v.Ledger.OnNode(node.Name), devicePlugin: advertisesGPUs(node),
+		entries: entries, devicePlugin: advertisesGPUs(node), timeless: true,
 	}
 	for _, pod := range pods {
 		if e := c.entryOf(pod); !q.Removed.Has(pod.UID) {
@@ -112,8 +145,24 @@ func (v *Viewer) view(node *corev1.Node, pods []*corev1.Pod, q *Query, explain b
 		c.giveBackOrphans(pods)
 	}
 	c.countNobody()
+	return view, c.timeless
+}
+
+// hold charges what the plans of nominated pods hold.
+func (v *Viewer) hold(view View, q *Query) View {
+	if len(q.Held) == 0 || view.Report == nil {
+		return view
+	}
+	view.Devices = slices.Clone(view.Devices)
 	for i := range q.Held {
-		c.hold(&q.Held[i])
+		if q.Held[i].Pod == q.Pod {
+			continue
+		}
+		for _, share := range q.Held[i].Devices {
+			if j := view.Report.indexOf(share.UUID); j >= 0 {
+				view.Devices[j].Used = view.Devices[j].Used.Plus(share.Memory)
+			}
+		}
 	}
 	return view
 }

@@ -64,7 +64,10 @@ func (s *cycleState) query() gpustate.Query {
 // view derives what a node looks like to the pod.
 func (pl *Plugin) view(s *cycleState, ni fwk.NodeInfo) gpustate.View {
 	q := s.query()
-	q.Held = pl.held(s, ni)
+	q.Held, q.Generation = pl.held(s, ni), ni.GetGeneration()
+	if view, ok := s.viewer.Recall(ni.Node(), &q); ok {
+		return view
+	}
 	var room [64]*corev1.Pod // on the stack: views are made for thousands of nodes
 	return s.viewer.View(ni.Node(), appendPods(room[:0], ni), &q)
 }

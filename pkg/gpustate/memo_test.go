@@ -1,0 +1,118 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gpustate
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// TestViewsAreRecalled until any of their inputs is another.
+func TestViewsAreRecalled(t *testing.T) {
+	loading := bt.MakePod("l").Memory("10Gi").Runtime(vllm).Bound(testNode, epoch, "GPU-1=10Gi").Started(epoch)
+	for _, tc := range []struct {
+		name string
+		// before the view is made, and between that and when it is asked for again
+		before, change func(*fixture)
+		query          func(*Query)
+		want           bool
+	}{
+		{name: "nothing changed", want: true},
+		{name: "for another pod that is alike", query: func(q *Query) { q.Pod = "other" }, want: true},
+		{name: "a second later", change: func(f *fixture) { f.clock.Step(time.Second) }, want: true},
+		{name: "another list of pods", query: func(q *Query) { q.Generation = 8 }},
+		{name: "a list without a name", query: func(q *Query) { q.Generation = 0 }},
+		{name: "for an engine that minds loaders", query: func(q *Query) { q.Runtime = vllm }},
+		{name: "with loaders left out", query: func(q *Query) { q.IgnoreLoading = true }},
+		{name: "with victims", query: func(q *Query) { q.Removed = sets.New[types.UID]("a") }},
+		{name: "once all is back", query: func(q *Query) { q.Returned = true }},
+		{name: "a report, be it the same", change: func(f *fixture) { f.report(bt.MakeGPUNodeOf(testNode, 2, "80Gi")) }},
+		{name: "a booking", change: func(f *fixture) { f.assume(bt.MakePod("b").Memory("1Gi"), "GPU-1=1Gi") }},
+		{name: "a booking that is taken back", change: func(f *fixture) {
+			f.assume(bt.MakePod("b").Memory("1Gi"), "GPU-1=1Gi")
+			f.Ledger.Forget("b")
+		}},
+		{name: "news of a booked pod", change: func(f *fixture) { f.PodSeen(podA().Terminating(epoch).Obj()) }},
+		{name: "the node is another object", change: func(f *fixture) { f.node = bt.MakeNode(testNode) }},
+		{name: "the agent fell silent", change: func(f *fixture) { f.clock.Step(2 * time.Minute) }},
+		{name: "the node's report is gone", change: func(f *fixture) { f.ReportGone(testNode) }},
+		{name: "for a pod that is booked there itself", query: func(q *Query) { q.Pod = "a" }},
+		{
+			name: "a pod is loading: that ends by time", before: func(f *fixture) { f.PodSeen(loading.Obj()) },
+			query: func(q *Query) { q.Runtime = vllm },
+		},
+		{
+			name: "a pod is leaving: that ends by time", before: func(f *fixture) {
+				f.report(bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("g", "1Gi"))
+				gone := bt.MakePod("g").Memory("1Gi").Bound(testNode, epoch, "GPU-0=1Gi").Started(epoch)
+				f.PodSeen(gone.Obj())
+				f.PodGone(gone.Obj())
+			},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.report(bt.MakeGPUNodeOf(testNode, 2, "80Gi"))
+			f.PodSeen(podA().Obj())
+			if tc.before != nil {
+				tc.before(f)
+			}
+			q := Query{Pod: "new", Runtime: custom, Generation: 7}
+			if tc.before != nil && tc.query != nil {
+				tc.query(&q)
+			}
+			made := f.view(q, podA().Obj())
+			if tc.change != nil {
+				tc.change(f)
+			}
+			if tc.query != nil {
+				tc.query(&q)
+			}
+			got, ok := f.Viewer().Recall(f.node, &q)
+			if ok != tc.want {
+				t.Fatalf("recalled: %v, want %v", ok, tc.want)
+			}
+			if ok && &got.Devices[0] != &made.Devices[0] {
+				t.Error("another view was recalled")
+			}
+		})
+	}
+}
+
+// TestHoldsAreNotRemembered: what is held for nominated pods is no property of the node.
+func TestHoldsAreNotRemembered(t *testing.T) {
+	f := newFixture(t)
+	f.report(bt.MakeGPUNodeOf(testNode, 1, "80Gi"))
+	q := Query{Pod: "new", Runtime: custom, Generation: 7, Held: []Hold{{Pod: "n", Devices: []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}}}}
+	f.wantFree("with a hold", f.view(q), 20)
+	held, _ := f.Viewer().Recall(f.node, &q)
+	f.wantFree("with a hold, recalled", held, 20)
+	q.Held = nil
+	free, ok := f.Viewer().Recall(f.node, &q)
+	f.wantFree("without", free, 80)
+	if !ok {
+		t.Error("not recalled")
+	}
+}
+
+// TestOlderSnapshotDoesNotRecallNewer: a cycle sees what it pinned.
+func TestOlderSnapshotDoesNotRecallNewer(t *testing.T) {
+	f := newFixture(t)
+	f.report(bt.MakeGPUNodeOf(testNode, 1, "80Gi"))
+	pinned := f.Viewer()
+	q := Query{Pod: "new", Runtime: custom, Generation: 7}
+	f.report(bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("", "30Gi"))
+	f.wantFree("now", f.view(q), 50)
+	if _, ok := pinned.Recall(f.node, &q); ok {
+		t.Error("the older snapshot recalls the newer view")
+	}
+	f.wantFree("then", pinned.View(f.node, []*corev1.Pod{}, &q), 80)
+}
