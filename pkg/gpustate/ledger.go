@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -75,8 +76,8 @@ type Entry struct {
 type Ledger struct {
 	clock   clock.PassiveClock
 	entries sync.Map // types.UID → *Entry
-	// nodes holds the entries of each node.
-	nodes sync.Map // node name → []*Entry, copied on write
+	// nodes holds the entries of each node. The list of a node stays the same object.
+	nodes sync.Map // node name → *nodeList
 
 	mu sync.Mutex // serialises writers
 }
@@ -198,11 +199,19 @@ func (e *Entry) settled(r *Report, now time.Time) bool {
 func (l *Ledger) Settle(uid types.UID) { l.drop(uid, Leaving) }
 
 // OnNode returns the entries of a node. The slice must not be changed.
-func (l *Ledger) OnNode(node string) []*Entry {
-	if v, ok := l.nodes.Load(node); ok {
-		return v.([]*Entry)
+func (l *Ledger) OnNode(node string) []*Entry { return *l.listOf(node).Load() }
+
+// nodeList points to the entries of one node. They are copied on write, so the pointer is another after each change.
+type nodeList = atomic.Pointer[[]*Entry]
+
+func (l *Ledger) listOf(node string) *nodeList {
+	if list, ok := l.nodes.Load(node); ok {
+		return list.(*nodeList)
 	}
-	return nil
+	list := &nodeList{}
+	list.Store(&[]*Entry{})
+	actual, _ := l.nodes.LoadOrStore(node, list)
+	return actual.(*nodeList)
 }
 
 // Pods returns the bound pods of a node that have a booking, for a view that is made without a NodeInfo.
@@ -246,7 +255,8 @@ func (l *Ledger) delete(e *Entry) {
 }
 
 func (l *Ledger) list(e *Entry) {
-	old := l.OnNode(e.Node)
+	list := l.listOf(e.Node)
+	old := *list.Load()
 	entries := make([]*Entry, len(old), len(old)+1)
 	copy(entries, old)
 	if i := indexOf(entries, e.UID); i >= 0 {
@@ -254,18 +264,15 @@ func (l *Ledger) list(e *Entry) {
 	} else {
 		entries = append(entries, e)
 	}
-	l.nodes.Store(e.Node, entries)
+	list.Store(&entries)
 }
 
 func (l *Ledger) unlist(e *Entry) {
-	old := l.OnNode(e.Node)
-	i := indexOf(old, e.UID)
-	switch {
-	case i < 0:
-	case len(old) == 1:
-		l.nodes.Delete(e.Node)
-	default:
-		l.nodes.Store(e.Node, slices.Delete(slices.Clone(old), i, i+1))
+	list := l.listOf(e.Node)
+	old := *list.Load()
+	if i := indexOf(old, e.UID); i >= 0 {
+		entries := slices.Delete(slices.Clone(old), i, i+1)
+		list.Store(&entries)
 	}
 }
 

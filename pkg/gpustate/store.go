@@ -5,8 +5,10 @@ package gpustate
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/utils/clock"
@@ -20,6 +22,8 @@ import (
 type Store struct {
 	headroom alloc.Bytes
 	clock    clock.PassiveClock
+	// start is when the store was made, by this process's monotonic clock.
+	start time.Time
 
 	mu sync.Mutex
 	// position is where each node's slot is; it is copied when nodes come or go, never changed.
@@ -29,16 +33,24 @@ type Store struct {
 	// sharedPosition and sharedChunks say that a snapshot holds the map, or the slice of chunks, so that the next
 	// change must copy it.
 	sharedPosition, sharedChunks bool
-	// heard is when each node's agent was last heard of, by this process's monotonic clock. It is kept apart from
-	// the reports because leases are renewed for nodes whose report does not change.
-	heard map[string]*heard
+	// states is what is kept of each node beside its report.
+	states map[string]*nodeState
 }
 
-// heard is shared by all snapshots: a renewal that arrives during a cycle can only make a node fresher.
-type heard struct {
-	mu sync.Mutex
-	at time.Time
+// nodeState is shared by all snapshots.
+type nodeState struct {
+	// heardAt is when the node's agent was last heard of, as the time since the store was made; never = never. It is
+	// kept apart from the report because leases are renewed for nodes whose report does not change. A renewal that
+	// arrives during a cycle can only make a node fresher.
+	heardAt atomic.Int64
+	// memos are the last views of the node.
+	memos [memoKinds]atomic.Pointer[remembered]
 }
+
+const never = math.MinInt64
+
+// longAgo is longer than any staleAfter, and short enough to be subtracted.
+const longAgo = 10 * 365 * 24 * time.Hour
 
 const chunkSize = 64
 
@@ -50,12 +62,12 @@ type chunk struct {
 
 type nodeSlot struct {
 	report *Report
-	heard  *heard
+	state  *nodeState
 }
 
 // NewStore returns an empty store. headroom is kept free on every device, beside what the driver reserves.
 func NewStore(headroom alloc.Bytes, c clock.PassiveClock) *Store {
-	return &Store{headroom: headroom, clock: c, position: map[string]int{}, heard: map[string]*heard{}}
+	return &Store{headroom: headroom, clock: c, start: c.Now(), position: map[string]int{}, states: map[string]*nodeState{}}
 }
 
 // Apply takes a report. live says that it was just written, as opposed to found when the process started: only a
@@ -71,12 +83,12 @@ func (s *Store) Apply(gn *berthv1alpha1.GPUNode, live bool) (before, after *Repo
 	if old := s.chunks[i/chunkSize].reports[i%chunkSize]; old != nil {
 		before = old.report
 	}
-	h := s.heardOf(gn.Name)
+	state := s.stateOf(gn.Name)
 	if live {
-		h.set(now)
+		state.hear(now.Sub(s.start))
 	}
 	after = newReport(gn, s.headroom, before, now)
-	s.writable(i).reports[i%chunkSize] = &nodeSlot{report: after, heard: h}
+	s.writable(i).reports[i%chunkSize] = &nodeSlot{report: after, state: state}
 	return before, after
 }
 
@@ -99,14 +111,14 @@ func (s *Store) Remove(node string) {
 // (zero = never stale).
 func (s *Store) Renew(node string, renewTime time.Time, live bool, staleAfter time.Duration) (wasStale bool) {
 	s.mu.Lock()
-	h := s.heardOf(node)
+	state := s.stateOf(node)
 	s.mu.Unlock()
 	now := s.clock.Now()
-	wasStale = h.stale(now, staleAfter)
+	wasStale = state.stale(now.Sub(s.start), staleAfter)
 	if live {
-		h.set(now)
+		state.hear(now.Sub(s.start))
 	} else if age := now.Sub(renewTime); age >= 0 {
-		h.set(now.Add(-age))
+		state.hear(now.Sub(s.start) - min(age, longAgo))
 	}
 	return wasStale
 }
@@ -121,7 +133,7 @@ func (s *Store) Report(node string, staleAfter time.Duration) (r *Report, fresh 
 		return nil, false
 	}
 	slot := s.chunks[i/chunkSize].reports[i%chunkSize]
-	return slot.report, !slot.heard.stale(s.clock.Now(), staleAfter)
+	return slot.report, !slot.state.stale(s.clock.Now().Sub(s.start), staleAfter)
 }
 
 // Snapshot returns the reports as they are now.
@@ -134,16 +146,18 @@ func (s *Store) Snapshot() *Snapshot {
 		}
 	}
 	s.sharedPosition, s.sharedChunks = true, true
-	return &Snapshot{position: s.position, chunks: s.chunks, now: s.clock.Now()}
+	now := s.clock.Now()
+	return &Snapshot{position: s.position, chunks: s.chunks, now: now, sinceStart: now.Sub(s.start)}
 }
 
-func (s *Store) heardOf(node string) *heard {
-	h := s.heard[node]
-	if h == nil {
-		h = &heard{}
-		s.heard[node] = h
+func (s *Store) stateOf(node string) *nodeState {
+	state := s.states[node]
+	if state == nil {
+		state = &nodeState{}
+		state.heardAt.Store(never)
+		s.states[node] = state
 	}
-	return h
+	return state
 }
 
 func (s *Store) newPosition(node string) int {
@@ -188,21 +202,22 @@ func (s *Store) ownPosition() {
 	}
 }
 
-func (h *heard) set(t time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if t.After(h.at) {
-		h.at = t
+// hear notes that the agent was heard of at a moment, unless it was later already.
+func (n *nodeState) hear(sinceStart time.Duration) {
+	for {
+		old := n.heardAt.Load()
+		if old >= int64(sinceStart) || n.heardAt.CompareAndSwap(old, int64(sinceStart)) {
+			return
+		}
 	}
 }
 
-func (h *heard) stale(now time.Time, staleAfter time.Duration) bool {
+func (n *nodeState) stale(sinceStart, staleAfter time.Duration) bool {
 	if staleAfter == 0 {
 		return false
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.at.IsZero() || now.Sub(h.at) > staleAfter
+	at := n.heardAt.Load()
+	return at == never || int64(sinceStart)-at > int64(staleAfter)
 }
 
 // Snapshot is the reports of all nodes at one moment. It is immutable and safe for concurrent use.
@@ -210,6 +225,8 @@ type Snapshot struct {
 	position map[string]int
 	chunks   []*chunk
 	now      time.Time
+	// sinceStart is now as the time since the store was made.
+	sinceStart time.Duration
 }
 
 // Now is when the snapshot was taken, by the store's clock.
@@ -221,7 +238,7 @@ func (s *Snapshot) Report(node string, staleAfter time.Duration) (r *Report, fre
 	if slot == nil {
 		return nil, false
 	}
-	return slot.report, !slot.heard.stale(s.now, staleAfter)
+	return slot.report, !slot.state.stale(s.sinceStart, staleAfter)
 }
 
 // Len returns the number of nodes with a report.

@@ -134,6 +134,11 @@ func TestFreshness(t *testing.T) {
 			s.Apply(bt.MakeGPUNode("node").Obj(), found)
 			s.Renew("node", c.Now().Add(time.Hour), found, limit)
 		}, false},
+		{"found at start, with a Lease that was never renewed", func(s *Store, c *testclock.FakeClock) {
+			s.Apply(bt.MakeGPUNode("node").Obj(), found)
+			s.Renew("node", time.Time{}, found, limit)
+			c.Step(time.Second)
+		}, false},
 		{"silent for exactly the limit", func(s *Store, c *testclock.FakeClock) {
 			s.Apply(bt.MakeGPUNode("node").Obj(), live)
 			c.Step(limit)

@@ -27,8 +27,6 @@ type Tracker struct {
 	// Victim is called when a booked pod became one that may be evicted in time: it fell idle, or is Ready. When that
 	// time comes nothing else tells.
 	Victim func(e *Entry)
-
-	memo memo
 }
 
 // NewTracker returns a tracker with an empty store and an empty ledger. headroom is kept free on every device.
@@ -41,7 +39,7 @@ func NewTracker(headroom alloc.Bytes, policy Policy, c clock.PassiveClock) *Trac
 
 // Viewer returns a viewer of the state as it is now.
 func (t *Tracker) Viewer() *Viewer {
-	return &Viewer{Snapshot: t.Store.Snapshot(), Ledger: t.Ledger, Policy: t.Policy, memo: &t.memo}
+	return &Viewer{Snapshot: t.Store.Snapshot(), Ledger: t.Ledger, Policy: t.Policy}
 }
 
 // PodSeen applies a bound pod that was added or updated. Pods that are not bound, and those without a booking, are
@@ -137,7 +135,6 @@ func offersMore(before, after *Report) bool {
 // ReportGone applies the deletion of a node's GPUNode. Bookings stay: the pods may well be running.
 func (t *Tracker) ReportGone(node string) {
 	t.Store.Remove(node)
-	t.memo.forget(node)
 	t.SettleNode(node)
 }
 

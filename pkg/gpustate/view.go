@@ -55,8 +55,6 @@ type Viewer struct {
 	Snapshot *Snapshot
 	Ledger   *Ledger
 	Policy   Policy
-	// memo, if not nil, remembers views from one snapshot to the next.
-	memo *memo
 }
 
 // View is what a node looks like to a query. Reason is empty if the node can be planned on.
@@ -86,30 +84,15 @@ type Charge struct {
 // the view must not be changed: it may be remembered for Recall.
 func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
-	entries := v.Ledger.OnNode(node.Name)
-	view, timeless := v.derive(node, report, fresh, entries, pods, q, false)
-	if timeless && v.memo != nil && q.isMemorable(entries) {
-		v.memo.remember(node, report, fresh, entries, q, view)
+	list := v.Ledger.listOf(node.Name)
+	entries := list.Load()
+	view, timeless := v.derive(node, report, fresh, *entries, pods, q, false)
+	if timeless && q.memoKind() >= 0 {
+		v.remember(q, &remembered{
+			generation: q.Generation, node: node, report: report, fresh: fresh, list: list, entries: entries, view: view,
+		})
 	}
 	return v.hold(view, q)
-}
-
-// Recall returns the view of a node as View would derive it, if View did so before with a list of pods of the same
-// generation, and nothing else has changed since. It does not need the list.
-func (v *Viewer) Recall(node *corev1.Node, q *Query) (View, bool) {
-	if v.memo == nil {
-		return View{}, false
-	}
-	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
-	entries := v.Ledger.OnNode(node.Name)
-	if !q.isMemorable(entries) {
-		return View{}, false
-	}
-	view := v.memo.recall(node, report, fresh, entries, q)
-	if view == nil {
-		return View{}, false
-	}
-	return v.hold(*view, q), true
 }
 
 // Explain is View with the charges of each pod.
