@@ -4,6 +4,8 @@
 package gpustate
 
 import (
+	"sync/atomic"
+
 	corev1 "k8s.io/api/core/v1"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -21,6 +23,39 @@ type remembered struct {
 	list    *nodeList
 	entries *[]*Entry
 	view    View
+	fits    fits
+}
+
+// Fit is how a request fits on a view: whether it does, and the score of its best allocation, 0 to 100.
+type Fit struct {
+	Fits  bool
+	Score int64
+}
+
+// fits remembers what was found out for the last few kinds of requests on a view. Each word is the number of what is
+// asked for, above 8 bits: one that says that it fits, seven of the score.
+type fits [4]atomic.Uint64
+
+// Fit returns what RememberFit was told for what is asked for under a number.
+func (v *View) Fit(number uint64) (Fit, bool) {
+	if v.fits == nil || number == 0 {
+		return Fit{}, false
+	}
+	word := v.fits[number%uint64(len(v.fits))].Load()
+	return Fit{Fits: word&(1<<7) != 0, Score: int64(word & (1<<7 - 1))}, word>>8 == number
+}
+
+// RememberFit keeps what was found out for all requests that ask for the same, while the view can be recalled. The
+// number, greater than zero, must never stand for anything else.
+func (v *View) RememberFit(number uint64, f Fit) {
+	if v.fits == nil || number == 0 {
+		return
+	}
+	word := number<<8 | uint64(f.Score)
+	if f.Fits {
+		word |= 1 << 7
+	}
+	v.fits[number%uint64(len(v.fits))].Store(word)
 }
 
 // memoKinds is how many kinds of queries see a node differently.

@@ -116,3 +116,41 @@ func TestOlderSnapshotDoesNotRecallNewer(t *testing.T) {
 	}
 	f.wantFree("then", pinned.View(f.node, []*corev1.Pod{}, &q), 80)
 }
+
+// TestFitsAreRememberedWithTheView and for its requests alone.
+func TestFitsAreRememberedWithTheView(t *testing.T) {
+	f := newFixture(t)
+	f.report(bt.MakeGPUNodeOf(testNode, 1, "80Gi"))
+	q := Query{Pod: "new", Runtime: custom, Generation: 7}
+	made := f.view(q)
+	made.RememberFit(5, Fit{Fits: true, Score: 100})
+	made.RememberFit(6, Fit{})
+	recalled, _ := f.Viewer().Recall(f.node, &q)
+	for _, v := range []View{made, recalled} {
+		if got, ok := v.Fit(5); !ok || got != (Fit{Fits: true, Score: 100}) {
+			t.Errorf("request 5: %+v, remembered: %v", got, ok)
+		}
+		if got, ok := v.Fit(6); !ok || got != (Fit{}) {
+			t.Errorf("request 6: %+v, remembered: %v", got, ok)
+		}
+		for _, other := range []uint64{0, 1, 9, 5 << 8} {
+			if got, ok := v.Fit(other); ok {
+				t.Errorf("request %d: %+v, though nothing was found out", other, got)
+			}
+		}
+	}
+	held := q
+	held.Held = []Hold{{Pod: "n", Devices: []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}}}
+	if v, _ := f.Viewer().Recall(f.node, &held); hasFit(&v, 5) {
+		t.Error("what is held for a nominated pod does not count")
+	}
+	f.report(bt.MakeGPUNodeOf(testNode, 1, "40Gi"))
+	if v := f.view(q); hasFit(&v, 5) {
+		t.Error("another view has it as well")
+	}
+}
+
+func hasFit(v *View, number uint64) bool {
+	_, ok := v.Fit(number)
+	return ok
+}

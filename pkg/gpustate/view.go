@@ -68,6 +68,8 @@ type View struct {
 	Charges []Charge
 	// Nobody is, for each device, the memory in use that no counted pod explains; only if asked for by Explain.
 	Nobody []alloc.Bytes
+	// fits is nil unless the view can be recalled.
+	fits *fits
 }
 
 // Charge is what one pod is charged for.
@@ -88,9 +90,12 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	entries := list.Load()
 	view, timeless := v.derive(node, report, fresh, *entries, pods, q, false)
 	if timeless && q.memoKind() >= 0 {
-		v.remember(q, &remembered{
+		r := &remembered{
 			generation: q.Generation, node: node, report: report, fresh: fresh, list: list, entries: entries, view: view,
-		})
+		}
+		r.view.fits = &r.fits
+		v.remember(q, r)
+		view = r.view
 	}
 	return v.hold(view, q)
 }
@@ -136,7 +141,7 @@ func (v *Viewer) hold(view View, q *Query) View {
 	if len(q.Held) == 0 || view.Report == nil {
 		return view
 	}
-	view.Devices = slices.Clone(view.Devices)
+	view.Devices, view.fits = slices.Clone(view.Devices), nil
 	for i := range q.Held {
 		if q.Held[i].Pod == q.Pod {
 			continue

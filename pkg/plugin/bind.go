@@ -50,7 +50,7 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 		return fwk.AsStatus(err)
 	}
 	pl.plans.bound(pod.UID, pl.metrics, pl.clock.Now())
-	pl.event(pod, nil, corev1.EventTypeNormal, eventAllocated, actionAllocate, r.message)
+	pl.announcer.placed(ctx, pod, r.message)
 	return nil
 }
 

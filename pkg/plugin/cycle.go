@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -31,10 +32,14 @@ type cycleState struct {
 }
 
 type cycleShared struct {
-	request  *gpustate.Request
+	request *gpustate.Request
+	// shape is the number of what is asked for.
+	shape    uint64
 	viewer   *gpustate.Viewer
 	priority int32
 	uid      types.UID
+	// scores are what Filter found out for Score on the way: *corev1.Node → int64.
+	scores sync.Map
 }
 
 // Clone implements fwk.StateData.

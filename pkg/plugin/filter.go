@@ -21,7 +21,10 @@ func (pl *Plugin) Filter(ctx context.Context, state fwk.CycleState, pod *corev1.
 		return nil
 	}
 	view := pl.view(s, ni)
-	if view.Reason == "" && alloc.Fits(&view.Node, &s.request.Request) {
+	if f := pl.fit(s, &view); f.Fits {
+		if !s.dryRun {
+			s.scores.Store(ni.Node(), f.Score)
+		}
 		return nil
 	}
 	code, reason := pl.verdict(s, ni, &view)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
@@ -30,11 +31,14 @@ type Plugin struct {
 	profiles profileLister
 	nodes    corelisters.NodeLister
 	requests requestCache
+	shapes   shapes
 	waiting  *waiting
 	recovery recovery
 	plans    *plans
 	evictor  *evictor
 	metrics  *pluginMetrics
+	// announcer tells the owners of pods that were placed.
+	announcer *announcer
 	// synced are the informers that the first cycle waits for.
 	synced []cache.InformerSynced
 	// timers holds the pending wake-ups by what they are for.
@@ -92,6 +96,9 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 	pl.tracker.Changed = pl.nodeChanged
 	pl.tracker.Reshaped = pl.nodeReshaped
 	pl.tracker.Victim = pl.victimChanged
+	pl.announcer = newAnnouncer(ctx, func(p placement) {
+		pl.event(p.pod, nil, corev1.EventTypeNormal, eventAllocated, actionAllocate, p.note)
+	})
 	var err error
 	if pl.evictor, err = newEvictor(ctx, pl); err != nil {
 		return nil, err

@@ -42,6 +42,8 @@ type resolved struct {
 	err        error
 	// profile is the name of the ModelProfile that the request was made from, or waits for.
 	profile string
+	// shape is the number of what is asked for.
+	shape uint64
 
 	// What it was made from.
 	podVersion, profileVersion string
@@ -76,6 +78,9 @@ func (pl *Plugin) resolve(pod *corev1.Pod) *resolved {
 			}
 		}
 		r.request, r.unresolved, r.err = gpustate.NewRequest(pod, parsed, profile, gpustate.Sizing{TrustObservedPeaks: pl.args.TrustObservedPeaks})
+	}
+	if r.request != nil {
+		r.shape = pl.shapes.of(r.request)
 	}
 	pl.requests.Store(pod.UID, r)
 	return r

@@ -39,7 +39,8 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonBindUnknown)
 	}
 	shared := &cycleShared{
-		request: resolved.request, viewer: pl.tracker.Viewer(), priority: corev1helpers.PodPriority(pod), uid: pod.UID,
+		request: resolved.request, shape: resolved.shape, viewer: pl.tracker.Viewer(),
+		priority: corev1helpers.PodPriority(pod), uid: pod.UID,
 	}
 	if !pl.anyCouldEverFit(shared, nodes) {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+largest(shared, nodes))

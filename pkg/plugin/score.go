@@ -8,8 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
-
-	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // PreScore skips pods that ask for no GPU memory: a PreFilter that skips does not skip Score.
@@ -27,12 +25,11 @@ func (pl *Plugin) Score(_ context.Context, state fwk.CycleState, _ *corev1.Pod, 
 	if s == nil {
 		return 0, nil
 	}
-	view := pl.view(s, ni)
-	best, ok := alloc.Best(&view.Node, &s.request.Request, pl.args.Strategy)
-	if !ok {
-		return fwk.MinScore, nil
+	if score, ok := s.scores.Load(ni.Node()); ok {
+		return score.(int64), nil
 	}
-	return alloc.Score(&view.Node, &best, pl.args.Strategy), nil
+	view := pl.view(s, ni)
+	return pl.fit(s, &view).Score, nil // 0 is also of a node that was filled meanwhile
 }
 
 // ScoreExtensions returns nil: scores are absolute.

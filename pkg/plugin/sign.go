@@ -42,14 +42,20 @@ func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragmen
 	}
 	signature := podSignature{
 		Priority: corev1helpers.PodPriority(pod), Runtime: r.request.Runtime, MixedModels: r.request.MixedModels(),
+		Options: optionSignatures(r.request),
 	}
-	for i := range r.request.Options() {
-		o := &r.request.Options()[i]
+	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: signature}}, nil
+}
+
+func optionSignatures(r *gpustate.Request) []optionSignature {
+	var signatures []optionSignature
+	for i := range r.Options() {
+		o := &r.Options()[i]
 		s := optionSignature{Take: uint32(o.Take), Outside: o.Outside.Uint64()}
 		for _, share := range o.Shares {
 			s.Shares = append(s.Shares, share.Uint64())
 		}
-		signature.Options = append(signature.Options, s)
+		signatures = append(signatures, s)
 	}
-	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: signature}}, nil
+	return signatures
 }

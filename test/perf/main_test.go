@@ -4,6 +4,7 @@
 package perf
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,6 +30,10 @@ func run(m *testing.M) int {
 	if err == nil {
 		defer os.RemoveAll(dir)
 		err = linkEtcd(dir)
+	}
+	if err == nil {
+		// Else the harness leaves its files beside the workloads.
+		err = flag.Set("data-items-dir", dir)
 	}
 	if err == nil {
 		err = scheduler_perf.InitTests()

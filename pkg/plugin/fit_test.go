@@ -1,0 +1,131 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	bt "github.com/berth-dev/berth/internal/testing"
+)
+
+// TestAlikePodsAreJudgedByTheNodeAsItIs: what was found out for one replica serves the next, until the node changes.
+func TestAlikePodsAreJudgedByTheNodeAsItIs(t *testing.T) {
+	f := newFixture(t)
+	f.node(bt.MakeNode("n"), bt.MakeGPUNodeOf("n", 1, "80Gi"))
+	fits := func(name string) bool {
+		pod := bt.MakePod(name).Memory("50Gi").Obj()
+		return f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("n")).IsSuccess()
+	}
+	if !fits("a") || !fits("b") {
+		t.Fatal("a replica does not fit on the empty node")
+	}
+	f.reserve(bt.MakePod("c").Memory("50Gi").Obj(), "n")
+	if fits("d") {
+		t.Error("a replica fits on the full node")
+	}
+	f.pl.tracker.Ledger.Forget("c")
+	if !fits("e") {
+		t.Error("no replica fits on the node that is empty again")
+	}
+	f.pl.reportSeen(bt.MakeGPUNode("n").GPU("GPU-0", "80Gi").Process("", "40Gi").Obj(), true)
+	if fits("f") {
+		t.Error("a replica fits beside a foreign process")
+	}
+}
+
+// TestScoreIsThatOfTheNode whether Filter came before it or not.
+func TestScoreIsThatOfTheNode(t *testing.T) {
+	f := newFixture(t)
+	f.node(bt.MakeNode("n"), bt.MakeGPUNodeOf("n", 2, "80Gi"))
+	f.running(bt.MakePod("other").Memory("20Gi").Bound("n", epoch, "GPU-1=20Gi"))
+	score := func(filter bool) int64 {
+		pod := bt.MakePod("p").Memory("50Gi").Obj()
+		state, ni := f.begin(pod), f.nodeInfo("n")
+		if filter {
+			wantStatus(t, "Filter", f.pl.Filter(f.ctx, state, pod, ni), 0, "")
+		}
+		got, status := f.pl.Score(f.ctx, state, pod, ni)
+		if !status.IsSuccess() {
+			t.Fatal(status)
+		}
+		return got
+	}
+	without, with, again := score(false), score(true), score(true)
+	if without == 0 || with != without || again != without {
+		t.Errorf("scores %d without Filter, %d and %d with it, want the same", without, with, again)
+	}
+}
+
+func TestRequestsThatAskForTheSameHaveOneNumber(t *testing.T) {
+	f := newFixture(t)
+	number := func(pod *bt.Pod) uint64 { return f.pl.resolve(pod.Obj()).shape }
+	base := number(bt.MakePod("a").Memory("30Gi"))
+	if base == 0 {
+		t.Error("a request has no number")
+	}
+	if n := number(bt.MakePod("b").Memory("30Gi")); n != base {
+		t.Errorf("a request that is the same has number %d, want %d", n, base)
+	}
+	seen := map[uint64]string{base: "30Gi"}
+	for name, pod := range map[string]*bt.Pod{
+		"a byte more": bt.MakePod("c").Memory("32212254721"),
+		"two counts":  bt.MakePod("d").Memory("30Gi").GPUCount("1,2"),
+		"two GPUs":    bt.MakePod("e").Memory("60Gi").GPUCount("2"),
+	} {
+		n := number(pod)
+		if other, ok := seen[n]; ok {
+			t.Errorf("%s has the number %d of %s", name, n, other)
+		}
+		seen[n] = name
+	}
+}
+
+func TestNumbersAreNeverUsedForAnotherRequest(t *testing.T) {
+	f := newFixture(t)
+	first := f.pl.resolve(bt.MakePod("first").Memory("1Gi").Obj()).request
+	seen := map[uint64]bool{f.pl.shapes.of(first): true}
+	for i := range maxShapes + 10 {
+		n := f.pl.shapes.of(f.pl.resolve(bt.MakePod(fmt.Sprint("p", i)).Memory(fmt.Sprint(1<<30 + i + 1)).Obj()).request)
+		if seen[n] {
+			t.Fatalf("number %d is used twice", n)
+		}
+		seen[n] = true
+	}
+	if len(f.pl.shapes.numbers) > maxShapes {
+		t.Errorf("%d requests are remembered", len(f.pl.shapes.numbers))
+	}
+}
+
+// TestPlacementsAreToldInOrder, and no more than can be remembered.
+func TestPlacementsAreToldInOrder(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	begun, proceed := make(chan struct{}), make(chan struct{})
+	told := make(chan string, maxPlacements+1)
+	a := newAnnouncer(ctx, func(p placement) {
+		if p.note == "0" {
+			close(begun)
+			<-proceed
+		}
+		told <- p.note
+	})
+	a.placed(ctx, &corev1.Pod{}, "0")
+	<-begun
+	for i := range maxPlacements + 5 {
+		a.placed(ctx, &corev1.Pod{}, fmt.Sprint(i+1))
+	}
+	close(proceed)
+	for i := range placementsBurst {
+		if got := <-told; got != fmt.Sprint(i) {
+			t.Fatalf("%s is told as number %d", got, i)
+		}
+	}
+	if got := len(a.waiting); got > maxPlacements-placementsBurst+2 {
+		t.Errorf("%d wait", got)
+	}
+}
