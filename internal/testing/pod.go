@@ -91,6 +91,12 @@ func (p *Pod) Priority(v int32) *Pod {
 	return p
 }
 
+// Image sets the container's image.
+func (p *Pod) Image(image string) *Pod {
+	p.Spec.Containers[0].Image = image
+	return p
+}
+
 // Args sets the arguments of the container.
 func (p *Pod) Args(args ...string) *Pod {
 	p.Spec.Containers[0].Args = args

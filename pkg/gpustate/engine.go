@@ -6,6 +6,8 @@ package gpustate
 import (
 	"cmp"
 	"fmt"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -64,6 +66,7 @@ func readEngine(parsed *berthv1alpha1.PodRequest, c *corev1.Container) engine {
 		e.settings.KVCacheType, e.settings.KVCacheTypeV = parsed.KVCacheType, ""
 	}
 	if parsed.Runtime == berthv1alpha1.RuntimeVLLM {
+		e.settings.Version = vllmVersion(c.Image)
 		e.readVLLM(&args)
 	}
 	if len(args.Unknown) > 0 && parsed.Model != "" && parsed.TotalMemory == nil {
@@ -81,7 +84,7 @@ func (e *engine) readVLLM(args *engineargs.Result) {
 	if args.TensorParallel.Source == engineargs.Literal {
 		e.count = int(args.TensorParallel.Value * max(args.PipelineParallel.Value, 1))
 	}
-	utilization, why := estimator.DefaultUtilization(args.Settings.Version), "it sets no --gpu-memory-utilization"
+	utilization, why := estimator.DefaultUtilization(e.settings.Version), "it sets no --gpu-memory-utilization"
 	switch {
 	case e.handsUtilization, args.KVCacheMemory.Source == engineargs.Literal:
 		return
@@ -94,6 +97,20 @@ func (e *engine) readVLLM(args *engineargs.Result) {
 		Message: fmt.Sprintf("vLLM will take %s of each GPU, %s, so that is booked; write --gpu-memory-utilization=$(%s) to give it what it was promised",
 			formatRatio(e.take), why, berthv1alpha1.EnvGPUMemoryUtilization),
 	})
+}
+
+var versionTag = regexp.MustCompile(`^v?([0-9]{1,4}\.[0-9]{1,4})([.+-].*|rc.*)?$`)
+
+// vllmVersion returns the release ("0.19") that an image is of by its tag, for what differs between them; empty if it
+// does not say, or is not called after vLLM, so that its tag may count something else.
+func vllmVersion(image string) string {
+	image, _, _ = strings.Cut(image, "@") // a digest
+	name, tag, _ := strings.Cut(path.Base(image), ":")
+	match := versionTag.FindStringSubmatch(tag)
+	if match == nil || !strings.Contains(name, "vllm") {
+		return ""
+	}
+	return match[1]
 }
 
 // fillsBooking says whether the engine takes all that it is given, whatever it needs.
