@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 
+	// Its image consists of the binary alone: where the machine has no certificates of its own, these are used.
+	_ "golang.org/x/crypto/x509roots/fallback"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
 )
