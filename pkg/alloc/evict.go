@@ -45,7 +45,7 @@ func Evict(n *Node, r *Request, victims []Victim, budgets []int) (best EvictionP
 		return EvictionPlan{}, nil, false
 	}
 	all := e.all()
-	set, exact, ok := e.cheapest(&all, 1)
+	set, exact, ok := e.cheapest(&all, 1, nil)
 	if !ok {
 		return EvictionPlan{}, nil, false
 	}
@@ -57,7 +57,7 @@ func Evict(n *Node, r *Request, victims []Victim, budgets []int) (best EvictionP
 		others := all
 		others.remove(v)
 		// All of these together may take as long as the best did.
-		if set, exact, ok := e.cheapest(&others, len(best.Victims)); ok {
+		if set, exact, ok := e.cheapest(&others, len(best.Victims), nil); ok {
 			if p := e.plan(&set, exact); runnerUp == nil || e.before(&p, runnerUp) {
 				runnerUp = &p
 			}
@@ -73,11 +73,34 @@ func EvictBest(n *Node, r *Request, victims []Victim, budgets []int) (EvictionPl
 		return EvictionPlan{}, false
 	}
 	all := e.all()
-	set, exact, ok := e.cheapest(&all, 1)
+	set, exact, ok := e.cheapest(&all, 1, nil)
 	if !ok {
 		return EvictionPlan{}, false
 	}
 	return e.plan(&set, exact), true
+}
+
+// EvictBelow is EvictBest for when many nodes are compared: it is not ok either if the plan costs more than the limit,
+// or as much and orEqual is not set, and it ends as soon as that is clear.
+func EvictBelow(n *Node, r *Request, victims []Victim, budgets []int, limit Cost, orEqual bool) (EvictionPlan, bool) {
+	e := newEvictor(n, r, victims, budgets)
+	if e == nil {
+		return EvictionPlan{}, false
+	}
+	all := e.all()
+	set, exact, ok := e.cheapest(&all, 1, &ceiling{limit, orEqual})
+	if !ok {
+		return EvictionPlan{}, false
+	}
+	p := e.plan(&set, exact)
+	c := p.Cost.Compare(limit)
+	return p, c < 0 || c == 0 && orEqual
+}
+
+// ceiling is what a plan may cost: less than the cost, or as much if orEqual is set.
+type ceiling struct {
+	Cost
+	orEqual bool
 }
 
 // run searches for the cheapest set of open victims of less than that price, and leaves it in e.best. It returns
@@ -170,7 +193,7 @@ func (e *evictor) plan(set *victimSet, exact bool) EvictionPlan {
 			}
 		}
 	}
-	p.Cost = costOf(e.given, p.Victims, e.allowed)
+	p.Cost = CostOf(e.given, p.Victims, e.allowed)
 	slices.SortStableFunc(p.Victims, func(a, b int) int { return cmp.Compare(e.given[b].Priority, e.given[a].Priority) })
 	p.Allocation, _ = Best(&after, e.request, MostAllocated)
 	return p

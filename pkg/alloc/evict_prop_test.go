@@ -272,6 +272,7 @@ func compareWithBruteForce(t fataler, n *Node, r *Request, victims []Victim, bud
 	if !plan.Exact {
 		t.Fatal("a small node is not exact")
 	}
+	compareBelowCeilings(t, n, r, victims, budgets, &plan)
 	after := evicted(n, victims, want)
 	if err := Validate(after, plan.Allocation.Devices); err != nil {
 		t.Fatal(err)
@@ -299,6 +300,40 @@ func compareWithBruteForce(t fataler, n *Node, r *Request, victims []Victim, bud
 		t.Fatalf("runner-up %b; brute force %b", maskOf(runnerUp.Victims), second)
 	}
 	return len(plan.Victims)
+}
+
+// compareBelowCeilings checks that EvictBelow finds the plan that Evict finds, unless it costs too much; for ceilings
+// that differ from its cost in each field by a little, and for those alike.
+func compareBelowCeilings(t fataler, n *Node, r *Request, victims []Victim, budgets []int, want *EvictionPlan) {
+	t.Helper()
+	ceilings := []Cost{want.Cost}
+	for _, by := range []int{-1, 1} {
+		for _, change := range []func(*Cost){
+			func(c *Cost) { c.Violations += by },
+			func(c *Cost) { c.Priority = int32(min(max(int(c.Priority)+by, math.MinInt32), math.MaxInt32)) },
+			func(c *Cost) { c.Active += by },
+			func(c *Cost) { c.Victims += by },
+			func(c *Cost) { c.Reload = BytesOf(uint64(max(int(c.Reload.Uint64())+by, 0))) },
+			func(c *Cost) { c.LastActive += int64(by) },
+		} {
+			c := want.Cost
+			if change(&c); c.Violations >= 0 && c.Active >= 0 && c.Victims >= 0 {
+				ceilings = append(ceilings, c)
+			}
+		}
+	}
+	for _, c := range ceilings {
+		for _, orEqual := range []bool{false, true} {
+			got, ok := EvictBelow(n, r, victims, budgets, c, orEqual)
+			order := want.Cost.Compare(c)
+			if should := order < 0 || order == 0 && orEqual; ok != should {
+				t.Fatalf("below %+v (or equal: %v): found %v, want %v, for the cheapest costs %+v", c, orEqual, ok, should, want.Cost)
+			}
+			if ok && !slices.Equal(got.Victims, want.Victims) {
+				t.Fatalf("below %+v: victims %v, want %v", c, got.Victims, want.Victims)
+			}
+		}
+	}
 }
 
 // TestEvictOnLargeNodes: where brute force cannot follow, a plan still holds once its victims are gone, has no victim
@@ -335,7 +370,7 @@ func TestEvictOnLargeNodes(t *testing.T) {
 						t.Fatalf("%s is unnecessary", victims[plan.Victims[i]].Name)
 					}
 				}
-				if simple := costOf(victims, droppedOneByOne(n, r, victims), budgets); simple.Compare(plan.Cost) < 0 {
+				if simple := CostOf(victims, droppedOneByOne(n, r, victims), budgets); simple.Compare(plan.Cost) < 0 {
 					t.Fatalf("%v, but there is a plan of %v", plan.Cost, simple)
 				}
 			}

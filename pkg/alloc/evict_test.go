@@ -227,7 +227,7 @@ func TestEvictNamesTheRunnerUp(t *testing.T) {
 func TestCostsAreComparedFieldByField(t *testing.T) {
 	// Each cost is dearer than the one before, in a field that matters more than all in which it is cheaper.
 	costs := []Cost{
-		costOf(nil, nil, nil),
+		CostOf(nil, nil, nil),
 		{Priority: -1, Active: 9, Victims: 9, Reload: GiB(9), LastActive: 9},
 		{Victims: 9, Reload: GiB(9), LastActive: 9},
 		{Active: 1, Victims: 8, Reload: GiB(9), LastActive: 9},

@@ -10,8 +10,8 @@ import (
 )
 
 // cheapest returns the cheapest set of these victims, whether that is proven, and whether there is any. It may take
-// one part of the steps.
-func (e *evictor) cheapest(among *victimSet, parts int) (set victimSet, exact, ok bool) {
+// one part of the steps. Of sets that cost more than the ceiling, if there is one, it may return none.
+func (e *evictor) cheapest(among *victimSet, parts int, most *ceiling) (set victimSet, exact, ok bool) {
 	if !e.fits(among) {
 		return victimSet{}, false, false
 	}
@@ -24,11 +24,52 @@ func (e *evictor) cheapest(among *victimSet, parts int) (set victimSet, exact, o
 	limit, limitExact := e.lowestPriority(among, violations)
 	exact = exact && limitExact
 	open := e.upToPriority(among, limit)
-	if !e.run(&open, wholePrice, &full, noPrice) {
+	below, within := most.below(violations, limit)
+	if !within && exact {
+		return victimSet{}, false, false
+	}
+	if !e.run(&open, wholePrice, &full, below) {
+		if below != noPrice {
+			// Whether one below the ceiling was missed is not known: what is best of all then stands.
+			return e.cheapest(among, parts, nil)
+		}
 		return e.settle(&open, e.best.victims), false, true
+	}
+	if !e.best.any || below != noPrice && most.isReached(e, &open, below) {
+		return victimSet{}, false, false
 	}
 	set, refined := e.refine(&open, e.best)
 	return set, exact && refined, true
+}
+
+// below returns the price that a set of so many violations and of that priority has to stay below: none if it is
+// within the ceiling in any case. It is not within if it is above in any case.
+func (c *ceiling) below(violations price, priority int32) (limit price, within bool) {
+	if c == nil {
+		return noPrice, true
+	}
+	if least := violationPrice(c.Violations); least != violations {
+		return noPrice, violations.less(least)
+	}
+	if c.Priority != priority {
+		return noPrice, priority < c.Priority
+	}
+	class := uint64(c.Violations)*violationClass + uint64(c.Active)*activeClass + uint64(c.Victims)*victimClass
+	return newPrice(class, min(c.Reload.n, maxReload*MaxVictims)).plus(price{lo: 1}), true
+}
+
+// isReached says whether the best set found is of the ceiling's price, the last below the limit, and no other of that
+// price can be below the ceiling by its last use: what is left to tell them apart.
+func (c *ceiling) isReached(e *evictor, open *victimSet, limit price) bool {
+	if c.orEqual || e.best.price.plus(price{lo: 1}) != limit {
+		return false
+	}
+	for v := range e.victims {
+		if open.has(v) && e.of(v).LastActive < c.LastActive {
+			return false
+		}
+	}
+	return true
 }
 
 // fewestViolations returns the price of the fewest violations of disruption budgets.

@@ -85,8 +85,9 @@ func (c Cost) String() string {
 	return b.String()
 }
 
-// costOf returns the cost of evicting all these.
-func costOf(victims []Victim, chosen []int, budgets []int) Cost {
+// CostOf returns what it costs to evict the chosen victims (indexes into victims), whatever for. budgets is as in
+// Evict. A set never costs less than a part of it.
+func CostOf(victims []Victim, chosen []int, budgets []int) Cost {
 	c := Cost{Priority: math.MinInt32, LastActive: math.MinInt64, Victims: len(chosen)}
 	counts := make([]int, len(budgets))
 	for _, i := range chosen {

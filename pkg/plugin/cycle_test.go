@@ -288,6 +288,7 @@ func TestMemoryHeldForNominatedPods(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t)
 			f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
+			f.known(tc.nominated.Obj())
 			f.queue.nominate(t, tc.nominated.Obj(), "node")
 			pod := bt.MakePod("a").Memory("40Gi").Priority(5).Obj()
 			state := f.begin(pod)

@@ -4,6 +4,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"strings"
@@ -35,7 +36,9 @@ func (pl *Plugin) afterPodDeleted(_ klog.Logger, pod *corev1.Pod, oldObj, _ any)
 	if !ok || p == nil || p.request == nil {
 		return fwk.Queue, nil
 	}
-	if gone.Spec.NodeName == "" || !pl.waitsFor(p, gone.Spec.NodeName) && !pl.canHelp(gone.Spec.NodeName)(p) {
+	// A nominated pod holds memory where it is nominated to, as long as the framework knows of it.
+	node := cmp.Or(gone.Spec.NodeName, gone.Status.NominatedNodeName)
+	if node == "" || !pl.waitsFor(p, node) && !pl.canHelp(node)(p) {
 		return fwk.QueueSkip, nil
 	}
 	go pl.activate([]*waitingPod{p}) // not from here: the queue is locked

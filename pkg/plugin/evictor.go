@@ -6,25 +6,34 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/klog/v2"
+	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/defaultpreemption"
 	plfeature "k8s.io/kubernetes/pkg/scheduler/framework/plugins/feature"
 	"k8s.io/kubernetes/pkg/scheduler/framework/preemption"
+
+	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
 // evictor runs the framework's own preemption machinery: its executor deletes victims, sets their conditions and
 // keeps the preemptor out of the queue meanwhile. Pods that ask for no GPU memory go through the default preemption,
-// unchanged; for the others only the choice of victims is Berth's, see victims.go.
+// unchanged; for the others only the choice of node and victims is Berth's, see search.
 type evictor struct {
 	pl        *Plugin
 	plain     *defaultpreemption.DefaultPreemption
 	evaluator *preemption.Evaluator
+	// groups says that pods can belong to groups that are disrupted as a whole.
+	groups bool
 }
+
+var _ preemption.Interface = &evictor{}
 
 func newEvictor(ctx context.Context, pl *Plugin) (*evictor, error) {
 	features := plfeature.NewSchedulerFeaturesFromGates(utilfeature.DefaultFeatureGate)
@@ -34,7 +43,7 @@ func newEvictor(ctx context.Context, pl *Plugin) (*evictor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("default preemption: %w", err)
 	}
-	e := &evictor{pl: pl, plain: plain}
+	e := &evictor{pl: pl, plain: plain, groups: features.EnableGenericWorkload}
 	e.evaluator = preemption.NewEvaluator(Name, pl.handle, e, plain.Executor)
 	e.announceVictims()
 	return e, nil
@@ -50,16 +59,130 @@ func (e *evictor) isRunning(pod *corev1.Pod) bool {
 	return e.plain.Executor.IsPodRunningPreemption(pod.UID)
 }
 
-// announceVictims tells each victim by an Event who took its place and why it was chosen.
+// preempt evicts the victims of the cheapest plan of a search, and nominates the pod to its node. The plan is nil if
+// there is none: then the status says why.
+func (e *evictor) preempt(ctx context.Context, s *search, m fwk.NodeToStatusReader) (*nodePlan, *fwk.PostFilterResult, *fwk.Status) {
+	nodes, err := m.NodesForStatusCode(e.pl.handle.SnapshotSharedLister().NodeInfos(), fwk.Unschedulable)
+	if err != nil {
+		return nil, nil, fwk.AsStatus(err)
+	}
+	var candidates []fwk.NodeInfo
+	if may, _ := e.PodEligibleToPreemptOthers(ctx, s.preemptor, nil); may {
+		// An extender may refuse the cheapest: then the evaluator needs the others too.
+		all := len(e.pl.handle.Extenders()) > 0
+		if cheapest := s.run(ctx, nodes, all); cheapest != nil {
+			candidates = []fwk.NodeInfo{cheapest.node}
+		}
+		if all {
+			candidates = slices.DeleteFunc(nodes, func(ni fwk.NodeInfo) bool { return s.found[ni.Node().Name] == nil })
+		}
+	}
+	ctx = context.WithValue(ctx, searchKey{}, s)
+	result, status := e.evaluator.Preempt(ctx, s.state, s.preemptor, candidateNodes{m, candidates})
+	if !status.IsSuccess() {
+		return nil, result, status
+	}
+	chosen := s.found[result.NominatedNodeName]
+	if chosen == nil {
+		return nil, nil, fwk.AsStatus(fmt.Errorf("the evaluator chose node %q, on which no victims were found", result.NominatedNodeName))
+	}
+	return chosen, result, status
+}
+
+// candidateNodes makes the evaluator look at these nodes only.
+type candidateNodes struct {
+	fwk.NodeToStatusReader
+	nodes []fwk.NodeInfo
+}
+
+// NodesForStatusCode implements fwk.NodeToStatusReader.
+func (c candidateNodes) NodesForStatusCode(fwk.NodeInfoLister, fwk.Code) ([]fwk.NodeInfo, error) {
+	return c.nodes, nil
+}
+
+// SelectVictimsOnNode returns the victims that the search found on a node.
+func (e *evictor) SelectVictimsOnNode(ctx context.Context, _ fwk.CycleState, _ *corev1.Pod, ni fwk.NodeInfo, _ []*preemption.DomainVictim,
+	_ []*policyv1.PodDisruptionBudget) ([]*corev1.Pod, int, *fwk.Status) {
+	if s, _ := ctx.Value(searchKey{}).(*search); s != nil {
+		if p := s.found[ni.Node().Name]; p != nil {
+			return p.pods(), p.cost.Violations, nil
+		}
+	}
+	return nil, 0, rejected(fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
+}
+
+// GetOffsetAndNumCandidates makes the evaluator look at every node that it is given.
+func (e *evictor) GetOffsetAndNumCandidates(nodes int32) (offset, candidates int32) { return 0, nodes }
+
+// CandidatesToVictimsMap returns the victims by node.
+func (e *evictor) CandidatesToVictimsMap(candidates []preemption.Candidate) map[string]*extenderv1.Victims {
+	return e.plain.CandidatesToVictimsMap(candidates)
+}
+
+// PodEligibleToPreemptOthers says whether the pod may evict at all. What it waits for already was looked at before,
+// see PostFilter.
+func (e *evictor) PodEligibleToPreemptOthers(_ context.Context, pod *corev1.Pod, _ *fwk.Status) (bool, string) {
+	if pod.Spec.PreemptionPolicy != nil && *pod.Spec.PreemptionPolicy == corev1.PreemptNever {
+		return false, "not eligible due to preemptionPolicy=Never."
+	}
+	return true, ""
+}
+
+// OrderedScoreFuncs ranks nodes as the search does: the default breaks ties at random.
+func (e *evictor) OrderedScoreFuncs(ctx context.Context, nodes map[string]*extenderv1.Victims) []func(string) int64 {
+	s, _ := ctx.Value(searchKey{}).(*search)
+	plans := make([]*nodePlan, 0, len(nodes))
+	for name := range nodes {
+		plans = append(plans, s.found[name])
+	}
+	slices.SortFunc(plans, (*nodePlan).compare)
+	rank := make(map[string]int64, len(plans))
+	for i, p := range plans {
+		rank[p.name()] = -int64(i)
+	}
+	return []func(string) int64{func(node string) int64 { return rank[node] }}
+}
+
+// single returns the pods of a node that can be evicted one by one. A group that goes as a whole is too dear for memory
+// on one node.
+func (e *evictor) single(ctx context.Context, ni fwk.NodeInfo) ([]fwk.PodInfo, error) {
+	if !e.groups {
+		return ni.GetPods(), nil
+	}
+	victims, err := e.evaluator.GetVictimsOnNode(ctx, ni)
+	if err != nil {
+		return nil, err
+	}
+	var pods []fwk.PodInfo
+	for _, v := range victims {
+		if len(v.Pods()) == 1 {
+			pods = append(pods, v.Pods()[0])
+		}
+	}
+	return pods, nil
+}
+
+// announceVictims tells each victim by an Event who took its place, and notes that it goes.
 func (e *evictor) announceVictims() {
 	evict := e.plain.Executor.PreemptPod
 	e.plain.Executor.PreemptPod = func(ctx context.Context, c preemption.Candidate, preemptor preemption.ExecutorPreemptor, victim *corev1.Pod, pluginName string) (bool, error) {
 		inMemory, err := evict(ctx, c, preemptor, victim, pluginName)
+		if err == nil && !inMemory {
+			e.pl.podGoing(victim)
+		}
 		if err == nil && pluginName == Name {
 			e.pl.event(victim, preemptor.Obj(), corev1.EventTypeNormal, eventEvicted, actionEvict,
 				fmt.Sprintf("Evicted from node %s to make room for GPU memory of pod %s (priority %d)", c.Name(), klog.KObj(preemptor), preemptor.Priority()))
 		}
 		return inMemory, err
+	}
+}
+
+// podGoing notes that a pod was deleted to make room.
+func (pl *Plugin) podGoing(pod *corev1.Pod) {
+	pl.plans.setGoing(pod.UID)
+	if got, err := pl.evictor.evaluator.PodLister.Pods(pod.Namespace).Get(pod.Name); err != nil || got.UID != pod.UID {
+		pl.dropPlan(pod.UID) // that it is gone may have been told before
 	}
 }
 

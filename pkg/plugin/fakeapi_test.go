@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,9 @@ type fakeAPI struct {
 	bindings  []corev1.Binding
 	// listedBy is the field selectors of lists.
 	listedBy []string
+	// deleted are the names of the pods that were deleted; onDelete decides what is answered.
+	deleted  []string
+	onDelete func(name string) error
 }
 
 func newFakeAPI(t testing.TB) *fakeAPI {
@@ -39,6 +43,8 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 	mux.HandleFunc("POST /api/v1/namespaces/{namespace}/pods/{name}/binding", a.bind)
 	mux.HandleFunc("GET /api/v1/namespaces/{namespace}/pods/{name}", a.get)
 	mux.HandleFunc("GET /api/v1/pods", a.list)
+	mux.HandleFunc("PATCH /api/v1/namespaces/{namespace}/pods/{name}/status", a.patch)
+	mux.HandleFunc("DELETE /api/v1/namespaces/{namespace}/pods/{name}", a.delete)
 	a.Server = httptest.NewServer(mux)
 	t.Cleanup(a.CloseClientConnections)
 	t.Cleanup(a.Close)
@@ -152,6 +158,35 @@ func (a *fakeAPI) list(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	reply(w, list, a.readError)
+}
+
+// patch changes nothing.
+func (a *fakeAPI) patch(w http.ResponseWriter, r *http.Request) {
+	reply(w, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: r.PathValue("name")}}, nil)
+}
+
+func (a *fakeAPI) delete(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	name := r.PathValue("name")
+	var answer error
+	if a.onDelete != nil {
+		answer = a.onDelete(name)
+	}
+	if answer == nil {
+		a.deleted = append(a.deleted, name)
+	}
+	reply(w, &metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusSuccess}, answer)
+}
+
+// takeDeleted returns the names of the pods that were deleted since it was last called, sorted.
+func (a *fakeAPI) takeDeleted() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := a.deleted
+	a.deleted = nil
+	slices.Sort(out)
+	return out
 }
 
 func reply(w http.ResponseWriter, obj any, err error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -22,8 +23,11 @@ import (
 	schedulercache "k8s.io/kubernetes/pkg/scheduler/backend/cache"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/defaultbinder"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/feature"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/noderesources"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/queuesort"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
+	schedulermetrics "k8s.io/kubernetes/pkg/scheduler/metrics"
 	tf "k8s.io/kubernetes/pkg/scheduler/testing/framework"
 	"k8s.io/utils/clock"
 	testclock "k8s.io/utils/clock/testing"
@@ -49,6 +53,8 @@ type fixture struct {
 	nodes  []*corev1.Node
 	pods   []*corev1.Pod // of the scheduler's snapshot
 	lister *snapshotLister
+	// framework has the plugin, and that for CPU and memory, in PreFilter and Filter.
+	framework framework.Framework
 }
 
 // newFixture makes a plugin that has recovered, with no headroom, so that figures in tests are round.
@@ -63,23 +69,30 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handle, err := tf.NewFramework(f.ctx, []tf.RegisterPluginFunc{
+	schedulermetrics.Register()
+	args := DefaultArgs()
+	args.Headroom.Set(0)
+	plugin := func(ctx context.Context, _ runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+		f.pl, err = newPlugin(ctx, args, handle, f.clock)
+		return f.pl, err
+	}
+	f.framework, err = tf.NewFramework(f.ctx, []tf.RegisterPluginFunc{
 		tf.RegisterQueueSortPlugin(queuesort.Name, queuesort.New), tf.RegisterBindPlugin(defaultbinder.Name, defaultbinder.New),
+		tf.RegisterPluginAsExtensions(noderesources.Name, frameworkruntime.FactoryAdapter(feature.Features{}, noderesources.NewFit), "PreFilter", "Filter"),
+		tf.RegisterPluginAsExtensions(Name, plugin, "PreFilter", "Filter"),
 	}, berthv1alpha1.SchedulerName,
 		frameworkruntime.WithClientSet(client),
 		frameworkruntime.WithInformerFactory(informers.NewSharedInformerFactory(client, 0)),
 		frameworkruntime.WithSnapshotSharedLister(f.lister),
+		frameworkruntime.WithMutableSnapshotLister(f.lister),
 		frameworkruntime.WithPodNominator(f.queue),
+		frameworkruntime.WithWaitingPods(frameworkruntime.NewWaitingPodsMap()),
+		frameworkruntime.WithPodsInPreBind(frameworkruntime.NewPodsInPreBindMap()),
 		frameworkruntime.WithPodActivator(f.queue),
 		frameworkruntime.WithEventRecorder(f.events),
 		frameworkruntime.WithParallelism(2),
 	)
 	if err != nil {
-		t.Fatal(err)
-	}
-	args := DefaultArgs()
-	args.Headroom.Set(0)
-	if f.pl, err = newPlugin(f.ctx, args, handle, f.clock); err != nil {
 		t.Fatal(err)
 	}
 	f.pl.recovery.done = true
@@ -103,6 +116,7 @@ func (f *fixture) node(node *corev1.Node, report *bt.GPUNode) {
 func (f *fixture) running(pods ...*bt.Pod) {
 	for _, p := range pods {
 		f.pods = append(f.pods, p.Obj())
+		f.known(p.Obj())
 		f.pl.podSeen(p.Obj())
 	}
 	f.snapshot()
@@ -270,4 +284,14 @@ func (q *fakeQueue) nominate(t testing.TB, pod *corev1.Pod, node string) {
 		q.nominated = map[string][]fwk.PodInfo{}
 	}
 	q.nominated[node] = append(q.nominated[node], pi)
+}
+
+// known puts pods into the informer, as those that are or were in the API.
+func (f *fixture) known(pods ...*corev1.Pod) {
+	f.t.Helper()
+	for _, p := range pods {
+		if err := f.pl.handle.SharedInformerFactory().Core().V1().Pods().Informer().GetIndexer().Add(p); err != nil {
+			f.t.Fatal(err)
+		}
+	}
 }

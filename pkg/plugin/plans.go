@@ -4,6 +4,7 @@
 package plugin
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -22,7 +23,9 @@ type plan struct {
 	node    string
 	devices []alloc.DeviceShare
 	victims []*corev1.Pod
-	madeAt  time.Time
+	// priority is the pod's.
+	priority int32
+	madeAt   time.Time
 	// deadline is when the plan is given up, if the memory is not back by then.
 	deadline time.Time
 }
@@ -34,6 +37,9 @@ type plans struct {
 	byPod map[types.UID]*plan
 	// givenUp are the nodes on which a pod has waited in vain, and until when it does not wait there again.
 	givenUp map[types.UID]map[string]time.Time
+	// going are the pods that were deleted to make room, until they are gone: the informer may tell later that they
+	// terminate, and nobody else must be evicted meanwhile.
+	going map[types.UID]bool
 	// evictedIdle are the controllers that lost a pod to an idle eviction, and when: such a controller's pods cannot
 	// themselves evict idle pods for a while, or two Deployments would evict each other in turns.
 	evictedIdle map[types.UID]time.Time
@@ -44,7 +50,8 @@ const rotationGuard = time.Hour
 
 func newPlans() *plans {
 	return &plans{
-		byPod: map[types.UID]*plan{}, givenUp: map[types.UID]map[string]time.Time{}, evictedIdle: map[types.UID]time.Time{},
+		byPod: map[types.UID]*plan{}, givenUp: map[types.UID]map[string]time.Time{}, going: map[types.UID]bool{},
+		evictedIdle: map[types.UID]time.Time{},
 	}
 }
 
@@ -55,18 +62,53 @@ func (p *plans) get(uid types.UID) *plan {
 	return p.byPod[uid]
 }
 
-func (p *plans) set(uid types.UID, next *plan) {
+// set returns the plan that the new one takes the place of, or nil.
+func (p *plans) set(uid types.UID, next *plan) (before *plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	before = p.byPod[uid]
 	p.byPod[uid] = next
+	return before
 }
 
-// drop forgets all about a pod: it is gone.
-func (p *plans) drop(uid types.UID) {
+// drop forgets all about a pod, which is bound or gone, and returns its plan, or nil.
+func (p *plans) drop(uid types.UID) (before *plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	before = p.byPod[uid]
 	delete(p.byPod, uid)
 	delete(p.givenUp, uid)
+	delete(p.going, uid)
+	return before
+}
+
+// setGoing notes that a pod was deleted to make room; drop ends it.
+func (p *plans) setGoing(uid types.UID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.going[uid] = true
+}
+
+// isGoing says whether a pod was deleted to make room.
+func (p *plans) isGoing(uid types.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.going[uid]
+}
+
+// onNode returns the plans on a node, by pod; nil if there are none.
+func (p *plans) onNode(node string) (found map[types.UID]*plan) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for uid, held := range p.byPod {
+		if held.node == node {
+			if found == nil {
+				found = map[types.UID]*plan{}
+			}
+			found[uid] = held
+		}
+	}
+	return found
 }
 
 // giveUp drops a pod's plan; if it waited in vain, it does not wait on that node again until a moment.
@@ -90,23 +132,12 @@ func (p *plans) hasGivenUp(uid types.UID, node string, now time.Time) bool {
 	return now.Before(p.givenUp[uid][node])
 }
 
-// bound forgets the plan of a pod that is bound, and measures how long its victims took to make room.
-func (p *plans) bound(uid types.UID, m *pluginMetrics, now time.Time) {
-	p.mu.Lock()
-	done := p.byPod[uid]
-	delete(p.byPod, uid)
-	delete(p.givenUp, uid)
-	p.mu.Unlock()
-	if done != nil && len(done.victims) > 0 {
-		m.evictionToBind.Observe(now.Sub(done.madeAt).Seconds())
-	}
-}
-
-// victims are the pods that the plans of other pods wait for.
-func (p *plans) victimsOfOthers(uid types.UID) map[types.UID]bool {
+// promised are the pods whose memory comes back without an eviction by this pod: the victims of other pods' plans, and
+// all that were deleted to make room.
+func (p *plans) promised(uid types.UID) map[types.UID]bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := map[types.UID]bool{}
+	out := maps.Clone(p.going)
 	for owner, plan := range p.byPod {
 		if owner == uid {
 			continue
@@ -184,8 +215,51 @@ func (pl *Plugin) adopt(s *cycleState, pod *corev1.Pod, ni fwk.NodeInfo) *plan {
 	}
 	now := pl.clock.Now()
 	adopted := &plan{
-		node: ni.Node().Name, devices: best.Devices, madeAt: now, deadline: now.Add(pl.args.MemoryReturnTimeout.Duration),
+		node: ni.Node().Name, devices: best.Devices, priority: corev1helpers.PodPriority(pod), madeAt: now,
+		deadline: now.Add(pl.args.MemoryReturnTimeout.Duration),
 	}
-	pl.plans.set(pod.UID, adopted)
+	if !pl.setPlan(pod, adopted) {
+		return nil
+	}
 	return adopted
+}
+
+// setPlan gives a pod a plan, and retries it when the plan's time is over; what its last plan held is free for others.
+// False if the pod is gone.
+func (pl *Plugin) setPlan(pod *corev1.Pod, next *plan) bool {
+	before := pl.plans.set(pod.UID, next)
+	if got, err := pl.evictor.evaluator.PodLister.Pods(pod.Namespace).Get(pod.Name); err != nil || got.UID != pod.UID {
+		pl.dropPlan(pod.UID) // nobody else would: that it is gone may have been told before
+		return false
+	}
+	if before != nil && before.node != next.node {
+		pl.nodeChanged(before.node)
+	}
+	pl.retryAt("plan/", pod.UID, next.deadline)
+	return true
+}
+
+// dropPlan forgets the plan of a pod that is bound or gone, and lets others have what it held. It returns the plan.
+func (pl *Plugin) dropPlan(uid types.UID) *plan {
+	before := pl.plans.drop(uid)
+	if before != nil {
+		pl.nodeChanged(before.node)
+	}
+	return before
+}
+
+// planBound ends the plan of a pod that is bound, and measures how long its victims took to make room.
+func (pl *Plugin) planBound(uid types.UID) {
+	if done := pl.dropPlan(uid); done != nil && len(done.victims) > 0 {
+		pl.metrics.evictionToBind.Observe(pl.clock.Now().Sub(done.madeAt).Seconds())
+	}
+}
+
+// retryAt retries a waiting pod at a moment.
+func (pl *Plugin) retryAt(why string, uid types.UID, at time.Time) {
+	pl.timers.at(why+string(uid), at, func() {
+		if p := pl.waiting.get(uid); p != nil {
+			pl.activate([]*waitingPod{p})
+		}
+	})
 }

@@ -5,10 +5,12 @@ package plugin
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -109,9 +111,9 @@ func (pl *Plugin) waitsFor(p *waitingPod, node string) bool {
 	return plan != nil && plan.node == node
 }
 
-// canHelp says of waiting pods whether they could be placed on a node by what the tracker knows now. It knows nothing
-// of the node's other resources, so it can say yes for nothing, but never no for something. The node is looked at once
-// for all pods that see it alike: there may be thousands.
+// canHelp says of waiting pods whether they could be placed on a node by what the tracker knows now, and next to what
+// plans hold there. It knows nothing of the node's other resources, so it can say yes for nothing, but never no for
+// something. The node is looked at once for all pods that see it alike: there may be thousands.
 func (pl *Plugin) canHelp(name string) func(*waitingPod) bool {
 	node, err := pl.nodes.Get(name)
 	if err != nil {
@@ -119,6 +121,7 @@ func (pl *Plugin) canHelp(name string) func(*waitingPod) bool {
 	}
 	var viewer *gpustate.Viewer
 	views := map[berthv1alpha1.Runtime]gpustate.View{}
+	plans := pl.plans.onNode(name)
 	return func(p *waitingPod) bool {
 		view, ok := views[p.request.Runtime]
 		if !ok {
@@ -128,7 +131,30 @@ func (pl *Plugin) canHelp(name string) func(*waitingPod) bool {
 			view = viewer.View(node, pl.tracker.Ledger.Pods(name), &gpustate.Query{Runtime: p.request.Runtime})
 			views[p.request.Runtime] = view
 		}
-		return view.Reason == "" && alloc.Fits(&view.Node, &p.request.Request)
+		if view.Reason != "" || !alloc.Fits(&view.Node, &p.request.Request) {
+			return false
+		}
+		if len(plans) == 0 {
+			return true
+		}
+		rest := alloc.Node{Name: name, Devices: slices.Clone(view.Devices)}
+		for uid, plan := range plans {
+			if uid != p.pod.UID && plan.priority >= corev1helpers.PodPriority(p.pod) {
+				book(rest.Devices, plan.devices)
+			}
+		}
+		return alloc.Fits(&rest, &p.request.Request)
+	}
+}
+
+// book adds shares to what is used of devices.
+func book(devices []alloc.Device, shares []alloc.DeviceShare) {
+	for _, share := range shares {
+		for i := range devices {
+			if devices[i].UUID == share.UUID {
+				devices[i].Used = devices[i].Used.Plus(share.Memory)
+			}
+		}
 	}
 }
 

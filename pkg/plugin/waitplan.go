@@ -23,47 +23,55 @@ import (
 
 var everything = labels.Everything()
 
-// holdPlan says whether the pod's plan is still under way, so that nothing else is done for it: upstream alone would
-// forget the nomination, or evict a second time, exactly while a dead process drains.
-func (pl *Plugin) holdPlan(s *cycleState, pod *corev1.Pod) (msg string, hold bool) {
+// holdPlan returns the pod's plan, and what the pod is told, if the plan is still under way, so that nothing else is
+// done for it: upstream alone would forget the nomination, or evict a second time, exactly while a dead process drains.
+func (pl *Plugin) holdPlan(s *cycleState, pod *corev1.Pod) (held *plan, msg string) {
 	plan := pl.plans.get(pod.UID)
 	if plan == nil {
-		return "", false
+		return nil, ""
 	}
 	if pl.evictor.isRunning(pod) {
-		return fmt.Sprintf("evicting %s on node %s", plural(len(plan.victims), "pod"), plan.node), true
+		return plan, fmt.Sprintf("evicting %s on node %s", plural(len(plan.victims), "pod"), plan.node)
 	}
-	now := pl.clock.Now()
+	deadline := plan.deadline
 	for _, v := range plan.victims {
 		got, err := pl.evictor.evaluator.PodLister.Pods(v.Namespace).Get(v.Name)
 		if err != nil || got.UID != v.UID {
 			continue // gone
 		}
 		if got.DeletionTimestamp == nil {
+			if pl.plans.isGoing(v.UID) {
+				continue
+			}
 			pl.reject(pod, plan, "victim-not-evicted", time.Time{})
-			return "", false
+			return nil, ""
 		}
 		// Its grace period is its own; the time for its memory to come back begins after it.
-		pl.extend(pod, plan, got.DeletionTimestamp.Add(pl.args.MemoryReturnTimeout.Duration))
+		if at := got.DeletionTimestamp.Add(pl.args.MemoryReturnTimeout.Duration); at.After(deadline) {
+			deadline = at
+		}
 	}
 	ni, err := pl.nodeInfo(plan.node)
 	if err != nil {
 		pl.reject(pod, plan, "node-gone", time.Time{})
-		return "", false
+		return nil, ""
 	}
-	if !pl.fitsOnceReturned(s, ni, plan) {
+	devices, fits := pl.fitsOnceReturned(s, ni, plan)
+	if !fits {
 		pl.reject(pod, plan, "no-longer-fits", time.Time{})
-		return "", false
+		return nil, ""
 	}
-	if now.After(plan.deadline) {
-		msg := pl.holders(s, ni, plan)
+	if now := pl.clock.Now(); now.After(deadline) {
 		pl.event(pod, nil, corev1.EventTypeWarning, eventMemoryNotBack, actionWait,
-			fmt.Sprintf("GPU memory on node %s did not come back within %s: %s; trying another way", plan.node, pl.args.MemoryReturnTimeout.Duration, msg))
+			fmt.Sprintf("GPU memory on node %s did not come back within %s: %s; trying another way", plan.node,
+				pl.args.MemoryReturnTimeout.Duration, pl.holders(s, ni, plan)))
 		pl.reject(pod, plan, "memory-not-returned", now.Add(giveUpFor))
-		return "", false
+		return nil, ""
 	}
-	pl.armDeadline(pod.UID)
-	return fmt.Sprintf(waitingOn, plan.node), true
+	next := *plan
+	next.devices, next.deadline = devices, deadline
+	pl.setPlan(pod, &next)
+	return &next, fmt.Sprintf(waitingOn, plan.node)
 }
 
 // waitingOn is what a pod is told that only has to wait.
@@ -72,48 +80,43 @@ const waitingOn = "waiting for GPU memory to come back, or for pods to have load
 // giveUpFor is how long a pod does not wait again on a node where it waited in vain.
 const giveUpFor = 10 * time.Minute
 
+// reject gives a plan up, and lets others have what it held.
 func (pl *Plugin) reject(pod *corev1.Pod, plan *plan, reason string, until time.Time) {
 	pl.metrics.plansRejected.WithLabelValues(reason).Inc()
 	pl.plans.giveUp(pod.UID, plan.node, until)
+	pl.nodeChanged(plan.node)
 }
 
-// extend moves the deadline of a plan.
-func (pl *Plugin) extend(pod *corev1.Pod, plan *plan, deadline time.Time) {
-	if deadline.After(plan.deadline) {
-		next := *plan
-		next.deadline = deadline
-		pl.plans.set(pod.UID, &next)
-		*plan = next
+// fitsOnceReturned says whether the pod fits on the node of its plan once all that is on its way is back, and everyone
+// has loaded; and on which devices: those of the plan, if they will still do.
+func (pl *Plugin) fitsOnceReturned(s *cycleState, ni fwk.NodeInfo, plan *plan) ([]alloc.DeviceShare, bool) {
+	view := pl.view(s.waiting(plan.victims, pl.plans.promised(s.uid)), ni)
+	switch {
+	case isSilent(view.Reason):
+		return plan.devices, true // nothing is known to be against it, and the agent may be back soon
+	case view.Reason != "":
+		return nil, false
+	case alloc.Validate(&view.Node, plan.devices) == nil:
+		return plan.devices, true
 	}
+	best, ok := alloc.Best(&view.Node, &s.request.Request, pl.args.Strategy)
+	return best.Devices, ok
 }
 
-// armDeadline retries the pod when its plan is over.
-func (pl *Plugin) armDeadline(uid types.UID) {
-	plan := pl.plans.get(uid)
-	if plan == nil {
-		return
-	}
-	pl.timers.at("plan/"+string(uid), plan.deadline, func() {
-		if p := pl.waiting.get(uid); p != nil {
-			pl.activate([]*waitingPod{p})
-		}
-	})
+// isSilent says whether a node is out of the question only because its agent does not report.
+func isSilent(r alloc.Reason) bool {
+	return r == gpustate.ReasonStaleReport || r == gpustate.ReasonNoReport
 }
 
-// fitsOnceReturned says whether the pod fits on a node once all that is on its way is back, and everyone has loaded.
-func (pl *Plugin) fitsOnceReturned(s *cycleState, ni fwk.NodeInfo, plan *plan) bool {
-	view := pl.view(s.waiting(plan), ni)
-	return view.Reason == "" && alloc.Fits(&view.Node, &s.request.Request)
-}
-
-// waiting returns the state in which memory that is on its way back counts as free; a plan's victims are taken for
-// gone, terminating or not.
-func (s *cycleState) waiting(plan *plan) *cycleState {
+// waiting returns the state in which memory that is on its way back counts as free; victims, the pod's own and those of
+// other plans, are taken for gone, terminating or not.
+func (s *cycleState) waiting(victims []*corev1.Pod, promised map[types.UID]bool) *cycleState {
 	w := &cycleState{cycleShared: s.cycleShared, removed: s.removed.Clone(), dryRun: true, returned: true}
-	if plan != nil {
-		for _, v := range plan.victims {
-			w.assumeGone(v.UID)
-		}
+	for _, v := range victims {
+		w.assumeGone(v.UID)
+	}
+	for uid := range promised {
+		w.assumeGone(uid)
 	}
 	return w
 }
@@ -134,10 +137,11 @@ func (pl *Plugin) waitForMemory(ctx context.Context, s *cycleState, state fwk.Cy
 	if err != nil {
 		return nil, fwk.AsStatus(err)
 	}
+	promised := pl.plans.promised(pod.UID)
 	var mu sync.Mutex
 	var candidates []waitCandidate
 	pl.handle.Parallelizer().Until(ctx, len(nodes), func(i int) {
-		if c, ok := pl.canWaitOn(ctx, s, state, pod, nodes[i]); ok {
+		if c, ok := pl.canWaitOn(ctx, s, state, pod, nodes[i], promised); ok {
 			mu.Lock()
 			defer mu.Unlock()
 			candidates = append(candidates, c)
@@ -159,8 +163,9 @@ func (pl *Plugin) waitForMemory(ctx context.Context, s *cycleState, state fwk.Cy
 		}
 		return strings.Compare(a.node, b.node)
 	})
-	pl.plans.set(pod.UID, &plan{node: best.node, devices: best.allocation.Devices, madeAt: pl.clock.Now(), deadline: best.deadline})
-	pl.armDeadline(pod.UID)
+	pl.setPlan(pod, &plan{
+		node: best.node, devices: best.allocation.Devices, priority: s.priority, madeAt: pl.clock.Now(), deadline: best.deadline,
+	})
 	msg := fmt.Sprintf(waitingOn, best.node)
 	if pod.Status.NominatedNodeName != best.node {
 		pl.event(pod, nil, corev1.EventTypeNormal, eventWaiting, actionWait, "Fits on node "+best.node+
@@ -171,15 +176,12 @@ func (pl *Plugin) waitForMemory(ctx context.Context, s *cycleState, state fwk.Cy
 
 // canWaitOn says whether the pod would fit on a node once memory is back: its GPU memory, and by the framework's own
 // filters all its other needs, once terminating pods are gone.
-func (pl *Plugin) canWaitOn(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo) (waitCandidate, bool) {
+func (pl *Plugin) canWaitOn(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, promised map[types.UID]bool) (waitCandidate, bool) {
 	name := ni.Node().Name
 	if pl.plans.hasGivenUp(pod.UID, name, pl.clock.Now()) {
 		return waitCandidate{}, false
 	}
-	w := s.waiting(nil)
-	for uid := range pl.plans.victimsOfOthers(pod.UID) {
-		w.assumeGone(uid)
-	}
+	w := s.waiting(nil, promised)
 	view := pl.view(w, ni)
 	if view.Reason != "" {
 		return waitCandidate{}, false
@@ -194,7 +196,7 @@ func (pl *Plugin) canWaitOn(ctx context.Context, s *cycleState, state fwk.CycleS
 	trialState := state.Clone()
 	trialState.Write(cycleKey, w)
 	t := &trial{e: pl.evictor, ctx: ctx, state: trialState, preemptor: pod, node: ni.Snapshot()}
-	if _, status := t.complete(nil, nil); !status.IsSuccess() {
+	if !t.removeGoing(promised).IsSuccess() || !t.fits().IsSuccess() {
 		return waitCandidate{}, false
 	}
 	return waitCandidate{
@@ -226,6 +228,13 @@ func (pl *Plugin) waitDeadline(ni fwk.NodeInfo) time.Time {
 func (pl *Plugin) holders(s *cycleState, ni fwk.NodeInfo, plan *plan) string {
 	q := s.query()
 	view := s.viewer.Explain(ni.Node(), podsOf(ni), &q)
+	if isSilent(view.Reason) {
+		return "its agent has been silent, so nothing is known of it"
+	}
+	terminating := map[types.UID]bool{}
+	for _, pi := range ni.GetPods() {
+		terminating[pi.GetPod().UID] = pi.GetPod().DeletionTimestamp != nil
+	}
 	var parts []string
 	for i := range view.Devices {
 		d := &view.Devices[i]
@@ -234,8 +243,14 @@ func (pl *Plugin) holders(s *cycleState, ni fwk.NodeInfo, plan *plan) string {
 		}
 		for j := range view.Charges {
 			c := &view.Charges[j]
-			if c.State == gpustate.Leaving && !c.Charged[i].IsZero() {
+			if c.Charged[i].IsZero() {
+				continue
+			}
+			switch {
+			case c.State == gpustate.Leaving:
 				parts = append(parts, fmt.Sprintf("processes of the gone pod %s/%s still hold %s on GPU %d (%s)", c.Namespace, c.Name, c.Charged[i], d.Index, d.UUID))
+			case terminating[c.UID]:
+				parts = append(parts, fmt.Sprintf("pod %s/%s is still terminating and holds %s on GPU %d (%s)", c.Namespace, c.Name, c.Charged[i], d.Index, d.UUID))
 			}
 		}
 		if !view.Nobody[i].IsZero() {
@@ -243,7 +258,7 @@ func (pl *Plugin) holders(s *cycleState, ni fwk.NodeInfo, plan *plan) string {
 		}
 	}
 	if len(parts) == 0 {
-		return "a pod did not finish terminating or loading"
+		return "pods have not finished loading"
 	}
 	return strings.Join(parts, "; ")
 }

@@ -1,0 +1,164 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	fwk "k8s.io/kube-scheduler/framework"
+)
+
+// search is one search for the cheapest eviction over all nodes.
+type search struct {
+	e         *evictor
+	state     fwk.CycleState
+	shared    *cycleState
+	preemptor *corev1.Pod
+	// evictIdle says that the preemptor may evict idle pods of its own priority.
+	evictIdle bool
+	budgets   []budget
+	allowed   []int // by budget, for the planner
+	// promised are pods whose memory comes back in any case: the victims of other pods' plans.
+	promised map[types.UID]bool
+
+	// found are the plans that are complete, by node, and cheapest is the cheapest of them. While nodes are searched in
+	// parallel they do not change. all says that the plans of all nodes are wanted.
+	found    map[string]*nodePlan
+	cheapest *nodePlan
+	all      bool
+
+	mu sync.Mutex
+	// eligibleAt is the earliest moment at which a pod that may not be evicted yet may be.
+	eligibleAt time.Time
+}
+
+// searchKey finds the search in the context: the evaluator's interface has no other place for it.
+type searchKey struct{}
+
+// newSearch prepares a search for the pod of the cycle.
+func (e *evictor) newSearch(s *cycleState, state fwk.CycleState, pod *corev1.Pod, now time.Time) (*search, error) {
+	pdbs, err := e.evaluator.PdbLister.List(everything)
+	if err != nil {
+		return nil, err
+	}
+	search := &search{
+		e: e, state: state, shared: s, preemptor: pod, evictIdle: e.pl.plans.mayEvictIdle(pod, now), budgets: newBudgets(pdbs),
+		promised: e.pl.plans.promised(pod.UID), found: map[string]*nodePlan{},
+	}
+	for i := range search.budgets {
+		search.allowed = append(search.allowed, search.budgets[i].allowed)
+	}
+	return search, nil
+}
+
+// scouts is how many nodes are searched before the others: one of them is likely to have a plan about as cheap as there
+// is any, which the planner need not exceed on the others.
+const scouts = 16
+
+// run finds the cheapest plan over the nodes, by the order of alloc.Cost and then by the nodes' names, and keeps it in
+// found; with all set, those of all nodes. Nodes are left out as soon as it is clear that they cannot have it, so the
+// result does not depend on their order.
+func (s *search) run(ctx context.Context, nodes []fwk.NodeInfo, all bool) *nodePlan {
+	s.all = all
+	first := min(scouts, len(nodes))
+	s.among(ctx, nodes[:first])
+	s.among(ctx, nodes[first:])
+	return s.cheapest
+}
+
+// among finds the cheapest plan of these nodes and of those before.
+//
+// What the memory alone costs on a node is a lower bound, for the pod's other needs can only add victims. So the
+// nodes are tried in the order of that bound, and the framework's filters, which take most of the time, run only on
+// nodes that can still be the cheapest. In most clusters that is one.
+func (s *search) among(ctx context.Context, nodes []fwk.NodeInfo) {
+	inParallel := func(n int, do func(i int)) { s.e.pl.handle.Parallelizer().Until(ctx, n, do, Name) }
+	plans := make([]*nodePlan, len(nodes))
+	inParallel(len(nodes), func(i int) { plans[i] = s.forMemory(ctx, nodes[i]) })
+	plans = slices.DeleteFunc(plans, func(p *nodePlan) bool { return p == nil })
+	slices.SortFunc(plans, (*nodePlan).compare)
+	for size := 1; len(plans) > 0; size *= 2 {
+		if s.cheapest != nil && !s.all {
+			// The first that is dearer with its memory alone, and all after it, cannot be the cheapest.
+			end, _ := slices.BinarySearchFunc(plans, s.cheapest, (*nodePlan).compare)
+			plans = plans[:end]
+		}
+		batch := plans[:min(size, len(plans))]
+		plans = plans[len(batch):]
+		complete := make([]bool, len(batch))
+		inParallel(len(batch), func(i int) { complete[i] = s.complete(ctx, batch[i]) })
+		for i, p := range batch {
+			if !complete[i] {
+				continue
+			}
+			s.found[p.name()] = p
+			if s.cheapest == nil || p.compare(s.cheapest) < 0 {
+				s.cheapest = p
+			}
+		}
+	}
+}
+
+// later notes that a pod which may not be evicted yet may be at a moment.
+func (s *search) later(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.eligibleAt.IsZero() || at.Before(s.eligibleAt) {
+		s.eligibleAt = at
+	}
+}
+
+// budget is a PodDisruptionBudget with its selector parsed once for the search.
+type budget struct {
+	namespace string
+	selector  labels.Selector
+	allowed   int
+	// disrupted are the pods whose eviction the budget counts already.
+	disrupted map[string]metav1.Time
+}
+
+func newBudgets(pdbs []*policyv1.PodDisruptionBudget) []budget {
+	var out []budget
+	for _, pdb := range pdbs {
+		selector, err := metav1.LabelSelectorAsSelector(pdb.Spec.Selector)
+		if err != nil || selector.Empty() {
+			continue // a PDB with a nil or empty selector matches nothing
+		}
+		out = append(out, budget{pdb.Namespace, selector, int(pdb.Status.DisruptionsAllowed), pdb.Status.DisruptedPods})
+	}
+	return out
+}
+
+func (s *search) budgetsOf(pod *corev1.Pod) (indexes []int) {
+	if len(pod.Labels) == 0 {
+		return nil
+	}
+	for i := range s.budgets {
+		b := &s.budgets[i]
+		if b.namespace != pod.Namespace || !b.selector.Matches(labels.Set(pod.Labels)) {
+			continue
+		}
+		if _, counted := b.disrupted[pod.Name]; !counted {
+			indexes = append(indexes, i)
+		}
+	}
+	return indexes
+}
+
+// compare orders plans by what they cost, then by node.
+func (p *nodePlan) compare(o *nodePlan) int {
+	if c := p.cost.Compare(o.cost); c != 0 {
+		return c
+	}
+	return strings.Compare(p.name(), o.name())
+}

@@ -1,0 +1,128 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// complete tries with the framework's own filters whether the pod fits on the node of a plan once its victims are
+// gone. If the pod's other needs (CPU, memory, ports, affinity) are not met then, the least important others have to go
+// too. It says whether there is such a plan, with victims at all.
+func (s *search) complete(ctx context.Context, p *nodePlan) bool {
+	state := s.state.Clone()
+	state.Write(cycleKey, s.dryRun(s.shared, p.node))
+	t := &trial{e: s.e, ctx: ctx, state: state, preemptor: s.preemptor, node: p.node.Snapshot()}
+	victims, status := t.victims(p, s.promised)
+	if !status.IsSuccess() || len(victims) == 0 {
+		// Without victims it fits once memory is back, which was looked for before, or something else changed meanwhile.
+		return false
+	}
+	slices.SortFunc(victims, func(a, b int) int { return compareImportance(p.eligible[a].pod, p.eligible[b].pod) })
+	p.chosen, p.cost = victims, alloc.CostOf(p.victims, victims, s.allowed)
+	return true
+}
+
+// trial is a copy of a node, and of the cycle's state, on which pods are taken away and put back.
+type trial struct {
+	e         *evictor
+	ctx       context.Context
+	state     fwk.CycleState
+	preemptor *corev1.Pod
+	node      fwk.NodeInfo
+}
+
+// victims returns those of the plan, and who else has to go.
+func (t *trial) victims(p *nodePlan, promised map[types.UID]bool) ([]int, *fwk.Status) {
+	if status := t.removeGoing(promised); !status.IsSuccess() {
+		return nil, status
+	}
+	for _, v := range p.chosen {
+		if status := t.remove(p.eligible[v].info); !status.IsSuccess() {
+			return nil, status
+		}
+	}
+	if t.fits().IsSuccess() {
+		return slices.Clone(p.chosen), nil
+	}
+	var others []int
+	for v := range p.eligible {
+		if !slices.Contains(p.chosen, v) && corev1helpers.PodPriority(p.eligible[v].pod) < corev1helpers.PodPriority(t.preemptor) {
+			others = append(others, v)
+			if status := t.remove(p.eligible[v].info); !status.IsSuccess() {
+				return nil, status
+			}
+		}
+	}
+	if status := t.fits(); !status.IsSuccess() {
+		return nil, status
+	}
+	slices.SortFunc(others, func(a, b int) int { return compareImportance(p.eligible[a].pod, p.eligible[b].pod) })
+	victims := slices.Clone(p.chosen)
+	for _, v := range others {
+		info := p.eligible[v].info
+		if status := t.add(info); !status.IsSuccess() {
+			return nil, status
+		}
+		if t.fits().IsSuccess() {
+			continue // reprieved
+		}
+		if status := t.remove(info); !status.IsSuccess() {
+			return nil, status
+		}
+		victims = append(victims, v)
+	}
+	return victims, nil
+}
+
+// removeGoing takes the pods away that go without being evicted for this pod: those that terminate, and other plans'
+// victims.
+func (t *trial) removeGoing(promised map[types.UID]bool) *fwk.Status {
+	for _, pi := range slices.Clone(t.node.GetPods()) {
+		if pod := pi.GetPod(); pod.DeletionTimestamp != nil || promised[pod.UID] {
+			if status := t.remove(pi); !status.IsSuccess() {
+				return status
+			}
+		}
+	}
+	return nil
+}
+
+func (t *trial) fits() *fwk.Status {
+	return t.e.pl.handle.RunFilterPluginsWithNominatedPods(t.ctx, t.state, t.preemptor, t.node)
+}
+
+func (t *trial) remove(pi fwk.PodInfo) *fwk.Status {
+	if err := t.node.RemovePod(klog.FromContext(t.ctx), pi.GetPod()); err != nil {
+		return fwk.AsStatus(err)
+	}
+	return t.e.pl.handle.RunPreFilterExtensionRemovePod(t.ctx, t.state, t.preemptor, pi, t.node)
+}
+
+func (t *trial) add(pi fwk.PodInfo) *fwk.Status {
+	t.node.AddPodInfo(pi)
+	return t.e.pl.handle.RunPreFilterExtensionAddPod(t.ctx, t.state, t.preemptor, pi, t.node)
+}
+
+// compareImportance puts the higher priority first, then the older pod, then the name: the order in which the executor
+// wants victims, and in which pods are reprieved.
+func compareImportance(a, b *corev1.Pod) int {
+	if pa, pb := corev1helpers.PodPriority(a), corev1helpers.PodPriority(b); pa != pb {
+		return int(int64(pb) - int64(pa)) // int is 64 bits wide on every platform that Kubernetes runs on
+	}
+	if c := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); c != 0 {
+		return c
+	}
+	return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+}
