@@ -5,7 +5,8 @@
 # Runs the benchmarks, from the planner outwards; docs/performance.md says what they are. Arguments go to go test:
 #
 #   hack/bench.sh -benchtime 2s -count 6
-#   BENCH=short hack/bench.sh     # the planner and the view alone
+#   BENCH=short hack/bench.sh                 # the planner and the view alone
+#   BENCH=throughput ROUNDS=5 hack/bench.sh   # whole schedulers alone, in five rounds
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,14 +17,66 @@ bench() {
   go test -run '^$' -benchmem "$@"
 }
 
-bench "planner, eviction and validation, pure" -bench . "$@" ./pkg/alloc
-bench "view and request" -bench . "$@" ./pkg/gpustate
-if [[ "${BENCH:-}" == short ]]; then
-  exit
+# throughput measures whole schedulers on a real API server, and prints the ratios of the medians. A machine is not
+# equally fast all the time, so the workloads take turns, each in a process of its own.
+throughput() {
+  local rounds="${ROUNDS:-3}" dir workload size
+  echo "== scheduler throughput, $rounds rounds"
+  dir="$(mktemp -d)"
+  # shellcheck disable=SC2064 # dir is local
+  trap "rm -rf '$dir'" EXIT
+  go test -c -o "$dir/perf.test" ./test/perf
+  for _ in $(seq "$rounds"); do
+    for size in 500nodes 5000nodes; do
+      for workload in PlainWithoutBerth PlainWithBerth ExtendedResource GPUMemory; do
+        measure "$dir" "BenchmarkPerfScheduling/$workload/$size"
+      done
+    done
+    for workload in ExtendedResource GPUMemory; do
+      measure "$dir" "BenchmarkPerfScheduling/$workload/full_500nodes"
+    done
+  done
+  measure "$dir" BenchmarkPerfSchedulingDRA/ConsumableCapacity/full_500nodes
+  ratios "$dir/throughput"
+}
+
+# measure DIR WORKLOAD runs one workload and notes its pods per second.
+measure() {
+  local output rate
+  # Anchored, part by part: 500nodes is a part of full_500nodes.
+  output="$(cd test/perf && "$1/perf.test" -test.run '^$' -test.bench "^${2//\//\$/^}\$" -test.benchtime 1ns -test.timeout 1h 2>"$1/log")" ||
+    { tail -n 50 "$1/log" >&2 && return 1; }
+  rate="$(sed -nE 's|^Benchmark.*[[:space:]]([0-9.]+) SchedulingThroughput/Average.*|\1|p' <<<"$output")"
+  [[ -n "$rate" ]] || { echo "$2 printed no throughput" >&2 && return 1; }
+  printf '%-60s %8s pods/s\n' "$2" "$rate"
+  echo "${2#*/} $rate" >>"$1/throughput"
+}
+
+# ratios FILE prints the ratios that docs/performance.md quotes, from lines of a workload and its pods per second.
+ratios() {
+  sort -k1,1 -k2,2n "$1" | awk '
+    { n[$1]++; rate[$1, n[$1]] = $2 }
+    function median(w) { return (rate[w, int((n[w] + 1) / 2)] + rate[w, int(n[w] / 2) + 1]) / 2 }
+    function ratio(what, a, b) { printf "%-60s %8.2f\n", what, median(a) / median(b) }
+    END {
+      print "-- ratios of the medians"
+      ratio("plain pods, with Berth / without, 500 nodes", "PlainWithBerth/500nodes", "PlainWithoutBerth/500nodes")
+      ratio("plain pods, with Berth / without, 5000 nodes", "PlainWithBerth/5000nodes", "PlainWithoutBerth/5000nodes")
+      ratio("GPU memory / extended resource, 500 nodes", "GPUMemory/500nodes", "ExtendedResource/500nodes")
+      ratio("GPU memory / extended resource, 5000 nodes", "GPUMemory/5000nodes", "ExtendedResource/5000nodes")
+      ratio("GPU memory, 500 nodes / DRA consumable capacity", "GPUMemory/500nodes", "ConsumableCapacity/full_500nodes")
+      ratio("the same on full nodes, one pod in for one out", "GPUMemory/full_500nodes", "ConsumableCapacity/full_500nodes")
+      ratio("extended resource / DRA, likewise", "ExtendedResource/full_500nodes", "ConsumableCapacity/full_500nodes")
+    }'
+}
+
+if [[ "${BENCH:-}" != throughput ]]; then
+  bench "planner, eviction and validation, pure" -bench . "$@" ./pkg/alloc
+  bench "view and request" -bench . "$@" ./pkg/gpustate
 fi
-bench "extension points" -bench . "$@" ./pkg/plugin
-# Whole schedulers on a real API server: one run of each workload, so -benchtime and -count do not apply.
-if [[ -d test/perf ]]; then
-  echo "== scheduler throughput"
-  go test -run '^$' -bench . -benchtime 1ns -timeout 3h ./test/perf
+if [[ -z "${BENCH:-}" ]]; then
+  bench "extension points" -bench . "$@" ./pkg/plugin
+fi
+if [[ "${BENCH:-}" != short ]]; then
+  throughput
 fi

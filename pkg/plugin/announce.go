@@ -5,17 +5,22 @@ package plugin
 
 import (
 	"context"
+	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 )
 
-// Events of placements are written at this rate and no faster: the framework writes one of its own for each pod, and
-// a second one at once would take a third off the throughput when thousands of pods come together.
+// The Event of a placement waits while other pods are being placed: the framework writes one of its own for each pod,
+// and a second one at once would take a third off the throughput when thousands of pods come together.
 const (
-	placementsPerSecond = 25
-	placementsBurst     = 100
+	// placingPause is the pause between Events while pods are being placed, and idlePause once none is.
+	placingPause = 100 * time.Millisecond
+	idlePause    = 10 * time.Millisecond
+	// placingFor is how long after a placement more are expected.
+	placingFor = 200 * time.Millisecond
 	// maxPlacements bounds those that wait to be told.
 	maxPlacements = 10_000
 )
@@ -26,19 +31,23 @@ type placement struct {
 	note string
 }
 
-// announcer tells of placements, in their order, while there are bindings to make as well. The log has them at once.
-type announcer struct{ waiting chan placement }
+// announcer tells of placements, in their order. The log has them at once.
+type announcer struct {
+	clock   clock.Clock
+	waiting chan placement
+	// last is when a pod was placed last, in nanoseconds since 1970.
+	last atomic.Int64
+}
 
-func newAnnouncer(ctx context.Context, write func(placement)) *announcer {
-	a := &announcer{waiting: make(chan placement, maxPlacements)}
-	limiter := flowcontrol.NewTokenBucketRateLimiter(placementsPerSecond, placementsBurst)
+// newAnnouncer returns an announcer that calls write for each placement until ctx ends.
+func newAnnouncer(ctx context.Context, c clock.Clock, write func(placement)) *announcer {
+	a := &announcer{clock: c, waiting: make(chan placement, maxPlacements)}
 	go func() {
 		for {
 			select {
 			case p := <-a.waiting:
-				if limiter.Wait(ctx) == nil { // it fails only once ctx is done
-					write(p)
-				}
+				write(p)
+				a.pause(ctx)
 			case <-ctx.Done():
 				return
 			}
@@ -47,8 +56,21 @@ func newAnnouncer(ctx context.Context, write func(placement)) *announcer {
 	return a
 }
 
+// pause waits until the next Event may be written.
+func (a *announcer) pause(ctx context.Context) {
+	d := idlePause
+	if a.clock.Since(time.Unix(0, a.last.Load())) < placingFor {
+		d = placingPause
+	}
+	select {
+	case <-a.clock.After(d):
+	case <-ctx.Done():
+	}
+}
+
 // placed tells of a placement some time soon. One too many goes to the log alone.
 func (a *announcer) placed(ctx context.Context, pod *corev1.Pod, note string) {
+	a.last.Store(a.clock.Now().UnixNano())
 	select {
 	case a.waiting <- placement{pod: pod, note: note}:
 	default:

@@ -4,11 +4,8 @@
 package plugin
 
 import (
-	"context"
 	"fmt"
 	"testing"
-
-	corev1 "k8s.io/api/core/v1"
 
 	bt "github.com/berth-dev/berth/internal/testing"
 )
@@ -98,34 +95,5 @@ func TestNumbersAreNeverUsedForAnotherRequest(t *testing.T) {
 	}
 	if len(f.pl.shapes.numbers) > maxShapes {
 		t.Errorf("%d requests are remembered", len(f.pl.shapes.numbers))
-	}
-}
-
-// TestPlacementsAreToldInOrder, and no more than can be remembered.
-func TestPlacementsAreToldInOrder(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	begun, proceed := make(chan struct{}), make(chan struct{})
-	told := make(chan string, maxPlacements+1)
-	a := newAnnouncer(ctx, func(p placement) {
-		if p.note == "0" {
-			close(begun)
-			<-proceed
-		}
-		told <- p.note
-	})
-	a.placed(ctx, &corev1.Pod{}, "0")
-	<-begun
-	for i := range maxPlacements + 5 {
-		a.placed(ctx, &corev1.Pod{}, fmt.Sprint(i+1))
-	}
-	close(proceed)
-	for i := range placementsBurst {
-		if got := <-told; got != fmt.Sprint(i) {
-			t.Fatalf("%s is told as number %d", got, i)
-		}
-	}
-	if got := len(a.waiting); got > maxPlacements-placementsBurst+2 {
-		t.Errorf("%d wait", got)
 	}
 }

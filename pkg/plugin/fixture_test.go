@@ -219,9 +219,14 @@ func (f *fixture) wantActivated(what string, want ...string) {
 // eventually waits for what another goroutine does.
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()
+	eventually(f.t, what, ok)
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			f.t.Fatalf("%s did not happen", what)
+			t.Fatalf("%s did not happen", what)
 		}
 	}
 }

@@ -96,7 +96,7 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 	pl.tracker.Changed = pl.nodeChanged
 	pl.tracker.Reshaped = pl.nodeReshaped
 	pl.tracker.Victim = pl.victimChanged
-	pl.announcer = newAnnouncer(ctx, func(p placement) {
+	pl.announcer = newAnnouncer(ctx, c, func(p placement) {
 		pl.event(p.pod, nil, corev1.EventTypeNormal, eventAllocated, actionAllocate, p.note)
 	})
 	var err error
