@@ -4,6 +4,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -79,7 +80,10 @@ func TestPreemption(t *testing.T) {
 			t.Fatal("a second pod was evicted for the same need")
 		}
 		s.freeMemoryOf(gone.UID)
+		freed := time.Now()
 		lab.WaitBound(t, preemptor)
+		t.Logf("bound %d ms after the report", time.Since(freed).Milliseconds())
+		noNominations(t, lab)
 	})
 
 	t.Run("a pod that can never fit evicts nobody and says so", func(t *testing.T) {
@@ -167,6 +171,43 @@ func TestPreemption(t *testing.T) {
 		}
 	})
 
+	t.Run("a victim that its ReplicaSet makes again does not take the place back", func(t *testing.T) {
+		s := newSite(t, lab, "again", 1, "80Gi")
+		d := s.deployment("workers", s.pod("template", "70Gi", low, grace(1)))
+		victim := s.replica(d, nil)
+		_, a := lab.WaitBound(t, victim)
+		s.holdBooked(victim, a)
+		preemptor := harness.Create(t, lab, s.pod("preemptor", "60Gi", high))
+		lab.WaitGone(t, victim)
+		again := s.replica(d, victim)
+		lab.WaitUnschedulable(t, again)
+		s.freeMemoryOf(victim.UID)
+		lab.WaitBound(t, preemptor)
+		s.remainsPending(again, time.Second)
+	})
+
+	t.Run("two idle workloads of equal priority do not evict each other in turns", func(t *testing.T) {
+		s := newSite(t, lab, "turns", 1, "80Gi")
+		template := s.pod("template", "70Gi", low, grace(1), annotated(berthv1alpha1.AnnotationIdleAfter, "2s"))
+		one := s.deployment("one", template)
+		first := s.replica(one, nil)
+		lab.WaitBound(t, first)
+		s.idle(first, 0)
+		two := s.deployment("two", template)
+		second := s.replica(two, nil)
+		lab.WaitGone(t, first)
+		s.edit = nil
+		s.Report(t, s.report())
+		lab.WaitBound(t, second)
+		s.idle(second, 0)
+		again := s.replica(one, first)
+		lab.WaitUnschedulable(t, again)
+		s.remainsPending(again, 4*time.Second)
+		if !s.exists(second) {
+			t.Error("the first workload evicted the second in its turn")
+		}
+	})
+
 	t.Run("a surge pod of a rolling update evicts nobody and names the remedy", func(t *testing.T) {
 		s := newSite(t, lab, "surge", 8, "80Gi")
 		template := s.pod("template", "60Gi")
@@ -197,4 +238,56 @@ func TestPreemption(t *testing.T) {
 		}
 	})
 	checkBooks(t, lab)
+}
+
+// deployment makes a Deployment of one replica, with the name in its pods' label "app".
+func (s *site) deployment(name string, template *corev1.Pod) *appsv1.Deployment {
+	s.t.Helper()
+	one := int32(1)
+	labels := map[string]string{"app": name}
+	d := harness.Create(s.t, s.Lab, &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &one, Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: template.Annotations}, Spec: template.Spec,
+			},
+		},
+	})
+	s.t.Cleanup(func() {
+		background := metav1.DeletePropagationBackground
+		_ = s.Client.Delete(context.WithoutCancel(s.t.Context()), d, &client.DeleteOptions{PropagationPolicy: &background})
+	})
+	return d
+}
+
+// replica waits for the pod of a Deployment of one replica, other than the last one.
+func (s *site) replica(d *appsv1.Deployment, last *corev1.Pod) *corev1.Pod {
+	s.t.Helper()
+	var pod *corev1.Pod
+	harness.Eventually(s.t, "there is a pod of "+d.Name, func(ctx context.Context) (bool, string) {
+		var list corev1.PodList
+		if err := s.Client.List(ctx, &list, client.InNamespace("default"), client.MatchingLabels(d.Spec.Selector.MatchLabels)); err != nil {
+			return false, err.Error()
+		}
+		for i := range list.Items {
+			if p := &list.Items[i]; p.DeletionTimestamp == nil && (last == nil || p.UID != last.UID) {
+				pod = p
+				return true, ""
+			}
+		}
+		return false, "there is none"
+	})
+	return pod
+}
+
+// idle reports that a pod holds 70Gi on a device and computes, and then that it no longer does: idle is only who was
+// active before.
+func (s *site) idle(pod *corev1.Pod, device int) {
+	s.t.Helper()
+	s.hold(device, pod.UID, "70Gi")
+	delete(s.held, device)
+	since := time.Now()
+	s.edit = func(g *berthtesting.GPUNode) { g.At(s.gpu(device)).Idle(pod.UID, "70Gi", since) }
+	s.Report(s.t, s.report())
 }

@@ -45,19 +45,24 @@ func (l *Lab) TryCreate(ctx context.Context, object client.Object) error {
 // Report makes a GPUNode say what gn says, and creates it if there is none.
 func (l *Lab) Report(t testing.TB, gn *berthv1alpha1.GPUNode) {
 	t.Helper()
+	if err := l.TryReport(t.Context(), gn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TryReport is Report for where a test cannot be ended.
+func (l *Lab) TryReport(ctx context.Context, gn *berthv1alpha1.GPUNode) error {
 	stored := &berthv1alpha1.GPUNode{ObjectMeta: metav1.ObjectMeta{Name: gn.Name}}
-	if err := l.Client.Create(t.Context(), stored); err != nil {
+	if err := l.Client.Create(ctx, stored); err != nil {
 		if !apierrors.IsAlreadyExists(err) {
-			t.Fatal(err)
+			return err
 		}
-		if err := l.Client.Get(t.Context(), client.ObjectKeyFromObject(gn), stored); err != nil {
-			t.Fatal(err)
+		if err := l.Client.Get(ctx, client.ObjectKeyFromObject(gn), stored); err != nil {
+			return err
 		}
 	}
 	stored.Status = gn.Status
-	if err := l.Client.Status().Update(t.Context(), stored); err != nil {
-		t.Fatal(err)
-	}
+	return l.Client.Status().Update(ctx, stored)
 }
 
 // AddNode creates a Node and its report, and waits until the Node is Ready.

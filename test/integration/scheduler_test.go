@@ -1,0 +1,137 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/test/integration/harness"
+)
+
+// apiProxy stands between a scheduler and a lab's apiserver.
+type apiProxy struct{ *httptest.Server }
+
+// newAPIProxy starts a proxy that hands every request to handle, together with what forwards it.
+func newAPIProxy(t *testing.T, lab *harness.Lab, handle func(w http.ResponseWriter, r *http.Request, forward http.HandlerFunc)) *apiProxy {
+	t.Helper()
+	target, err := url.Parse(lab.Config.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := lab.Config.CAData
+	if len(ca) == 0 {
+		if ca, err = os.ReadFile(lab.Config.CAFile); err != nil {
+			t.Fatal(err)
+		}
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	reverse := httputil.NewSingleHostReverseProxy(target)
+	reverse.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	reverse.FlushInterval = -1
+	p := &apiProxy{httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handle(w, r, reverse.ServeHTTP)
+	}))}
+	t.Cleanup(p.CloseClientConnections)
+	return p
+}
+
+// forwardAll is for a proxy that changes nothing.
+func forwardAll(w http.ResponseWriter, r *http.Request, forward http.HandlerFunc) { forward(w, r) }
+
+// schedulerProcess is a scheduler that a test runs itself: through a proxy, or with other arguments than a lab's.
+type schedulerProcess struct {
+	t    *testing.T
+	args []string
+	log  *os.File
+	cmd  *exec.Cmd
+}
+
+// runScheduler runs a scheduler, under its own account, through a proxy of the lab's apiserver, until the test ends. args
+// are the plugin's.
+func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string) *schedulerProcess {
+	t.Helper()
+	seconds := int64(3600)
+	token, err := lab.Clientset.CoreV1().ServiceAccounts(berthv1alpha1.Namespace).CreateToken(t.Context(), "berth-scheduler",
+		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	config := clientcmdapi.NewConfig()
+	config.Clusters["lab"] = &clientcmdapi.Cluster{
+		Server:                   proxy.URL,
+		CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw}),
+	}
+	config.AuthInfos["scheduler"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
+	config.Contexts["lab"] = &clientcmdapi.Context{Cluster: "lab", AuthInfo: "scheduler"}
+	config.CurrentContext = "lab"
+	if err := clientcmd.WriteToFile(*config, kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	scheduler := fmt.Sprintf(`apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+clientConnection: {kubeconfig: %s, qps: 500, burst: 500}
+leaderElection: {leaderElect: false}
+profiles:
+- schedulerName: berth
+  plugins:
+    multiPoint: {enabled: [{name: Berth, weight: 1501}], disabled: [{name: DefaultPreemption}]}
+    bind: {enabled: [{name: Berth}]}
+  pluginConfig: [{name: Berth, args: %s}]
+`, kubeconfig, args)
+	file := filepath.Join(dir, "scheduler.yaml")
+	if err := os.WriteFile(file, []byte(scheduler), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(lab.LogDir, "scheduler.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &schedulerProcess{t: t, log: log, args: []string{
+		"--config=" + file, "--secure-port=0", "--v=2",
+		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
+	}}
+	p.start()
+	t.Cleanup(func() {
+		p.kill()
+		_ = log.Close()
+	})
+	return p
+}
+
+func (p *schedulerProcess) start() {
+	p.t.Helper()
+	p.cmd = exec.Command(harness.Program("scheduler"), p.args...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// kill ends the process without warning, and waits until it is gone.
+func (p *schedulerProcess) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait() // it was killed
+}
