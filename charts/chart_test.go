@@ -14,9 +14,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"helm.sh/helm/v3/pkg/chart/loader"
-	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/engine"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
@@ -26,27 +23,13 @@ import (
 // render returns the objects of the chart, by kind and name.
 func render(t *testing.T, namespace string, values map[string]any) (map[string]map[string]any, error) {
 	t.Helper()
-	chart, err := loader.Load("berth")
-	if err != nil {
-		t.Fatal(err)
-	}
-	release := chartutil.ReleaseOptions{Name: "berth", Namespace: namespace, IsInstall: true}
-	rendered, err := chartutil.ToRenderValues(chart, values, release, chartutil.DefaultCapabilities)
-	if err != nil {
-		return nil, err
-	}
-	files, err := engine.Render(chart, rendered)
+	documents, err := Render("berth", namespace, values)
 	if err != nil {
 		return nil, err
 	}
 	objects := map[string]map[string]any{}
-	for _, crd := range chart.CRDObjects() {
-		decode(t, crd.File.Data, objects)
-	}
-	for name, text := range files {
-		if strings.HasSuffix(name, ".yaml") {
-			decode(t, []byte(text), objects)
-		}
+	for _, document := range documents {
+		decode(t, []byte(document), objects)
 	}
 	return objects, nil
 }

@@ -17,7 +17,6 @@ import (
 type remembered struct {
 	generation int64
 	node       *corev1.Node
-	report     *Report
 	fresh      bool
 	// list is the ledger's list of the node, and entries what it pointed to.
 	list    *nodeList
@@ -85,8 +84,8 @@ func (v *Viewer) Recall(node *corev1.Node, q *Query) (View, bool) {
 	if kind < 0 || slot == nil {
 		return View{}, false
 	}
-	r := slot.state.memos[kind].Load()
-	if r == nil || r.generation != q.Generation || r.node != node || r.report != slot.report || r.entries != r.list.Load() ||
+	r := slot.memos[kind].Load()
+	if r == nil || r.generation != q.Generation || r.node != node || r.entries != r.list.Load() ||
 		r.fresh == slot.state.stale(v.Snapshot.sinceStart, v.Policy.StaleAfter) || v.Ledger.Get(q.Pod) != nil {
 		return View{}, false
 	}
@@ -97,6 +96,6 @@ func (v *Viewer) Recall(node *corev1.Node, q *Query) (View, bool) {
 func (v *Viewer) remember(q *Query, r *remembered) {
 	// A pod that is booked already sees the node without itself.
 	if slot := v.Snapshot.slot(r.node.Name); slot != nil && v.Ledger.Get(q.Pod) == nil {
-		slot.state.memos[q.memoKind()].Store(r)
+		slot.memos[q.memoKind()].Store(r)
 	}
 }

@@ -43,8 +43,6 @@ type nodeState struct {
 	// kept apart from the report because leases are renewed for nodes whose report does not change. A renewal that
 	// arrives during a cycle can only make a node fresher.
 	heardAt atomic.Int64
-	// memos are the last views of the node.
-	memos [memoKinds]atomic.Pointer[remembered]
 }
 
 const never = math.MinInt64
@@ -60,9 +58,12 @@ type chunk struct {
 	shared  bool
 }
 
+// nodeSlot is one report of a node. A newer report has a slot of its own.
 type nodeSlot struct {
 	report *Report
 	state  *nodeState
+	// memos are the last views that were derived from the report.
+	memos [memoKinds]atomic.Pointer[remembered]
 }
 
 // NewStore returns an empty store. headroom is kept free on every device, beside what the driver reserves.

@@ -91,7 +91,7 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	view, timeless := v.derive(node, report, fresh, *entries, pods, q, false)
 	if timeless && q.memoKind() >= 0 {
 		r := &remembered{
-			generation: q.Generation, node: node, report: report, fresh: fresh, list: list, entries: entries, view: view,
+			generation: q.Generation, node: node, fresh: fresh, list: list, entries: entries, view: view,
 		}
 		r.view.fits = &r.fits
 		v.remember(q, r)

@@ -1,0 +1,107 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/test/e2e/kindgpu"
+)
+
+// testPartlyUsedGPU: 30 of 79 GiB of one GPU are held by a process of no pod, so that this GPU is the tightest place
+// for a pod of 40 GiB.
+func testPartlyUsedGPU(t *testing.T, c *cluster) {
+	const gpu = 2
+	w := c.workers[1]
+	w.load(gpu, 1, 30, 0)
+	w.write(t)
+	c.waitUsed(t, w, gpu, 30)
+	pod := c.run(t, newPod("partly", "40Gi"))
+	uuid := w.state.GPUs[gpu].UUID
+	allocation := allocationOf(t, pod)
+	want := []alloc.DeviceShare{{UUID: uuid, Memory: alloc.GiB(40)}}
+	if diff := cmp.Diff(want, allocation.Devices); diff != "" || pod.Spec.NodeName != w.name {
+		t.Errorf("on %s, devices (-want +got):\n%s", pod.Spec.NodeName, diff)
+	}
+	s := see(t, pod.Name, "server")
+	if diff := cmp.Diff([]string{kindgpu.Device(gpu)}, s.devices); diff != "" {
+		t.Errorf("device files (-want +got):\n%s", diff)
+	}
+	for name, want := range map[string]string{
+		"NVIDIA_VISIBLE_DEVICES": uuid, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "BERTH_TENSOR_PARALLEL_SIZE": "1",
+	} {
+		if s.env[name] != want {
+			t.Errorf("%s is %q, want %q", name, s.env[name], want)
+		}
+	}
+	if pod.Spec.RuntimeClassName == nil || *pod.Spec.RuntimeClassName != "nvidia" {
+		t.Errorf("the RuntimeClass is %v", pod.Spec.RuntimeClassName)
+	}
+
+	// One that asks for nothing sees nothing, whatever its image may want.
+	plain := c.run(t, newPod("plain", "", func(p *corev1.Pod) { p.Spec.RuntimeClassName = pod.Spec.RuntimeClassName }))
+	if s := see(t, plain.Name, "server"); len(s.devices) > 0 || s.env["NVIDIA_VISIBLE_DEVICES"] != "void" {
+		t.Errorf("a pod that asks for nothing sees %v, NVIDIA_VISIBLE_DEVICES is %q", s.devices, s.env["NVIDIA_VISIBLE_DEVICES"])
+	}
+}
+
+// testTwoGPUs: 100 GiB need two GPUs.
+func testTwoGPUs(t *testing.T, c *cluster) {
+	pod := c.run(t, newPod("engine", "100Gi",
+		annotated(berthv1alpha1.AnnotationRuntime, "vllm"),
+		annotated(berthv1alpha1.AnnotationContainer, "server"),
+		arguments("--model=some/model", "--tensor-parallel-size=$(BERTH_TENSOR_PARALLEL_SIZE)",
+			"--gpu-memory-utilization=$(BERTH_GPU_MEMORY_UTILIZATION)"),
+		func(p *corev1.Pod) {
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "sidecar", Image: image, Command: serve})
+			p.Spec.InitContainers = []corev1.Container{{
+				Name: "download", Image: image,
+				// It fails if it sees a GPU.
+				Command: []string{"sh", "-c", "! ls /dev/nvidia[0-9]* && test \"$NVIDIA_VISIBLE_DEVICES\" = void"},
+			}}
+		}))
+	w := c.worker(t, pod.Spec.NodeName)
+	allocation := allocationOf(t, pod)
+	var uuids, files []string
+	for _, share := range allocation.Devices {
+		uuids = append(uuids, share.UUID)
+		files = append(files, kindgpu.Device(w.index(t, share.UUID)))
+	}
+	if len(uuids) != 2 {
+		t.Fatalf("devices %v, want two", uuids)
+	}
+	s := see(t, pod.Name, "server")
+	if diff := cmp.Diff(files, s.devices); diff != "" {
+		t.Errorf("device files (-want +got):\n%s", diff)
+	}
+	if got := s.env["NVIDIA_VISIBLE_DEVICES"]; got != strings.Join(uuids, ",") {
+		t.Errorf("NVIDIA_VISIBLE_DEVICES is %q, want %v", got, uuids)
+	}
+	ratio := pod.Annotations[berthv1alpha1.AnnotationGPUMemoryUtilization]
+	if ratio == "" {
+		t.Error("the engine is told no fraction")
+	}
+	want := []string{"--model=some/model", "--tensor-parallel-size=2", "--gpu-memory-utilization=" + ratio}
+	if diff := cmp.Diff(want, s.arguments); diff != "" {
+		t.Errorf("arguments (-want +got):\n%s", diff)
+	}
+	if s := see(t, pod.Name, "sidecar"); len(s.devices) > 0 || s.env["NVIDIA_VISIBLE_DEVICES"] != "void" {
+		t.Errorf("the sidecar sees %v, NVIDIA_VISIBLE_DEVICES is %q", s.devices, s.env["NVIDIA_VISIBLE_DEVICES"])
+	}
+
+	// Nor does a container for debugging, which is added to the running pod.
+	kubectl(t, "-n", namespace, "debug", pod.Name, "--image="+image, "--container=debugger", "--profile=general", "--", "sleep", "60")
+	c.waitPod(t, pod, "is being debugged", func(p *corev1.Pod) bool {
+		return len(p.Status.EphemeralContainerStatuses) == 1 && p.Status.EphemeralContainerStatuses[0].State.Running != nil
+	})
+	if s := see(t, pod.Name, "debugger"); len(s.devices) > 0 || s.env["NVIDIA_VISIBLE_DEVICES"] != "void" {
+		t.Errorf("the debugger sees %v, NVIDIA_VISIBLE_DEVICES is %q", s.devices, s.env["NVIDIA_VISIBLE_DEVICES"])
+	}
+}
