@@ -42,6 +42,10 @@ test: ## Run the unit tests, and the integration tests against a real control pl
 test-short: ## Run the tests that need no control plane
 	go test -short $(PKG)
 
+.PHONY: e2e
+e2e: build ## Run the end-to-end tests on real kubelets, in a kind cluster (see docs/e2e.md)
+	$(RELEASE) hack/e2e.sh
+
 .PHONY: test-chart
 test-chart: ## Test that the Helm chart renders what the kustomization has
 	cd charts && go test ./...
@@ -49,6 +53,26 @@ test-chart: ## Test that the Helm chart renders what the kustomization has
 .PHONY: race
 race: ## Run the tests of the concurrent packages with the race detector
 	go test -race -short $(RACE_PKG)
+
+# Releases are of a version: make images VERSION=v0.1.0 IMAGES=registry.example.com/berth
+IMAGES  ?= berth-dev
+RELEASE := VERSION='$(VERSION)' COMMIT='$(COMMIT)' IMAGES='$(IMAGES)' LDFLAGS='$(LDFLAGS)'
+
+.PHONY: dist
+dist: ## Build the binaries of a release into dist/, reproducibly (GOARCH=arm64 for another architecture)
+	$(RELEASE) build/binaries.sh dist
+
+.PHONY: images
+images: dist ## Pack the binaries of a release into container images
+	$(RELEASE) build/images.sh dist
+
+.PHONY: sbom
+sbom: dist ## List what the binaries of a release are made of (CycloneDX)
+	$(RELEASE) build/sbom.sh dist
+
+.PHONY: reproduce
+reproduce: dist ## Build the release again, elsewhere and from nothing, and compare every byte
+	$(RELEASE) build/reproduce.sh dist
 
 .PHONY: demo
 demo: build ## Bring up a real control plane with simulated GPUs, place deployments and draw the map

@@ -26,11 +26,12 @@ arguments=(--build-arg "TARGETARCH=$arch")
 
 for name in scheduler controller agent; do
   image="$IMAGES/berth-$name:$VERSION"
-  docker build -q -f "$here/Dockerfile" --target "$name" "${arguments[@]}" -t "$image" \
+  # What a build says matters only if it fails.
+  out="$(docker build -q -f "$here/Dockerfile" --target "$name" "${arguments[@]}" -t "$image" \
     --label org.opencontainers.image.title="berth-$name" \
     --label org.opencontainers.image.source=https://github.com/berth-dev/berth \
     --label org.opencontainers.image.licenses=Apache-2.0 \
     --label org.opencontainers.image.version="$VERSION" \
-    --label org.opencontainers.image.revision="$COMMIT" "$dir" >/dev/null
+    --label org.opencontainers.image.revision="$COMMIT" "$dir" 2>&1)" || { printf '%s\n' "$out" >&2; exit 1; }
   echo "$image"
 done

@@ -145,11 +145,11 @@ load() {
   docker save -o "$archive" "${@%%=*}"
   for node in $("$KIND" get nodes --name "$CLUSTER"); do
     (
-      docker exec -i "$node" ctr -n k8s.io images import - <"$archive"
+      quietly docker exec -i "$node" ctr -n k8s.io images import - <"$archive"
       for image; do
-        [[ "$image" != *=* ]] || docker exec "$node" ctr -n k8s.io images tag --force "${image%%=*}" "${image#*=}"
+        [[ "$image" != *=* ]] || quietly docker exec "$node" ctr -n k8s.io images tag --force "${image%%=*}" "${image#*=}"
       done
-    ) >/dev/null &
+    ) &
     waiting+=($!)
   done
   for node in "${waiting[@]}"; do wait "$node"; done

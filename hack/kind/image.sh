@@ -34,8 +34,8 @@ component() {
   local dir
   dir="$(mktemp -d)"
   cp "$3" "$dir/"
-  docker build -q -f "$REPO/hack/kind/component.Dockerfile" --build-arg "BASE=$2" --build-arg "NAME=$(basename "$3")" \
-    -t "$1" "$dir" >/dev/null
+  quietly docker build -q -f "$REPO/hack/kind/component.Dockerfile" --build-arg "BASE=$2" \
+    --build-arg "NAME=$(basename "$3")" -t "$1" "$dir"
   rm -rf "$dir"
 }
 
@@ -68,7 +68,7 @@ sandbox() {
   dir="$(mktemp -d)"
   cp "$2" "$dir/pause"
   printf 'FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n' >"$dir/Dockerfile"
-  docker build -q -t "$1" "$dir" >/dev/null
+  quietly docker build -q -t "$1" "$dir"
   rm -rf "$dir"
 }
 
@@ -85,21 +85,25 @@ unbaked() {
   echo "$KUBE_VERSION" >"$root/kind/version"
   cp "$CACHE"/bin/{containerd,containerd-shim-runc-v2,ctr} "$root/usr/local/bin/"
   cp "$bin"/{kubelet,kubeadm,kubectl} "$root/usr/bin/"
-  docker build -q -f "$REPO/hack/kind/node.Dockerfile" --build-arg "BASE=$NODE_BASE" -t "$1" "$context" >/dev/null
+  quietly docker build -q -f "$REPO/hack/kind/node.Dockerfile" --build-arg "BASE=$NODE_BASE" -t "$1" "$context"
   rm -rf "$context"
 }
 
 # bake FROM TO puts images into the container runtime of a node image.
 bake() {
-  local from="$1" to="$2" container
+  local from="$1" to="$2" container archive
+  archive="$(mktemp)"
   shift 2
   container="$(docker run -d --privileged --entrypoint sleep "$from" 3600)"
-  docker save "$@" | docker exec -i "$container" bash -ec '
+  docker save -o "$archive" "$@"
+  # shellcheck disable=SC2016 # the variables are those of the shell in the container
+  quietly docker exec -i "$container" bash -ec '
     containerd >/tmp/containerd.log 2>&1 &
     for _ in $(seq 50); do ctr version >/dev/null 2>&1 && break; sleep 0.2; done
-    ctr -n k8s.io images import --all-platforms --no-unpack - >/dev/null
+    ctr -n k8s.io images import --all-platforms --no-unpack -
     kill $! && wait $! || true
-    rm /tmp/containerd.log'
+    rm /tmp/containerd.log' <"$archive"
+  rm "$archive"
   docker commit -c 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]' -c 'CMD []' "$container" "$to" >/dev/null
   docker rm -f "$container" >/dev/null
 }

@@ -29,6 +29,12 @@ fail() {
   exit 1
 }
 
+# quietly COMMAND... shows what a command says only if it fails.
+quietly() {
+  local out
+  out="$("$@" 2>&1)" || { printf '%s\n' "$out" >&2; return 1; }
+}
+
 docker_works() { docker info >/dev/null 2>&1; }
 
 # bounded succeeds where not even root may have every capability, as in many sandboxes: there, what asks for "all

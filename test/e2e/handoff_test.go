@@ -4,6 +4,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,10 +26,9 @@ func testPartlyUsedGPU(t *testing.T, c *cluster) {
 	c.waitUsed(t, w, gpu, 30)
 	pod := c.run(t, newPod("partly", "40Gi"))
 	uuid := w.state.GPUs[gpu].UUID
-	allocation := allocationOf(t, pod)
 	want := []alloc.DeviceShare{{UUID: uuid, Memory: alloc.GiB(40)}}
-	if diff := cmp.Diff(want, allocation.Devices); diff != "" || pod.Spec.NodeName != w.name {
-		t.Errorf("on %s, devices (-want +got):\n%s", pod.Spec.NodeName, diff)
+	if got := allocationOf(t, pod).Devices; !slices.Equal(got, want) || pod.Spec.NodeName != w.name {
+		t.Errorf("%v are booked on %s, want %v on %s", got, pod.Spec.NodeName, want, w.name)
 	}
 	s := see(t, pod.Name, "server")
 	if diff := cmp.Diff([]string{kindgpu.Device(gpu)}, s.devices); diff != "" {
