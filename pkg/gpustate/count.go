@@ -166,6 +166,13 @@ func (c *counter) giveBack(uid types.UID) {
 // giveBackOrphans takes for free what is held by processes whose pod is neither on the caller's list nor booked: it is
 // gone, and only its processes are left.
 func (c *counter) giveBackOrphans(pods []*corev1.Pod) {
+	unexplained := false
+	for i, measured := range c.report.measured {
+		unexplained = unexplained || c.attributed[i].Less(measured)
+	}
+	if !unexplained {
+		return
+	}
 	known := make(map[types.UID]bool, len(c.entries))
 	for _, pod := range pods {
 		known[pod.UID] = true
@@ -232,7 +239,8 @@ func mismeasures(newcomer, loader berthv1alpha1.Runtime) bool {
 // explainCharge writes down what count charges.
 func (c *counter) explainCharge(uid types.UID, use *podUse, a *Allocation, pod *corev1.Pod, e *Entry) {
 	n := len(c.view.Devices)
-	charge := Charge{UID: uid, Booked: make([]alloc.Bytes, n), Measured: make([]alloc.Bytes, n), Charged: make([]alloc.Bytes, n)}
+	amounts := make([]alloc.Bytes, 3*n)
+	charge := Charge{UID: uid, Booked: amounts[:n:n], Measured: amounts[n : 2*n : 2*n], Charged: amounts[2*n:]}
 	switch {
 	case pod != nil:
 		charge.Namespace, charge.Name = pod.Namespace, pod.Name

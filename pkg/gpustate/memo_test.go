@@ -87,6 +87,23 @@ func TestViewsAreRecalled(t *testing.T) {
 	}
 }
 
+// TestReturnedViewsAreRecalledWithCharges, which preemption looks at on every node.
+func TestReturnedViewsAreRecalledWithCharges(t *testing.T) {
+	f := newFixture(t)
+	f.report(bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("gone", "30Gi").Process("a", "10Gi"))
+	f.PodSeen(podA().Obj())
+	q := Query{Pod: "new", Runtime: custom, Generation: 7, Returned: true, IgnoreLoading: true}
+	made := f.Viewer().Explain(f.node, []*corev1.Pod{podA().Obj()}, &q)
+	got, ok := f.Viewer().Recall(f.node, &q)
+	if !ok || len(got.Charges) != 1 || got.Charges[0].UID != "a" || &got.Devices[0] != &made.Devices[0] {
+		t.Errorf("recalled %v: charges %+v", ok, got.Charges)
+	}
+	f.report(bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("", "30Gi").Process("a", "10Gi"))
+	if _, ok := f.Viewer().Recall(f.node, &q); ok {
+		t.Error("recalled after another report")
+	}
+}
+
 // TestHoldsAreNotRemembered: what is held for nominated pods is no property of the node.
 func TestHoldsAreNotRemembered(t *testing.T) {
 	f := newFixture(t)

@@ -88,7 +88,7 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
 	list := v.Ledger.listOf(node.Name)
 	entries := list.Load()
-	view, timeless := v.derive(node, report, fresh, *entries, pods, q, false)
+	view, timeless := v.derive(node, report, fresh, *entries, pods, q, q.memoKind() == memoReturned)
 	if timeless && q.memoKind() >= 0 {
 		r := &remembered{
 			generation: q.Generation, node: node, fresh: fresh, list: list, entries: entries, view: view,
@@ -100,8 +100,12 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	return v.hold(view, q)
 }
 
-// Explain is View with the charges of each pod.
+// Explain is View with the charges of each pod. What it returns for a query that has all memory back and everyone loaded
+// can be recalled.
 func (v *Viewer) Explain(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
+	if q.memoKind() == memoReturned {
+		return v.View(node, pods, q)
+	}
 	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
 	view, _ := v.derive(node, report, fresh, v.Ledger.OnNode(node.Name), pods, q, true)
 	return v.hold(view, q)
@@ -119,6 +123,9 @@ func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, entries [
 	c := counter{
 		viewer: v, query: q, view: &view, report: report, explain: explain,
 		entries: entries, devicePlugin: advertisesGPUs(node), timeless: true,
+	}
+	if explain {
+		view.Charges = make([]Charge, 0, len(pods))
 	}
 	for _, pod := range pods {
 		if e := c.entryOf(pod); !q.Removed.Has(pod.UID) {

@@ -77,8 +77,20 @@ func (pl *Plugin) view(s *cycleState, ni fwk.NodeInfo) gpustate.View {
 	return s.viewer.View(ni.Node(), appendPods(room[:0], ni), &q)
 }
 
+// explained is view with the charges of each pod.
+func (pl *Plugin) explained(s *cycleState, ni fwk.NodeInfo) gpustate.View {
+	q := s.query()
+	q.Held, q.Generation = pl.held(s, ni), ni.GetGeneration()
+	if view, ok := s.viewer.Recall(ni.Node(), &q); ok && view.Charges != nil {
+		return view
+	}
+	return s.viewer.Explain(ni.Node(), podsOf(ni), &q)
+}
+
 // podsOf returns the pods of a NodeInfo.
-func podsOf(ni fwk.NodeInfo) []*corev1.Pod { return appendPods(nil, ni) }
+func podsOf(ni fwk.NodeInfo) []*corev1.Pod {
+	return appendPods(make([]*corev1.Pod, 0, len(ni.GetPods())), ni)
+}
 
 func appendPods(pods []*corev1.Pod, ni fwk.NodeInfo) []*corev1.Pod {
 	for _, pi := range ni.GetPods() {
@@ -94,6 +106,20 @@ func (pl *Plugin) nodeInfo(name string) (fwk.NodeInfo, error) {
 		return nil, fmt.Errorf("node %s of the snapshot: %w", name, err)
 	}
 	return ni, nil
+}
+
+// returnedOn returns the state of a try on a node in which memory that is on its way back counts as free, that of the
+// promised pods too, and everyone has loaded.
+func (s *cycleState) returnedOn(ni fwk.NodeInfo, promised map[types.UID]bool) *cycleState {
+	r := &cycleState{cycleShared: s.cycleShared, removed: s.removed.Clone(), dryRun: true, returned: true}
+	if len(promised) > 0 {
+		for _, pi := range ni.GetPods() {
+			if uid := pi.GetPod().UID; promised[uid] {
+				r.assumeGone(uid)
+			}
+		}
+	}
+	return r
 }
 
 // assumeGone marks a victim of a dry run.

@@ -22,7 +22,7 @@ import (
 // too. It says whether there is such a plan, with victims at all.
 func (s *search) complete(ctx context.Context, p *nodePlan) bool {
 	state := s.state.Clone()
-	state.Write(cycleKey, s.dryRun(s.shared, p.node))
+	state.Write(cycleKey, s.dryRun(p.node))
 	t := &trial{e: s.e, ctx: ctx, state: state, preemptor: s.preemptor, node: p.node.Snapshot()}
 	victims, status := t.victims(p, s.promised)
 	if !status.IsSuccess() || len(victims) == 0 {

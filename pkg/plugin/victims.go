@@ -6,8 +6,8 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -36,8 +36,8 @@ type candidate struct {
 	pod  *corev1.Pod
 	info fwk.PodInfo
 	idle bool
-	// lastActive is when it was last active; now, if that is not measured.
-	lastActive time.Time
+	// lastActive is since when it has been idle, in ns; the end of time if it is active, or that is not measured.
+	lastActive int64
 }
 
 func (p *nodePlan) name() string { return p.node.Node().Name }
@@ -45,11 +45,8 @@ func (p *nodePlan) name() string { return p.node.Node().Name }
 // forMemory finds the pods on a node whose eviction makes room in its GPUs at the least cost; nil if no eviction does, or
 // if that is dearer than the cheapest plan found so far.
 func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *nodePlan {
-	pl := s.e.pl
-	dry := s.dryRun(s.shared, ni)
-	q := dry.query()
-	q.Held = pl.held(dry, ni)
-	p := &nodePlan{node: ni, view: dry.viewer.Explain(ni.Node(), podsOf(ni), &q)}
+	dry := s.dryRun(ni)
+	p := &nodePlan{node: ni, view: s.e.pl.explained(dry, ni)}
 	if p.view.Reason != "" {
 		return nil
 	}
@@ -70,22 +67,13 @@ func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *nodePlan {
 	return p
 }
 
-// dryRun returns the state of a try on a node: memory on its way back counts as free, that of promised pods too, unless
-// the pod has waited for it there in vain.
-func (s *search) dryRun(from *cycleState, ni fwk.NodeInfo) *cycleState {
-	dry := &cycleState{cycleShared: from.cycleShared, removed: from.removed.Clone(), dryRun: true}
-	if s.e.pl.plans.hasGivenUp(from.uid, ni.Node().Name, s.e.pl.clock.Now()) {
-		return dry
+// dryRun returns the state of a try on a node: what comes back counts as free, unless the pod has waited for it there in
+// vain.
+func (s *search) dryRun(ni fwk.NodeInfo) *cycleState {
+	if s.e.pl.plans.hasGivenUp(s.shared.uid, ni.Node().Name, s.e.pl.clock.Now()) {
+		return &cycleState{cycleShared: s.shared.cycleShared, removed: s.shared.removed.Clone(), dryRun: true}
 	}
-	dry.returned = true
-	if len(s.promised) > 0 {
-		for _, pi := range ni.GetPods() {
-			if uid := pi.GetPod().UID; s.promised[uid] {
-				dry.assumeGone(uid)
-			}
-		}
-	}
-	return dry
+	return s.shared.returnedOn(ni, s.promised)
 }
 
 // findEligible fills in who may be evicted on the node for the preemptor now, and notes when others may be.
@@ -94,30 +82,56 @@ func (s *search) findEligible(ctx context.Context, p *nodePlan) error {
 	if err != nil {
 		return err
 	}
-	charges := make(map[types.UID]*gpustate.Charge, len(p.view.Charges))
-	for i := range p.view.Charges {
-		charges[p.view.Charges[i].UID] = &p.view.Charges[i]
-	}
-	now := s.shared.viewer.Snapshot.Now()
+	p.eligible, p.victims = make([]candidate, 0, len(pods)), make([]alloc.Victim, 0, len(pods))
+	frees := make([]alloc.Charge, 0, 2*len(pods))
+	next := 0
 	for _, info := range pods {
-		c := candidate{pod: info.GetPod(), info: info, lastActive: now}
-		if s.mayGo(&c, p.view.Report, now) {
-			p.eligible = append(p.eligible, c)
-			p.victims = append(p.victims, s.victim(&c, charges[c.pod.UID]))
+		c := candidate{pod: info.GetPod(), info: info, lastActive: math.MaxInt64}
+		if !s.mayGo(&c, p.view.Report) {
+			continue
+		}
+		v := alloc.Victim{
+			Name: c.pod.Namespace + "/" + c.pod.Name, Priority: corev1helpers.PodPriority(c.pod), Idle: c.idle,
+			LastActive: c.lastActive, Budgets: s.budgetsOf(c.pod),
+		}
+		if charge := chargeOf(p.view.Charges, c.pod.UID, &next); charge != nil {
+			from := len(frees)
+			for d, memory := range charge.Charged {
+				if !memory.IsZero() {
+					frees = append(frees, alloc.Charge{Device: d, Memory: memory})
+					v.Reload = v.Reload.Plus(memory)
+				}
+			}
+			v.Frees = frees[from:len(frees):len(frees)]
+		}
+		p.eligible, p.victims = append(p.eligible, c), append(p.victims, v)
+	}
+	return nil
+}
+
+// chargeOf returns what a pod is charged for, or nil. It looks from next on, which it moves: charges are in the order of
+// the pods.
+func chargeOf(charges []gpustate.Charge, uid types.UID, next *int) *gpustate.Charge {
+	for i := range charges {
+		at := (*next + i) % len(charges)
+		if charges[at].UID == uid {
+			*next = at + 1
+			return &charges[at]
 		}
 	}
 	return nil
 }
 
 // mayGo says whether a pod may be evicted now, and fills in how idle it is.
-func (s *search) mayGo(c *candidate, report *gpustate.Report, now time.Time) bool {
+func (s *search) mayGo(c *candidate, report *gpustate.Report) bool {
 	if c.pod.DeletionTimestamp != nil || s.promised[c.pod.UID] || c.pod.UID == s.preemptor.UID {
 		return false
 	}
 	idleSince, measured := report.IdleSince(c.pod.UID)
 	if measured {
-		c.lastActive = idleSince
+		c.lastActive = idleSince.UnixNano()
 	}
+	now := s.shared.viewer.Snapshot.Now()
 	terms := s.e.pl.termsOf(c.pod)
 	c.idle = measured && terms.idleAfter > 0 && now.Sub(idleSince) >= terms.idleAfter
 	switch p := corev1helpers.PodPriority(c.pod); {
@@ -145,24 +159,6 @@ func (s *search) mayGo(c *candidate, report *gpustate.Report, now time.Time) boo
 		}
 	}
 	return true
-}
-
-// victim returns what a pod is to the planner; charge is nil if it holds no GPU memory.
-func (s *search) victim(c *candidate, charge *gpustate.Charge) alloc.Victim {
-	v := alloc.Victim{
-		Name: c.pod.Namespace + "/" + c.pod.Name, Priority: corev1helpers.PodPriority(c.pod), Idle: c.idle,
-		LastActive: c.lastActive.UnixNano(), Budgets: s.budgetsOf(c.pod),
-	}
-	if charge == nil {
-		return v
-	}
-	for d, memory := range charge.Charged {
-		if !memory.IsZero() {
-			v.Frees = append(v.Frees, alloc.Charge{Device: d, Memory: memory})
-			v.Reload = v.Reload.Plus(memory)
-		}
-	}
-	return v
 }
 
 // pods returns those that go.

@@ -175,14 +175,14 @@ func (pl *Plugin) waitForMemory(ctx context.Context, s *cycleState, state fwk.Cy
 }
 
 // canWaitOn says whether the pod would fit on a node once memory is back: its GPU memory, and by the framework's own
-// filters all its other needs, once terminating pods are gone.
+// filters all its other needs, once terminating and promised pods are gone.
 func (pl *Plugin) canWaitOn(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, promised map[types.UID]bool) (waitCandidate, bool) {
 	name := ni.Node().Name
 	if pl.plans.hasGivenUp(pod.UID, name, pl.clock.Now()) {
 		return waitCandidate{}, false
 	}
-	w := s.waiting(nil, promised)
-	view := pl.view(w, ni)
+	returned := s.returnedOn(ni, promised)
+	view := pl.view(returned, ni)
 	if view.Reason != "" {
 		return waitCandidate{}, false
 	}
@@ -194,7 +194,7 @@ func (pl *Plugin) canWaitOn(ctx context.Context, s *cycleState, state fwk.CycleS
 		return waitCandidate{}, false // it is not the memory that it lacks here
 	}
 	trialState := state.Clone()
-	trialState.Write(cycleKey, w)
+	trialState.Write(cycleKey, returned)
 	t := &trial{e: pl.evictor, ctx: ctx, state: trialState, preemptor: pod, node: ni.Snapshot()}
 	if !t.removeGoing(promised).IsSuccess() || !t.fits().IsSuccess() {
 		return waitCandidate{}, false
