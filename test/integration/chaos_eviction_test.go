@@ -39,16 +39,17 @@ func labWithScheduler(t *testing.T, args string, handle func(http.ResponseWriter
 // TestVictimsThatRefuseToDie is about memory that does not come back: an Event says who holds it, another way is tried,
 // and when it is back in the end, others can have it.
 func TestVictimsThatRefuseToDie(t *testing.T) {
+	t.Parallel() // it mostly waits
 	lab, _ := labWithScheduler(t, "{staleAfter: 0s, memoryReturnTimeout: 4s}", forwardAll)
 	const finalizer = "test.berth.dev/refuse"
-	for _, tc := range []struct {
+	for i, tc := range []struct {
 		name   string
 		refuse func(*corev1.Pod)
 		holds  string
 		dies   func(t *testing.T, s *site, pod *corev1.Pod)
 	}{
 		{
-			"the pod does not go", func(p *corev1.Pod) { p.Finalizers = []string{finalizer} }, "pod default/a is still terminating and holds 70Gi on GPU 0",
+			"the pod does not go", func(p *corev1.Pod) { p.Finalizers = []string{finalizer} }, "pod default/a-0 is still terminating and holds 70Gi on GPU 0",
 			func(t *testing.T, s *site, pod *corev1.Pod) {
 				if err := s.Client.Patch(t.Context(), pod, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))); err != nil {
 					t.Fatal(err)
@@ -57,17 +58,19 @@ func TestVictimsThatRefuseToDie(t *testing.T) {
 			},
 		},
 		{
-			"its processes do not", func(*corev1.Pod) {}, "processes of the gone pod default/a still hold 70Gi on GPU 0",
+			"its processes do not", func(*corev1.Pod) {}, "processes of the gone pod default/a-1 still hold 70Gi on GPU 0",
 			func(*testing.T, *site, *corev1.Pod) {},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newSite(t, lab, strings.ReplaceAll(tc.name, " ", "-"), 2, "80Gi")
-			a, aa := s.place(s.pod("a", "70Gi", priority("low"), grace(1), tc.refuse))
+			// KWOK deletes pods by name, be it late: no name is used twice.
+			name := func(n string) string { return fmt.Sprintf("%s-%d", n, i) }
+			a, aa := s.place(s.pod(name("a"), "70Gi", priority("low"), grace(1), tc.refuse))
 			s.holdBooked(a, aa)
-			b, ba := s.place(s.pod("b", "70Gi", priority("low"), grace(1)))
+			b, ba := s.place(s.pod(name("b"), "70Gi", priority("low"), grace(1)))
 			s.holdBooked(b, ba)
-			preemptor := harness.Create(t, lab, s.pod("preemptor", "60Gi", priority("high")))
+			preemptor := harness.Create(t, lab, s.pod(name("preemptor"), "60Gi", priority("high")))
 			s.waitTerminating(a)
 			s.remainsPending(preemptor, 3*time.Second)
 			if !s.exists(b) {
@@ -83,7 +86,7 @@ func TestVictimsThatRefuseToDie(t *testing.T) {
 			if !slices.Equal(uuids(got), uuids(ba)) {
 				t.Errorf("the preemptor is on %v, want %v", uuids(got), uuids(ba))
 			}
-			rest := harness.Create(t, lab, s.pod("rest", "60Gi", priority("low")))
+			rest := harness.Create(t, lab, s.pod(name("rest"), "60Gi", priority("low")))
 			lab.WaitUnschedulable(t, rest)
 			tc.dies(t, s, a)
 			s.freeMemoryOf(a.UID)
@@ -96,6 +99,7 @@ func TestVictimsThatRefuseToDie(t *testing.T) {
 // TestSchedulerKilledWhileEvicting kills the scheduler at each write of an eviction, and at the bind: before the write
 // takes effect, or after it without an answer. The next one evicts nobody else, and binds the pod.
 func TestSchedulerKilledWhileEvicting(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var armed atomic.Pointer[killPoint]
 	lab, scheduler := labWithScheduler(t, "{staleAfter: 0s, bindTimeout: 2s}", func(w http.ResponseWriter, r *http.Request, forward http.HandlerFunc) {
 		at := armed.Load()
@@ -109,7 +113,7 @@ func TestSchedulerKilledWhileEvicting(t *testing.T) {
 		close(at.reached)
 		<-at.killed // and no other write of this process comes later: it waits for the answer
 	})
-	for _, at := range []*killPoint{
+	for test, at := range []*killPoint{
 		{name: "before the first victim is marked", method: http.MethodPatch, path: "/status", subject: "victim-", nth: 1, before: true},
 		{name: "before the first victim is deleted", method: http.MethodDelete, subject: "victim-", nth: 1, before: true},
 		{name: "after the first victim is deleted", method: http.MethodDelete, subject: "victim-", nth: 1},
@@ -123,13 +127,13 @@ func TestSchedulerKilledWhileEvicting(t *testing.T) {
 			s := newSite(t, lab, strings.ReplaceAll(at.name, " ", "-"), 4, "80Gi")
 			victims := make([]*corev1.Pod, 4)
 			for i := range victims {
-				pod, a := s.place(s.pod(fmt.Sprintf("victim-%d", i), "70Gi", priority("low"), grace(1)))
+				pod, a := s.place(s.pod(fmt.Sprintf("victim-%d-%d", test, i), "70Gi", priority("low"), grace(1)))
 				s.holdBooked(pod, a)
 				victims[i] = pod
 			}
 			at.reached, at.killed = make(chan struct{}), make(chan struct{})
 			armed.Store(at)
-			preemptor := harness.Create(t, lab, s.pod("preemptor", "120Gi", counts("2"), priority("high")))
+			preemptor := harness.Create(t, lab, s.pod(fmt.Sprintf("preemptor-%d", test), "120Gi", counts("2"), priority("high")))
 			freed := s.freeWhenGone(victims)
 			defer func() { freed() }()
 			select {
@@ -154,7 +158,7 @@ func TestSchedulerKilledWhileEvicting(t *testing.T) {
 			s.noNominations()
 			checkBooks(t, lab)
 			// Nothing is held: what the victims left over can be had.
-			s.place(s.pod("rest", "18Gi", priority("low")))
+			s.place(s.pod(fmt.Sprintf("rest-%d", test), "18Gi", priority("low")))
 		})
 	}
 }
@@ -175,6 +179,7 @@ func (k *killPoint) matches(r *http.Request) bool {
 // TestAgentsSilentWhileEvicting: the agent of the node on which a pod was evicted falls silent. Nobody else is evicted
 // for the same need, nothing is placed on what is not known, and when the agent is back, so is the preemptor.
 func TestAgentsSilentWhileEvicting(t *testing.T) {
+	t.Parallel() // it mostly waits
 	lab, _ := labWithScheduler(t, "{staleAfter: 15s, memoryReturnTimeout: 60s}", forwardAll)
 	first, second := newSite(t, lab, "first", 1, "80Gi"), newSite(t, lab, "second", 2, "80Gi")
 	stop := make(map[*site]context.CancelFunc)
@@ -213,6 +218,7 @@ func TestAgentsSilentWhileEvicting(t *testing.T) {
 // TestEvictionAgainstConflicts: the apiserver refuses, fails, or loses the answers of half of the scheduler's writes.
 // Every pod is placed, and each evicts one other and no more.
 func TestEvictionAgainstConflicts(t *testing.T) {
+	t.Parallel() // it mostly waits
 	var armed atomic.Bool
 	var writes, failed atomic.Int64
 	lab, _ := labWithScheduler(t, "{staleAfter: 0s, bindTimeout: 2s}", func(w http.ResponseWriter, r *http.Request, forward http.HandlerFunc) {
