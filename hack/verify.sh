@@ -19,7 +19,12 @@ nothing() {
 
 formatted() { files '*.go' | xargs gofmt -s -l; }
 
-tidy() { go mod tidy -diff && (cd hack/tools && go mod tidy -diff); }
+tidy() {
+  local module
+  for module in . charts hack/tools hack/kind/tools; do
+    go -C "$module" mod tidy -diff || return
+  done
+}
 
 generated() { hack/update-codegen.sh --verify; }
 

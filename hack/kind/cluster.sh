@@ -15,7 +15,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly GPUS=4
 readonly WORKERS=("$CLUSTER-worker" "$CLUSTER-worker2")
-readonly KIND="$CACHE/bin/kind"
+readonly KIND="$BIN/kind"
 KUBECTL="$REPO/bin/kubectl"
 [[ -x "$KUBECTL" ]] || KUBECTL=kubectl
 
@@ -75,7 +75,7 @@ Y
 
 node() {
   printf -- '- role: %s\n  extraMounts:\n' "$1"
-  mount "$CACHE/bin" "$NODE_DIR/bin"
+  mount "$BIN" "$NODE_DIR/bin"
   mount "$REPO/hack/kind/nvidia-container-runtime.toml" /etc/nvidia-container-runtime/config.toml
 }
 

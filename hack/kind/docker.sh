@@ -17,8 +17,8 @@ install_packages() {
   command -v docker >/dev/null || missing+=(docker.io)
   ((${#missing[@]})) || return 0
   say "installing ${missing[*]}"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  quietly apt-get update
+  DEBIAN_FRONTEND=noninteractive quietly apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
 start() {
@@ -26,7 +26,7 @@ start() {
   if bounded; then
     say "this machine lacks capabilities: containers are started without them"
     "$REPO/hack/kind/parts.sh" runc-bounded
-    install -m 0755 "$CACHE/bin/runc-bounded" "$RUNTIME"
+    install -m 0755 "$BIN/runc-bounded" "$RUNTIME"
     arguments=(--add-runtime "bounded=$RUNTIME" --default-runtime bounded)
   fi
   say "starting dockerd; its log is $LOG"

@@ -12,9 +12,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly PUBLISHED="kindest/node:$KUBE_VERSION" PUBLISHED_BASE=debian:12-slim
 # Debian with what nodes need, and with what a container needs.
-readonly NODE_BASE=berth-e2e/node-base BASE=berth-e2e/debian
+readonly NODE_BASE="berth-e2e/node-base:${DEBIAN_DIR##*-}" BASE="berth-e2e/debian:${DEBIAN_DIR##*-}"
 # A node image is of one Kubernetes and of one state of what makes it.
-NODE="berth-e2e/node:$KUBE_VERSION-$(cat "$REPO"/hack/kind/{image.sh,parts.sh,node.Dockerfile,component.Dockerfile,tools/go.mod} |
+NODE="berth-e2e/node:$KUBE_VERSION-$(cat "$REPO"/hack/kind/{image.sh,parts.sh,packages-node,node.Dockerfile,component.Dockerfile,tools/go.mod} |
   sha256sum | cut -c 1-8)"
 readonly NODE
 
@@ -25,8 +25,8 @@ pulled() { exists "$1" || docker pull -q "$1" >/dev/null 2>&1; }
 # import PART IMAGE makes an image of a file system.
 import() {
   exists "$2" && return
-  "$REPO/hack/kind/parts.sh" "$1"
-  docker import -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' "$CACHE/$1.tar" "$2" >/dev/null
+  "$REPO/hack/kind/parts.sh" "$1" >&2
+  docker import -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' "$DEBIAN_DIR/$1.tar" "$2" >/dev/null
 }
 
 # component IMAGE BASE FILE packs one binary.
@@ -41,7 +41,7 @@ component() {
 
 # control_plane makes the images that kubeadm will ask for, and prints their names.
 control_plane() {
-  local name image bin="$CACHE/kubernetes-$KUBE_VERSION"
+  local name image bin="$KUBE_BIN"
   local list
   list="$("$bin/kubeadm" config images list --kubernetes-version "$KUBE_VERSION")"
   # Those of kubeadm's list, but for the name service, which nothing here needs.
@@ -50,7 +50,7 @@ control_plane() {
     case "$name" in
       kube-proxy) component "$image" "$NODE_BASE" "$bin/kube-proxy" ;;
       kube-*) component "$image" "$BASE" "$bin/$name" ;;
-      etcd) component "$image" "$BASE" "$CACHE/bin/etcd" ;;
+      etcd) component "$image" "$BASE" "$BIN/etcd" ;;
       pause) sandbox "$image" "$bin/pause" ;;
       *) continue ;;
     esac
@@ -76,14 +76,14 @@ kind_files() { (cd "$REPO/hack/kind/tools" && go list -m -f '{{.Dir}}/images/bas
 
 # unbaked IMAGE makes the node image without the control plane's images.
 unbaked() {
-  local context root bin="$CACHE/kubernetes-$KUBE_VERSION"
+  local context root bin="$KUBE_BIN"
   context="$(mktemp -d)"
   root="$context/rootfs"
   mkdir -p "$root/usr/bin" "$root/usr/local/bin"
   cp -rL "$(kind_files)"/. "$root/"
   chmod -R u+w "$root"
   echo "$KUBE_VERSION" >"$root/kind/version"
-  cp "$CACHE"/bin/{containerd,containerd-shim-runc-v2,ctr} "$root/usr/local/bin/"
+  cp "$BIN"/{containerd,containerd-shim-runc-v2,ctr} "$root/usr/local/bin/"
   cp "$bin"/{kubelet,kubeadm,kubectl} "$root/usr/bin/"
   quietly docker build -q -f "$REPO/hack/kind/node.Dockerfile" --build-arg "BASE=$NODE_BASE" -t "$1" "$context"
   rm -rf "$context"
@@ -110,7 +110,10 @@ bake() {
 
 make_node() {
   say "making the node image $NODE"
-  "$REPO/hack/kind/parts.sh"
+  # Compilers and Debian's mirror are waited for at the same time.
+  "$REPO/hack/kind/parts.sh" small >&2 &
+  "$REPO/hack/kind/parts.sh" runc-bounded kind kubernetes containerd etcd pause >&2
+  wait $!
   import rootfs "$NODE_BASE"
   import small "$BASE"
   local images

@@ -8,8 +8,13 @@ REPO="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 export REPO
 # The cluster's name, and the name of its context: kind-$CLUSTER.
 export CLUSTER="${E2E_CLUSTER:-berth-e2e}"
-# What takes long to build is kept here, by version, and only made when it is missing.
+# What takes long to build is kept here, and only made when it is missing. Folders are named after what goes into them:
+# the binaries of the tools' module, and Debian's packages.
 export CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/berth-e2e"
+BIN="$CACHE/bin-$(sha256sum <"$REPO/hack/kind/tools/go.mod" | cut -c 1-8)"
+export DEBIAN=bookworm
+DEBIAN_DIR="$CACHE/$DEBIAN-$(cat "$REPO"/hack/kind/packages-* | sha256sum | cut -c 1-8)"
+export BIN DEBIAN_DIR
 # What belongs to one cluster: its kubeconfig, and the folders that its nodes mount.
 export CLUSTER_DIR="$REPO/bin/e2e/$CLUSTER"
 export KUBECONFIG="$CLUSTER_DIR/kubeconfig"
@@ -17,7 +22,8 @@ export KUBECONFIG="$CLUSTER_DIR/kubeconfig"
 export NODE_DIR=/opt/berth-e2e
 # Of the versions in use, those of Kubernetes and etcd are the main module's.
 KUBE_VERSION="$(cd "$REPO" && go list -m -f '{{.Version}}' k8s.io/kubernetes)"
-export KUBE_VERSION
+KUBE_BIN="$CACHE/kubernetes-$KUBE_VERSION"
+export KUBE_VERSION KUBE_BIN
 
 # The older builder does without a plug-in of the client that Debian does not bring.
 docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0
@@ -49,5 +55,5 @@ bounded() {
 # cgroup_v1 succeeds where the machine has the older cgroups, which kubelets by now refuse unless told not to.
 cgroup_v1() { [[ ! -e /sys/fs/cgroup/cgroup.controllers ]]; }
 
-# tool_version MODULE prints the version of a module that the tools' go.mod pins.
-tool_version() { (cd "$REPO/hack/kind/tools" && go list -m -f '{{.Version}}' "$1"); }
+# packages NAME lists the packages of a file, without its comments.
+packages() { grep -v '^#' "$REPO/hack/kind/packages-$1"; }

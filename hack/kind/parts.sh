@@ -4,7 +4,7 @@
 #
 # Builds what nodes are made of from Go modules and Debian packages alone, each part only when it is missing:
 #
-#   hack/kind/parts.sh [runc-bounded] [kind] [kubernetes] [containerd] [etcd] [pause] [toolkit] [rootfs] [small]
+#   hack/kind/parts.sh PART...   # runc-bounded, kind, kubernetes, containerd, etcd, pause, toolkit, rootfs, small
 #
 # Kubernetes and etcd are built in the main module's versions, from its list of modules, and with its setting of cgo:
 # so most of it is in Go's build cache once the scheduler and the lab are built.
@@ -12,12 +12,7 @@ set -euo pipefail
 # shellcheck source=hack/kind/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-readonly BIN="$CACHE/bin"
-readonly KUBE_BIN="$CACHE/kubernetes-$KUBE_VERSION"
 readonly TOOLS="$REPO/hack/kind/tools"
-readonly DEBIAN=bookworm
-# What kind's nodes need of Debian.
-readonly PACKAGES=systemd,systemd-sysv,dbus,iptables,nftables,ebtables,iproute2,kmod,conntrack,ethtool,socat,util-linux,mount,procps,jq,curl,ca-certificates,libseccomp2,runc,containernetworking-plugins,hostname,rsync,tar,bash,e2fsprogs
 
 export GOFLAGS=-buildvcs=false
 # As in the Makefile: other flags would be another build of everything that uses cgo.
@@ -45,18 +40,18 @@ kind() { have "$BIN/kind" || build_tool "" sigs.k8s.io/kind; }
 
 containerd() {
   local m=github.com/containerd/containerd/v2/cmd
-  have "$BIN/containerd" || build_tool "" "$m/containerd" "$m/containerd-shim-runc-v2" "$m/ctr"
+  have "$BIN"/{containerd,containerd-shim-runc-v2,ctr} || build_tool "" "$m/containerd" "$m/containerd-shim-runc-v2" "$m/ctr"
 }
 
 toolkit() { # it finds the driver's library at run time, so what it calls of that is bound late
   local m=github.com/NVIDIA/nvidia-container-toolkit/cmd
-  have "$BIN/nvidia-container-runtime" ||
+  have "$BIN"/nvidia-{container-runtime,cdi-hook} ||
     build_tool "-extldflags=-Wl,-z,lazy" "$m/nvidia-container-runtime" "$m/nvidia-cdi-hook"
 }
 
 kubernetes() {
   local commands=(kubelet kubeadm kubectl kube-apiserver kube-controller-manager kube-scheduler kube-proxy)
-  have "$KUBE_BIN/kube-proxy" && return
+  have "${commands[@]/#/$KUBE_BIN/}" && return
   say "building Kubernetes $KUBE_VERSION"
   mkdir -p "$KUBE_BIN"
   # A copy of the module's list, for the few modules that the kubelet and kubeadm need besides.
@@ -89,50 +84,46 @@ pause() {
 }
 
 rootfs() {
-  have "$CACHE/rootfs.tar" && return
+  have "$DEBIAN_DIR/rootfs.tar" && return
   if ! command -v debootstrap >/dev/null; then
     [[ $EUID == 0 ]] || fail "debootstrap is needed, to make a node image without a registry"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >/dev/null
+    quietly apt-get update
+    DEBIAN_FRONTEND=noninteractive quietly apt-get install -y --no-install-recommends debootstrap
   fi
   say "installing Debian $DEBIAN for the nodes"
-  local root="$CACHE/rootfs"
-  mkdir -p "$CACHE"
-  rm -rf "$root"
-  debootstrap --variant=minbase --include="$PACKAGES" "$DEBIAN" "$root" >"$CACHE/debootstrap.log" ||
-    { tail -n 20 "$CACHE/debootstrap.log" >&2; fail "debootstrap failed"; }
-  rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale}
-  tar -C "$root" -cf "$CACHE/rootfs.tar.new" .
-  mv "$CACHE/rootfs.tar.new" "$CACHE/rootfs.tar"
-  rm -rf "$root"
-}
-
-# small takes from it the few packages of which containers are made: a shell, the C library, certificates.
-small() {
-  have "$CACHE/small.tar" && return
-  rootfs
-  local packages=(base-files base-passwd bash ca-certificates coreutils dash findutils grep hostname libacl1 libattr1
-    libc-bin libc6 libgcc-s1 libgmp10 libpcre2-8-0 libselinux1 libssl3 libtinfo6 mawk openssl sed)
-  local others=(/bin /sbin /lib /lib64 /etc/passwd /etc/group /etc/ssl/certs/ca-certificates.crt)
-  local root="$CACHE/small"
+  local root="$DEBIAN_DIR/rootfs"
   rm -rf "$root"
   mkdir -p "$root"
-  tar -C "$root" -xf "$CACHE/rootfs.tar"
-  {
-    # Packages list /bin/x where Debian has a link /bin -> usr/bin.
-    chroot "$root" dpkg --listfiles "${packages[@]}" | grep '^/[^.]' | sed -E 's#^/(bin|sbin|lib|lib64)/#/usr/\1/#'
-    printf '%s\n' "${others[@]}"
-  } | sort -u | while read -r file; do
-    [[ ! -e "$root$file" && ! -L "$root$file" ]] || echo ".$file"
-  done | tar -C "$root" -cf "$CACHE/small.tar.new" --no-recursion --files-from=-
-  mv "$CACHE/small.tar.new" "$CACHE/small.tar"
+  quietly debootstrap --variant=minbase --include="$(packages node | paste -sd,)" "$DEBIAN" "$root"
+  rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale}
+  tar -C "$root" -cf "$root.tar.new" .
+  mv "$root.tar.new" "$root.tar"
   rm -rf "$root"
 }
 
-for part in "${@:-}"; do
+# small takes the few packages of which containers are made out of it.
+small() {
+  have "$DEBIAN_DIR/small.tar" && return
+  rootfs
+  local root="$DEBIAN_DIR/small" file
+  rm -rf "$root"
+  mkdir -p "$root"
+  tar -C "$root" -xf "$DEBIAN_DIR/rootfs.tar"
+  {
+    # Packages list /bin/x where Debian has a link /bin -> usr/bin.
+    packages small | xargs chroot "$root" dpkg --listfiles | grep '^/[^.]' | sed -E 's#^/(bin|sbin|lib|lib64)/#/usr/\1/#'
+    # What no package lists: those links, and what packages write when they are configured.
+    printf '%s\n' /bin /sbin /lib /lib64 /etc/passwd /etc/group /etc/ssl/certs/ca-certificates.crt
+  } | sort -u | while read -r file; do
+    [[ ! -e "$root$file" && ! -L "$root$file" ]] || echo ".$file"
+  done | tar -C "$root" -cf "$root.tar.new" --no-recursion --files-from=-
+  mv "$root.tar.new" "$root.tar"
+  rm -rf "$root"
+}
+
+for part; do
   case "$part" in
     runc-bounded | kind | kubernetes | containerd | etcd | pause | toolkit | rootfs | small) "$part" ;;
-    "") for each in runc-bounded kind kubernetes containerd etcd pause toolkit rootfs small; do "$each"; done ;;
     *) fail "no part is called $part" ;;
   esac
 done
