@@ -37,12 +37,15 @@ images() {
 
 finish() {
   local status=$?
+  if ((status != 0)); then
+    tail -n 20 "$E2E_ARTIFACTS"/logs/* >&2 || true
+    say "all of the logs, and events and objects, are in $E2E_ARTIFACTS"
+  fi
   if [[ "${E2E_KEEP:-}${E2E_REUSE:-}" ]]; then
     say "the cluster is kept: export KUBECONFIG=$KUBECONFIG"
   else
     "$REPO/hack/kind/cluster.sh" down || true
   fi
-  ((status == 0)) || say "logs, events and objects are in $E2E_ARTIFACTS"
   exit "$status"
 }
 
