@@ -19,7 +19,7 @@ const (
 	fullSteps = 1 << 16
 	// classSteps is for finding the best class: violations, priority, active victims. Those searches are much
 	// smaller, because they need not tell victims of one class apart.
-	classSteps = 1 << 18
+	classSteps = 1 << 17
 	// refineSteps is for telling plans apart that are equal in class, number of victims and bytes to reload.
 	refineSteps = 1 << 16
 )
