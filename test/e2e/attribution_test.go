@@ -4,6 +4,7 @@
 package e2e
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,5 +55,21 @@ func testAttribution(t *testing.T, c *cluster) {
 	})
 	if files := see(t, b.Name, "server").devices; len(files) != 1 || files[0] != kindgpu.Device(gpu) {
 		t.Errorf("the neighbour sees %v", files)
+	}
+	c.checkAgent(t, w)
+}
+
+// checkAgent checks that the agent of a node has everything that it needs: the driver, the kubelet's socket, and the
+// API, as root without capabilities.
+func (c *cluster) checkAgent(t *testing.T, w *worker) {
+	t.Helper()
+	metrics := kubectl(t, "get", "--raw", "/api/v1/namespaces/"+systemNamespace+"/pods/"+c.agentPod(t, w).Name+":9401/proxy/metrics")
+	for _, name := range []string{
+		"berth_agent_reading_errors_total", "berth_agent_pod_resources_errors_total", "berth_agent_lease_errors_total",
+	} {
+		value := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(metrics)
+		if value == nil || value[1] != "0" {
+			t.Errorf("%s of the agent on %s: %q, want 0", name, w.name, value)
+		}
 	}
 }

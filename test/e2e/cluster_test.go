@@ -165,6 +165,18 @@ func (c *cluster) get(t *testing.T, object client.Object) {
 	}
 }
 
+// agentPod returns the pod of a node's agent.
+func (c *cluster) agentPod(t *testing.T, w *worker) *corev1.Pod {
+	t.Helper()
+	for _, pod := range c.systemPods(t, "agent") {
+		if pod.Spec.NodeName == w.name {
+			return &pod
+		}
+	}
+	t.Fatalf("no agent runs on %s", w.name)
+	return nil
+}
+
 // systemPods returns Berth's pods of one component that are not on their way out.
 func (c *cluster) systemPods(t *testing.T, component string) []corev1.Pod {
 	t.Helper()

@@ -81,19 +81,12 @@ func testForgery(t *testing.T, c *cluster) {
 // agentOf returns a client that is who the agent of a node is: it has the token from the agent's container.
 func (c *cluster) agentOf(t *testing.T, w *worker) client.Client {
 	t.Helper()
-	for _, pod := range c.systemPods(t, "agent") {
-		if pod.Spec.NodeName != w.name {
-			continue
-		}
-		config := rest.AnonymousClientConfig(c.config)
-		config.BearerToken = kubectl(t, "-n", systemNamespace, "exec", pod.Name, "--",
-			"cat", "/var/run/secrets/kubernetes.io/serviceaccount/token")
-		agent, err := client.New(config, client.Options{Scheme: c.client.Scheme()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return agent
+	config := rest.AnonymousClientConfig(c.config)
+	config.BearerToken = kubectl(t, "-n", systemNamespace, "exec", c.agentPod(t, w).Name, "--",
+		"cat", "/var/run/secrets/kubernetes.io/serviceaccount/token")
+	agent, err := client.New(config, client.Options{Scheme: c.client.Scheme()})
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("no agent runs on %s", w.name)
-	return nil
+	return agent
 }
