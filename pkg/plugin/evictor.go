@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -19,6 +20,7 @@ import (
 	plfeature "k8s.io/kubernetes/pkg/scheduler/framework/plugins/feature"
 	"k8s.io/kubernetes/pkg/scheduler/framework/preemption"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
@@ -171,8 +173,12 @@ func (e *evictor) announceVictims() {
 			e.pl.podGoing(victim)
 		}
 		if err == nil && pluginName == Name {
+			why := fmt.Sprintf("its priority is %d, this pod's is %d", preemptor.Priority(), corev1helpers.PodPriority(victim))
+			if preemptor.Priority() == corev1helpers.PodPriority(victim) {
+				why = "of the same priority, and this pod has been idle for longer than its " + berthv1alpha1.AnnotationIdleAfter
+			}
 			e.pl.event(victim, preemptor.Obj(), corev1.EventTypeNormal, eventEvicted, actionEvict,
-				fmt.Sprintf("Evicted from node %s to make room for GPU memory of pod %s (priority %d)", c.Name(), klog.KObj(preemptor), preemptor.Priority()))
+				fmt.Sprintf("Evicted from node %s to make room for GPU memory of pod %s: %s", c.Name(), klog.KObj(preemptor), why))
 		}
 		return inMemory, err
 	}

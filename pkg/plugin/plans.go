@@ -25,7 +25,10 @@ type plan struct {
 	victims []*corev1.Pod
 	// priority is the pod's.
 	priority int32
-	madeAt   time.Time
+	// lost says that the place went to a pod of higher priority. Nothing is held for the plan any more, but nobody else is
+	// evicted before its victims are gone.
+	lost   bool
+	madeAt time.Time
 	// deadline is when the plan is given up, if the memory is not back by then.
 	deadline time.Time
 }
@@ -96,12 +99,12 @@ func (p *plans) isGoing(uid types.UID) bool {
 	return p.going[uid]
 }
 
-// onNode returns the plans on a node, by pod; nil if there are none.
+// onNode returns the plans that hold anything on a node, by pod; nil if there are none.
 func (p *plans) onNode(node string) (found map[types.UID]*plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for uid, held := range p.byPod {
-		if held.node == node {
+		if held.node == node && !held.lost {
 			if found == nil {
 				found = map[types.UID]*plan{}
 			}
@@ -193,7 +196,7 @@ func (pl *Plugin) held(s *cycleState, ni fwk.NodeInfo) []gpustate.Hold {
 		if plan == nil {
 			plan = pl.adopt(s, pod, ni)
 		}
-		if plan != nil && plan.node == ni.Node().Name {
+		if plan != nil && !plan.lost && plan.node == ni.Node().Name {
 			holds = append(holds, gpustate.Hold{Pod: pod.UID, Devices: plan.devices})
 		}
 	}
@@ -232,7 +235,7 @@ func (pl *Plugin) setPlan(pod *corev1.Pod, next *plan) bool {
 		pl.dropPlan(pod.UID) // nobody else would: that it is gone may have been told before
 		return false
 	}
-	if before != nil && before.node != next.node {
+	if before != nil && !before.lost && (before.node != next.node || next.lost) {
 		pl.nodeChanged(before.node)
 	}
 	pl.retryAt("plan/", pod.UID, next.deadline)

@@ -23,12 +23,16 @@ func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *cor
 		}
 		return framework.NewPostFilterResultWithNominatedNode(""), fwk.NewStatus(fwk.Unschedulable)
 	}
-	if plan, msg := pl.holdPlan(s, pod); plan != nil {
+	plan, msg := pl.holdPlan(s, pod)
+	if plan != nil && !plan.lost {
 		// Nominated again each time: a rejected reservation, or a preemptor of higher priority, may have cleared it.
 		return framework.NewPostFilterResultWithNominatedNode(plan.node), fwk.NewStatus(fwk.Unschedulable, msg)
 	}
 	if result, status := pl.waitForMemory(ctx, s, state, pod, m); result != nil {
 		return result, status
+	}
+	if plan != nil {
+		return framework.NewPostFilterResultWithNominatedNode(""), fwk.NewStatus(fwk.Unschedulable, msg)
 	}
 	return pl.evictFor(ctx, s, state, pod, m)
 }

@@ -257,6 +257,32 @@ func TestFailedEvictionIsTriedAgain(t *testing.T) {
 	}
 }
 
+// TestLostPlace: a preemptor whose place goes to one of higher priority does not evict again before its victim is gone.
+func TestLostPlace(t *testing.T) {
+	f := newFixture(t)
+	f.node(bt.MakeNode("node"), bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("a", "70Gi").GPU("GPU-1", "80Gi").Process("b", "70Gi"))
+	f.resident("a", "node", nil, "GPU-0=70Gi")
+	f.resident("b", "node", nil, "GPU-1=70Gi")
+	low := bt.MakePod("low").Memory("60Gi").Priority(100).Obj()
+	high := bt.MakePod("high").Memory("60Gi").Priority(200).Obj()
+	step := func(what string, pod *corev1.Pod, wantNode string, want ...string) {
+		t.Helper()
+		node, status := f.postFilter(pod)
+		if got := f.api.takeDeleted(); node != wantNode || !slices.Equal(got, want) {
+			t.Errorf("%s: nominated to %q and evicts %v (%v), want %q and %v", what, node, got, status, wantNode, want)
+		}
+	}
+	step("the first", low, "node", "a")
+	f.queue.nominate(t, low, "node")
+	f.terminating("a")
+	step("the second, which takes its place", high, "node")
+	f.queue.nominate(t, high, "node")
+	step("the first, its victim still there", low, "")
+	f.gone("a")
+	f.report("node", "2")
+	step("the first, its victim gone", low, "node", "b")
+}
+
 // TestEndOfAPlanWakesOthers: what it held is free for those that wait.
 func TestEndOfAPlanWakesOthers(t *testing.T) {
 	for _, tc := range []struct {

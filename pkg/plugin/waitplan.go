@@ -33,12 +33,14 @@ func (pl *Plugin) holdPlan(s *cycleState, pod *corev1.Pod) (held *plan, msg stri
 	if pl.evictor.isRunning(pod) {
 		return plan, fmt.Sprintf("evicting %s on node %s", plural(len(plan.victims), "pod"), plan.node)
 	}
-	deadline := plan.deadline
+	next := *plan
+	going := 0
 	for _, v := range plan.victims {
 		got, err := pl.evictor.evaluator.PodLister.Pods(v.Namespace).Get(v.Name)
 		if err != nil || got.UID != v.UID {
 			continue // gone
 		}
+		going++
 		if got.DeletionTimestamp == nil {
 			if pl.plans.isGoing(v.UID) {
 				continue
@@ -47,8 +49,8 @@ func (pl *Plugin) holdPlan(s *cycleState, pod *corev1.Pod) (held *plan, msg stri
 			return nil, ""
 		}
 		// Its grace period is its own; the time for its memory to come back begins after it.
-		if at := got.DeletionTimestamp.Add(pl.args.MemoryReturnTimeout.Duration); at.After(deadline) {
-			deadline = at
+		if at := got.DeletionTimestamp.Add(pl.args.MemoryReturnTimeout.Duration); at.After(next.deadline) {
+			next.deadline = at
 		}
 	}
 	ni, err := pl.nodeInfo(plan.node)
@@ -56,20 +58,27 @@ func (pl *Plugin) holdPlan(s *cycleState, pod *corev1.Pod) (held *plan, msg stri
 		pl.reject(pod, plan, "node-gone", time.Time{})
 		return nil, ""
 	}
+	now := pl.clock.Now()
 	devices, fits := pl.fitsOnceReturned(s, ni, plan)
-	if !fits {
-		pl.reject(pod, plan, "no-longer-fits", time.Time{})
-		return nil, ""
+	if next.lost = !fits; next.lost {
+		if !plan.lost {
+			pl.metrics.plansRejected.WithLabelValues("no-longer-fits").Inc()
+		}
+		if going == 0 || now.After(next.deadline) {
+			pl.giveUp(pod, plan, time.Time{})
+			return nil, ""
+		}
+		pl.setPlan(pod, &next)
+		return &next, fmt.Sprintf(lostPlace, plan.node, plural(going, "pod"))
 	}
-	if now := pl.clock.Now(); now.After(deadline) {
+	if now.After(next.deadline) {
 		pl.event(pod, nil, corev1.EventTypeWarning, eventMemoryNotBack, actionWait,
 			fmt.Sprintf("GPU memory on node %s did not come back within %s: %s; trying another way", plan.node,
 				pl.args.MemoryReturnTimeout.Duration, pl.holders(s, ni, plan)))
 		pl.reject(pod, plan, "memory-not-returned", now.Add(giveUpFor))
 		return nil, ""
 	}
-	next := *plan
-	next.devices, next.deadline = devices, deadline
+	next.devices = devices
 	pl.setPlan(pod, &next)
 	return &next, fmt.Sprintf(waitingOn, plan.node)
 }
@@ -77,12 +86,19 @@ func (pl *Plugin) holdPlan(s *cycleState, pod *corev1.Pod) (held *plan, msg stri
 // waitingOn is what a pod is told that only has to wait.
 const waitingOn = "waiting for GPU memory to come back, or for pods to have loaded, on node %s"
 
+// lostPlace is what a pod is told that may not evict again yet.
+const lostPlace = "the place on node %s went to another pod; nobody else is evicted before %s that it evicted are gone"
+
 // giveUpFor is how long a pod does not wait again on a node where it waited in vain.
 const giveUpFor = 10 * time.Minute
 
 // reject gives a plan up, and lets others have what it held.
 func (pl *Plugin) reject(pod *corev1.Pod, plan *plan, reason string, until time.Time) {
 	pl.metrics.plansRejected.WithLabelValues(reason).Inc()
+	pl.giveUp(pod, plan, until)
+}
+
+func (pl *Plugin) giveUp(pod *corev1.Pod, plan *plan, until time.Time) {
 	pl.plans.giveUp(pod.UID, plan.node, until)
 	pl.nodeChanged(plan.node)
 }
