@@ -71,8 +71,8 @@ sbom: dist ## List what the binaries of a release are made of (CycloneDX)
 	$(RELEASE) build/sbom.sh dist
 
 .PHONY: reproduce
-reproduce: dist ## Build the release again, elsewhere and from nothing, and compare every byte
-	$(RELEASE) build/reproduce.sh dist
+reproduce: dist ## Build the release again, elsewhere and from nothing, and compare every byte (ONLY=agent: just that)
+	$(RELEASE) build/reproduce.sh dist $(ONLY)
 
 .PHONY: demo
 demo: build ## Bring up a real control plane with simulated GPUs, place deployments and draw the map
