@@ -49,7 +49,7 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
-	pl.planBound(pod.UID)
+	pl.planBound(pod)
 	pl.announcer.placed(ctx, pod, r.message)
 	return nil
 }

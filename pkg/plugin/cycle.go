@@ -110,11 +110,11 @@ func (pl *Plugin) nodeInfo(name string) (fwk.NodeInfo, error) {
 
 // returnedOn returns the state of a try on a node in which memory that is on its way back counts as free, that of the
 // promised pods too, and everyone has loaded.
-func (s *cycleState) returnedOn(ni fwk.NodeInfo, promised map[types.UID]bool) *cycleState {
+func (s *cycleState) returnedOn(ni fwk.NodeInfo, all promisedPods) *cycleState {
 	r := &cycleState{cycleShared: s.cycleShared, removed: s.removed.Clone(), dryRun: true, returned: true}
-	if len(promised) > 0 {
+	if promised := all[ni.Node().Name]; len(promised) > 0 {
 		for _, pi := range ni.GetPods() {
-			if uid := pi.GetPod().UID; promised[uid] {
+			if uid := pi.GetPod().UID; promised.Has(uid) {
 				r.assumeGone(uid)
 			}
 		}

@@ -186,9 +186,9 @@ func (e *evictor) announceVictims() {
 
 // podGoing notes that a pod was deleted to make room.
 func (pl *Plugin) podGoing(pod *corev1.Pod) {
-	pl.plans.setGoing(pod.UID)
+	pl.plans.setGoing(pod)
 	if got, err := pl.evictor.evaluator.PodLister.Pods(pod.Namespace).Get(pod.Name); err != nil || got.UID != pod.UID {
-		pl.dropPlan(pod.UID) // that it is gone may have been told before
+		pl.dropPlan(pod) // that it is gone may have been told before
 	}
 }
 

@@ -151,7 +151,7 @@ func (pl *Plugin) watchLoads(node string) {
 func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.waiting.remove(pod.UID)
 	pl.requests.Delete(pod.UID)
-	pl.dropPlan(pod.UID)
+	pl.dropPlan(pod)
 	pl.settle(pl.tracker.PodGone(pod))
 }
 

@@ -4,12 +4,12 @@
 package plugin
 
 import (
-	"maps"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -42,7 +42,7 @@ type plans struct {
 	givenUp map[types.UID]map[string]time.Time
 	// going are the pods that were deleted to make room, until they are gone: the informer may tell later that they
 	// terminate, and nobody else must be evicted meanwhile.
-	going map[types.UID]bool
+	going promisedPods
 	// evictedIdle are the controllers that lost a pod to an idle eviction, and when: such a controller's pods cannot
 	// themselves evict idle pods for a while, or two Deployments would evict each other in turns.
 	evictedIdle map[types.UID]time.Time
@@ -53,7 +53,7 @@ const rotationGuard = time.Hour
 
 func newPlans() *plans {
 	return &plans{
-		byPod: map[types.UID]*plan{}, givenUp: map[types.UID]map[string]time.Time{}, going: map[types.UID]bool{},
+		byPod: map[types.UID]*plan{}, givenUp: map[types.UID]map[string]time.Time{}, going: promisedPods{},
 		evictedIdle: map[types.UID]time.Time{},
 	}
 }
@@ -75,28 +75,46 @@ func (p *plans) set(uid types.UID, next *plan) (before *plan) {
 }
 
 // drop forgets all about a pod, which is bound or gone, and returns its plan, or nil.
-func (p *plans) drop(uid types.UID) (before *plan) {
+func (p *plans) drop(pod *corev1.Pod) (before *plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before = p.byPod[uid]
-	delete(p.byPod, uid)
-	delete(p.givenUp, uid)
-	delete(p.going, uid)
+	before = p.byPod[pod.UID]
+	delete(p.byPod, pod.UID)
+	delete(p.givenUp, pod.UID)
+	p.going.remove(pod)
 	return before
 }
 
 // setGoing notes that a pod was deleted to make room; drop ends it.
-func (p *plans) setGoing(uid types.UID) {
+func (p *plans) setGoing(pod *corev1.Pod) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.going[uid] = true
+	p.going.add(pod)
 }
 
 // isGoing says whether a pod was deleted to make room.
-func (p *plans) isGoing(uid types.UID) bool {
+func (p *plans) isGoing(pod *corev1.Pod) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.going[uid]
+	return p.going[pod.Spec.NodeName].Has(pod.UID)
+}
+
+// promisedPods are pods whose memory comes back without anybody else being evicted, by node.
+type promisedPods map[string]sets.Set[types.UID]
+
+func (p promisedPods) add(pod *corev1.Pod) {
+	if p[pod.Spec.NodeName] == nil {
+		p[pod.Spec.NodeName] = sets.New[types.UID]()
+	}
+	p[pod.Spec.NodeName].Insert(pod.UID)
+}
+
+func (p promisedPods) remove(pod *corev1.Pod) {
+	if on := p[pod.Spec.NodeName]; on.Has(pod.UID) {
+		if on.Delete(pod.UID); len(on) == 0 {
+			delete(p, pod.Spec.NodeName)
+		}
+	}
 }
 
 // onNode returns the plans that hold anything on a node, by pod; nil if there are none.
@@ -135,18 +153,21 @@ func (p *plans) hasGivenUp(uid types.UID, node string, now time.Time) bool {
 	return now.Before(p.givenUp[uid][node])
 }
 
-// promised are the pods whose memory comes back without an eviction by this pod: the victims of other pods' plans, and
-// all that were deleted to make room.
-func (p *plans) promised(uid types.UID) map[types.UID]bool {
+// promised returns the pods whose memory comes back without an eviction for this pod: the victims of other pods' plans,
+// and all that were deleted to make room.
+func (p *plans) promised(uid types.UID) promisedPods {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := maps.Clone(p.going)
+	out := promisedPods{}
+	for node, pods := range p.going {
+		out[node] = pods.Clone()
+	}
 	for owner, plan := range p.byPod {
 		if owner == uid {
 			continue
 		}
 		for _, v := range plan.victims {
-			out[v.UID] = true
+			out.add(v)
 		}
 	}
 	return out
@@ -232,7 +253,7 @@ func (pl *Plugin) adopt(s *cycleState, pod *corev1.Pod, ni fwk.NodeInfo) *plan {
 func (pl *Plugin) setPlan(pod *corev1.Pod, next *plan) bool {
 	before := pl.plans.set(pod.UID, next)
 	if got, err := pl.evictor.evaluator.PodLister.Pods(pod.Namespace).Get(pod.Name); err != nil || got.UID != pod.UID {
-		pl.dropPlan(pod.UID) // nobody else would: that it is gone may have been told before
+		pl.dropPlan(pod) // nobody else would: that it is gone may have been told before
 		return false
 	}
 	if before != nil && !before.lost && (before.node != next.node || next.lost) {
@@ -243,8 +264,8 @@ func (pl *Plugin) setPlan(pod *corev1.Pod, next *plan) bool {
 }
 
 // dropPlan forgets the plan of a pod that is bound or gone, and lets others have what it held. It returns the plan.
-func (pl *Plugin) dropPlan(uid types.UID) *plan {
-	before := pl.plans.drop(uid)
+func (pl *Plugin) dropPlan(pod *corev1.Pod) *plan {
+	before := pl.plans.drop(pod)
 	if before != nil {
 		pl.nodeChanged(before.node)
 	}
@@ -252,8 +273,8 @@ func (pl *Plugin) dropPlan(uid types.UID) *plan {
 }
 
 // planBound ends the plan of a pod that is bound, and measures how long its victims took to make room.
-func (pl *Plugin) planBound(uid types.UID) {
-	if done := pl.dropPlan(uid); done != nil && len(done.victims) > 0 {
+func (pl *Plugin) planBound(pod *corev1.Pod) {
+	if done := pl.dropPlan(pod); done != nil && len(done.victims) > 0 {
 		pl.metrics.evictionToBind.Observe(pl.clock.Now().Sub(done.madeAt).Seconds())
 	}
 }

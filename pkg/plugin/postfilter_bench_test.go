@@ -115,7 +115,7 @@ func (f *fixture) benchmark(b *testing.B, pod *corev1.Pod) {
 		for f.pl.evictor.isRunning(pod) {
 			time.Sleep(10 * time.Microsecond)
 		}
-		f.pl.dropPlan(pod.UID)
+		f.pl.dropPlan(pod)
 	}
 	b.ReportMetric((cpuTime(b)-cpu).Seconds()*1e3/float64(len(took)), "cpu-ms/op")
 	slices.Sort(took)

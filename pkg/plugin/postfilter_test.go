@@ -291,7 +291,7 @@ func TestEndOfAPlanWakesOthers(t *testing.T) {
 		want []string
 	}{
 		{"the preemptor is deleted", func(f *fixture, p *corev1.Pod) { f.forget(p); f.pl.podGone(p) }, []string{"waits"}},
-		{"the preemptor is bound elsewhere", func(f *fixture, p *corev1.Pod) { f.pl.waiting.remove(p.UID); f.pl.planBound(p.UID) }, []string{"waits"}},
+		{"the preemptor is bound elsewhere", func(f *fixture, p *corev1.Pod) { f.pl.waiting.remove(p.UID); f.pl.planBound(p) }, []string{"waits"}},
 		{"the plan moves to another node", func(f *fixture, p *corev1.Pod) { f.pl.setPlan(p, &plan{node: "other"}) }, []string{"preemptor", "waits"}},
 		{"the report comes again", func(f *fixture, _ *corev1.Pod) {
 			f.pl.reportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").GPU("GPU-1", "80Gi").Process("", "75Gi").Obj(), true)

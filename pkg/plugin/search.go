@@ -14,7 +14,6 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 	fwk "k8s.io/kube-scheduler/framework"
 )
 
@@ -28,8 +27,7 @@ type search struct {
 	evictIdle bool
 	budgets   []budget
 	allowed   []int // by budget, for the planner
-	// promised are pods whose memory comes back in any case: the victims of other pods' plans.
-	promised map[types.UID]bool
+	promised  promisedPods
 
 	// found are the plans that are complete, by node, and cheapest is the cheapest of them. While nodes are searched in
 	// parallel they do not change. all says that the plans of all nodes are wanted.

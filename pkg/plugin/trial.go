@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -44,8 +43,8 @@ type trial struct {
 }
 
 // victims returns those of the plan, and who else has to go.
-func (t *trial) victims(p *nodePlan, promised map[types.UID]bool) ([]int, *fwk.Status) {
-	if status := t.removeGoing(promised); !status.IsSuccess() {
+func (t *trial) victims(p *nodePlan, all promisedPods) ([]int, *fwk.Status) {
+	if status := t.removeGoing(all); !status.IsSuccess() {
 		return nil, status
 	}
 	for _, v := range p.chosen {
@@ -88,9 +87,10 @@ func (t *trial) victims(p *nodePlan, promised map[types.UID]bool) ([]int, *fwk.S
 
 // removeGoing takes the pods away that go without being evicted for this pod: those that terminate, and other plans'
 // victims.
-func (t *trial) removeGoing(promised map[types.UID]bool) *fwk.Status {
+func (t *trial) removeGoing(all promisedPods) *fwk.Status {
+	promised := all[t.node.Node().Name]
 	for _, pi := range slices.Clone(t.node.GetPods()) {
-		if pod := pi.GetPod(); pod.DeletionTimestamp != nil || promised[pod.UID] {
+		if pod := pi.GetPod(); pod.DeletionTimestamp != nil || promised.Has(pod.UID) {
 			if status := t.remove(pi); !status.IsSuccess() {
 				return status
 			}

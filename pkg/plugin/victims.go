@@ -124,7 +124,7 @@ func chargeOf(charges []gpustate.Charge, uid types.UID, next *int) *gpustate.Cha
 
 // mayGo says whether a pod may be evicted now, and fills in how idle it is.
 func (s *search) mayGo(c *candidate, report *gpustate.Report) bool {
-	if c.pod.DeletionTimestamp != nil || s.promised[c.pod.UID] || c.pod.UID == s.preemptor.UID {
+	if c.pod.DeletionTimestamp != nil || s.promised[c.pod.Spec.NodeName].Has(c.pod.UID) || c.pod.UID == s.preemptor.UID {
 		return false
 	}
 	idleSince, measured := report.IdleSince(c.pod.UID)

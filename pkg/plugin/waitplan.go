@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 
@@ -42,7 +43,7 @@ func (pl *Plugin) holdPlan(s *cycleState, pod *corev1.Pod) (held *plan, msg stri
 		}
 		going++
 		if got.DeletionTimestamp == nil {
-			if pl.plans.isGoing(v.UID) {
+			if pl.plans.isGoing(v) {
 				continue
 			}
 			pl.reject(pod, plan, "victim-not-evicted", time.Time{})
@@ -106,7 +107,7 @@ func (pl *Plugin) giveUp(pod *corev1.Pod, plan *plan, until time.Time) {
 // fitsOnceReturned says whether the pod fits on the node of its plan once all that is on its way is back, and everyone
 // has loaded; and on which devices: those of the plan, if they will still do.
 func (pl *Plugin) fitsOnceReturned(s *cycleState, ni fwk.NodeInfo, plan *plan) ([]alloc.DeviceShare, bool) {
-	view := pl.view(s.waiting(plan.victims, pl.plans.promised(s.uid)), ni)
+	view := pl.view(s.waiting(plan.victims, pl.plans.promised(s.uid)[plan.node]), ni)
 	switch {
 	case isSilent(view.Reason):
 		return plan.devices, true // nothing is known to be against it, and the agent may be back soon
@@ -126,7 +127,7 @@ func isSilent(r alloc.Reason) bool {
 
 // waiting returns the state in which memory that is on its way back counts as free; victims, the pod's own and those of
 // other plans, are taken for gone, terminating or not.
-func (s *cycleState) waiting(victims []*corev1.Pod, promised map[types.UID]bool) *cycleState {
+func (s *cycleState) waiting(victims []*corev1.Pod, promised sets.Set[types.UID]) *cycleState {
 	w := &cycleState{cycleShared: s.cycleShared, removed: s.removed.Clone(), dryRun: true, returned: true}
 	for _, v := range victims {
 		w.assumeGone(v.UID)
@@ -192,7 +193,7 @@ func (pl *Plugin) waitForMemory(ctx context.Context, s *cycleState, state fwk.Cy
 
 // canWaitOn says whether the pod would fit on a node once memory is back: its GPU memory, and by the framework's own
 // filters all its other needs, once terminating and promised pods are gone.
-func (pl *Plugin) canWaitOn(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, promised map[types.UID]bool) (waitCandidate, bool) {
+func (pl *Plugin) canWaitOn(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, promised promisedPods) (waitCandidate, bool) {
 	name := ni.Node().Name
 	if pl.plans.hasGivenUp(pod.UID, name, pl.clock.Now()) {
 		return waitCandidate{}, false
