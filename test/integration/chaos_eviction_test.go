@@ -6,6 +6,7 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -215,7 +216,7 @@ func TestAgentsSilentWhileEvicting(t *testing.T) {
 	first.noNominations()
 }
 
-// TestEvictionAgainstConflicts: the apiserver refuses, fails, or loses the answers of half of the scheduler's writes.
+// TestEvictionAgainstConflicts: the apiserver refuses, fails, or loses the answers of a third of the scheduler's writes.
 // Every pod is placed, and each evicts one other and no more.
 func TestEvictionAgainstConflicts(t *testing.T) {
 	t.Parallel() // it mostly waits
@@ -227,16 +228,16 @@ func TestEvictionAgainstConflicts(t *testing.T) {
 			return
 		}
 		n := writes.Add(1)
-		if n%2 == 1 {
+		if n%3 != 0 {
 			forward(w, r)
 			return
 		}
 		failed.Add(1)
-		status := apierrors.NewConflict(corev1.Resource("pods"), "pod", fmt.Errorf("the object has been modified")).Status()
-		if n%4 == 0 {
-			status = apierrors.NewInternalError(fmt.Errorf("no leader")).Status()
-		}
-		if n%8 == 0 {
+		status := apierrors.NewInternalError(errors.New("no leader")).Status()
+		switch n % 9 {
+		case 3:
+			status = apierrors.NewConflict(corev1.Resource("pods"), "pod", errors.New("the object has been modified")).Status()
+		case 6:
 			forward(httptest.NewRecorder(), r) // it takes effect, but the answer is lost
 		}
 		writeStatus(w, &status)
