@@ -23,6 +23,23 @@ type remembered struct {
 	entries *[]*Entry
 	view    View
 	fits    fits
+	derived atomic.Value
+}
+
+// Derived returns what SetDerived was last told, or nil.
+func (v *View) Derived() any {
+	if v.derived == nil {
+		return nil
+	}
+	return v.derived.Load()
+}
+
+// SetDerived keeps what was found out from the view apart from what is held on it, always of one type, while the view can
+// be recalled.
+func (v *View) SetDerived(found any) {
+	if v.derived != nil {
+		v.derived.Store(found)
+	}
 }
 
 // Fit is how a request fits on a view: whether it does, and the score of its best allocation, 0 to 100.

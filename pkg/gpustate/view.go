@@ -5,6 +5,7 @@ package gpustate
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -68,8 +69,9 @@ type View struct {
 	Charges []Charge
 	// Nobody is, for each device, the memory in use that no counted pod explains; only if asked for by Explain.
 	Nobody []alloc.Bytes
-	// fits is nil unless the view can be recalled.
-	fits *fits
+	// fits and derived are nil unless the view can be recalled.
+	fits    *fits
+	derived *atomic.Value
 }
 
 // Charge is what one pod is charged for.
@@ -93,7 +95,7 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 		r := &remembered{
 			generation: q.Generation, node: node, fresh: fresh, list: list, entries: entries, view: view,
 		}
-		r.view.fits = &r.fits
+		r.view.fits, r.view.derived = &r.fits, &r.derived
 		v.remember(q, r)
 		view = r.view
 	}

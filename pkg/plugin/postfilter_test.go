@@ -257,6 +257,47 @@ func TestFailedEvictionIsTriedAgain(t *testing.T) {
 	}
 }
 
+// TestEligibilityIsNotReusedForOthers: what one search found out of a node's pods holds for the next only if that is for a
+// pod of the same priority, and nobody was promised or changed meanwhile.
+func TestEligibilityIsNotReusedForOthers(t *testing.T) {
+	f := newFixture(t)
+	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
+	f.resident("a", "node", func(p *bt.Pod) { p.Priority(10) }, "GPU-0=39Gi")
+	f.resident("b", "node", func(p *bt.Pod) { p.Priority(20) }, "GPU-0=39Gi")
+	victims := func(priority int32) []string {
+		pod := bt.MakePod(fmt.Sprintf("preemptor-%d", priority)).Memory("40Gi").Priority(priority).Obj()
+		f.known(pod)
+		state := f.cycleState(pod)
+		s, err := f.pl.evictor.newSearch(getCycleState(state), state, pod, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := s.forMemory(f.ctx, f.nodeInfo("node"))
+		if p == nil {
+			return nil
+		}
+		return []string{p.names(p.chosen)}
+	}
+	check := func(what string, priority int32, want ...string) {
+		t.Helper()
+		for range 2 {
+			if diff := cmp.Diff(want, victims(priority)); diff != "" {
+				t.Errorf("%s: victims (-want +got):\n%s", what, diff)
+			}
+		}
+	}
+	check("of a priority above all", 100, "default/a")
+	check("of that of the lesser pod", 10)
+	check("in between", 15, "default/a")
+	f.pods[0].Annotations["berth.dev/min-runtime"] = "1h"
+	f.snapshot()
+	check("the first may not be evicted yet", 100, "default/b")
+	delete(f.pods[0].Annotations, "berth.dev/min-runtime")
+	f.snapshot()
+	f.pl.plans.setGoing(f.pods[0])
+	check("the first goes anyway: its room is enough", 100, "")
+}
+
 // TestLostPlace: a preemptor whose place goes to one of higher priority does not evict again before its victim is gone.
 func TestLostPlace(t *testing.T) {
 	f := newFixture(t)

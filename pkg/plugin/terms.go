@@ -16,16 +16,16 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
-// terms are a pod's own terms as a victim.
-type terms struct {
+// victimTerms are a pod's own terms as a victim.
+type victimTerms struct {
 	idleAfter  time.Duration // zero = never evicted for being idle
 	minRuntime time.Duration // zero = at any time
 }
 
 // termsOf reads a pod's terms. They were validated at admission; what cannot be read protects nobody and offers
 // nothing.
-func (pl *Plugin) termsOf(pod *corev1.Pod) terms {
-	return terms{
+func (pl *Plugin) termsOf(pod *corev1.Pod) victimTerms {
+	return victimTerms{
 		idleAfter:  durationOf(pod, berthv1alpha1.AnnotationIdleAfter),
 		minRuntime: min(durationOf(pod, berthv1alpha1.AnnotationMinRuntime), pl.args.MaxMinRuntime.Duration),
 	}
@@ -34,7 +34,7 @@ func (pl *Plugin) termsOf(pod *corev1.Pod) terms {
 // victimChanged retries the waiting pods that could evict a pod which fell idle, or became Ready: its idle-after or its
 // min-runtime runs from now on, and the retry sets the timer for when it is over, see evictFor.
 func (pl *Plugin) victimChanged(e *gpustate.Entry) {
-	if e.Pod == nil || pl.termsOf(e.Pod) == (terms{}) {
+	if e.Pod == nil || pl.termsOf(e.Pod) == (victimTerms{}) {
 		return
 	}
 	var able []*waitingPod

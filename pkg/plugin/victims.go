@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -76,23 +77,58 @@ func (s *search) dryRun(ni fwk.NodeInfo) *cycleState {
 	return s.shared.returnedOn(ni, s.promised)
 }
 
+// eligibility is who may be evicted on a node for any pod of a priority, whenever that is, kept with the node's view.
+type eligibility struct {
+	priority int32
+	eligible []candidate
+	victims  []alloc.Victim // without budgets
+}
+
 // findEligible fills in who may be evicted on the node for the preemptor now, and notes when others may be.
 func (s *search) findEligible(ctx context.Context, p *nodePlan) error {
+	known, _ := p.view.Derived().(*eligibility)
+	unpromised := len(s.promised[p.name()]) == 0
+	if known != nil && known.priority == s.shared.priority && unpromised {
+		p.eligible, p.victims = known.eligible, known.victims
+	} else {
+		always, err := s.judgeAll(ctx, p)
+		if err != nil {
+			return err
+		}
+		if always && unpromised && !s.e.groups {
+			p.view.SetDerived(&eligibility{s.shared.priority, p.eligible, p.victims})
+		}
+	}
+	if len(s.budgets) > 0 {
+		p.victims = slices.Clone(p.victims)
+		for i := range p.victims {
+			p.victims[i].Budgets = s.budgetsOf(p.eligible[i].pod)
+		}
+	}
+	return nil
+}
+
+// judgeAll fills in who may be evicted, by looking at each pod. It returns whether that holds at any time: no pod has
+// terms that depend on it.
+func (s *search) judgeAll(ctx context.Context, p *nodePlan) (always bool, err error) {
+	always = true
 	pods, err := s.e.single(ctx, p.node)
 	if err != nil {
-		return err
+		return false, err
 	}
 	p.eligible, p.victims = make([]candidate, 0, len(pods)), make([]alloc.Victim, 0, len(pods))
 	frees := make([]alloc.Charge, 0, 2*len(pods))
 	next := 0
 	for _, info := range pods {
 		c := candidate{pod: info.GetPod(), info: info, lastActive: math.MaxInt64}
-		if !s.mayGo(&c, p.view.Report) {
+		terms := s.e.pl.termsOf(c.pod)
+		always = always && terms == (victimTerms{})
+		if !s.mayGo(&c, terms, p.view.Report) {
 			continue
 		}
 		v := alloc.Victim{
 			Name: c.pod.Namespace + "/" + c.pod.Name, Priority: corev1helpers.PodPriority(c.pod), Idle: c.idle,
-			LastActive: c.lastActive, Budgets: s.budgetsOf(c.pod),
+			LastActive: c.lastActive,
 		}
 		if charge := chargeOf(p.view.Charges, c.pod.UID, &next); charge != nil {
 			from := len(frees)
@@ -106,7 +142,7 @@ func (s *search) findEligible(ctx context.Context, p *nodePlan) error {
 		}
 		p.eligible, p.victims = append(p.eligible, c), append(p.victims, v)
 	}
-	return nil
+	return always, nil
 }
 
 // chargeOf returns what a pod is charged for, or nil. It looks from next on, which it moves: charges are in the order of
@@ -123,7 +159,7 @@ func chargeOf(charges []gpustate.Charge, uid types.UID, next *int) *gpustate.Cha
 }
 
 // mayGo says whether a pod may be evicted now, and fills in how idle it is.
-func (s *search) mayGo(c *candidate, report *gpustate.Report) bool {
+func (s *search) mayGo(c *candidate, terms victimTerms, report *gpustate.Report) bool {
 	if c.pod.DeletionTimestamp != nil || s.promised[c.pod.Spec.NodeName].Has(c.pod.UID) || c.pod.UID == s.preemptor.UID {
 		return false
 	}
@@ -132,7 +168,6 @@ func (s *search) mayGo(c *candidate, report *gpustate.Report) bool {
 		c.lastActive = idleSince.UnixNano()
 	}
 	now := s.shared.viewer.Snapshot.Now()
-	terms := s.e.pl.termsOf(c.pod)
 	c.idle = measured && terms.idleAfter > 0 && now.Sub(idleSince) >= terms.idleAfter
 	switch p := corev1helpers.PodPriority(c.pod); {
 	case p > s.shared.priority:
