@@ -251,21 +251,6 @@ func (s *site) freeMemoryOf(pod types.UID) {
 	s.Report(s.t, s.report())
 }
 
-// either waits until one of two pods is gone or going, and tells which.
-func (s *site) either(a, b *corev1.Pod, gone, stays **corev1.Pod) func(context.Context) (bool, string) {
-	return func(context.Context) (bool, string) {
-		switch {
-		case !s.exists(a):
-			*gone, *stays = a, b
-		case !s.exists(b):
-			*gone, *stays = b, a
-		default:
-			return false, "both are there"
-		}
-		return true, ""
-	}
-}
-
 // waitReplicas waits until a Deployment has that many ready replicas.
 func (s *site) waitReplicas(d *appsv1.Deployment, n int32) {
 	s.t.Helper()
