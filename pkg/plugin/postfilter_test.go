@@ -298,6 +298,28 @@ func TestEligibilityIsNotReusedForOthers(t *testing.T) {
 	check("the first goes anyway: its room is enough", 100, "")
 }
 
+// TestRetriedWhenAVictimBecomesEligible: no event tells that min-runtime is over.
+func TestRetriedWhenAVictimBecomesEligible(t *testing.T) {
+	f := newFixture(t)
+	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
+	f.resident("young", "node", func(p *bt.Pod) { p.Annotation("min-runtime", "5m") }, "GPU-0=70Gi")
+	f.clock.Step(time.Minute)
+	f.report("node", "2")
+	pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
+	if node, _ := f.postFilter(pod); node != "" || len(f.api.takeDeleted()) > 0 {
+		t.Fatalf("nominated to %q, or evicted somebody, before min-runtime was over", node)
+	}
+	f.queue.take()
+	f.clock.Step(4*time.Minute - time.Second)
+	f.wantActivated("a second before")
+	f.clock.Step(time.Second + time.Millisecond)
+	f.eventually("the pod is retried", func() bool { return slices.Equal(f.queue.take(), []string{"preemptor"}) })
+	f.report("node", "3")
+	if node, _ := f.postFilter(pod); node != "node" || !slices.Equal(f.api.takeDeleted(), []string{"young"}) {
+		t.Errorf("nominated to %q once min-runtime is over", node)
+	}
+}
+
 // TestLostPlace: a preemptor whose place goes to one of higher priority does not evict again before its victim is gone.
 func TestLostPlace(t *testing.T) {
 	f := newFixture(t)
