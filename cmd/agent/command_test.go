@@ -229,6 +229,7 @@ func TestAgentAsAProcess(t *testing.T) {
 	t.Run("metrics and health are served", func(t *testing.T) {
 		for path, want := range map[string][]string{
 			"/healthz": {"ok"},
+			"/readyz":  {"ok"},
 			"/metrics": {
 				`berth_gpu_memory_booked_bytes{UUID="` + m.state.GPUs[1].UUID + `",gpu="1",model="NVIDIA H100 80GB HBM3"} 1.073741824e+10`,
 				`berth_pod_gpu_memory_used_bytes{UUID="` + m.state.GPUs[2].UUID + `",namespace="ns",pod="server"} 1.073741824e+09`,

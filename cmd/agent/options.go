@@ -46,7 +46,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.procRoot, "proc-root", "/proc", "Where the host's proc file system is")
 	fs.StringVar(&o.podResourcesSocket, "pod-resources-socket", podresources.DefaultSocket, "Socket of the kubelet's PodResources API; empty = do not ask")
 	fs.StringVar(&o.stateFile, "state-file", "", "Where to keep the pods of processes for the next start, on an emptyDir; empty = nowhere")
-	fs.StringVar(&o.listenAddress, "listen-address", ":9401", "Address of /metrics and /healthz; empty = none")
+	fs.StringVar(&o.listenAddress, "listen-address", ":9401", "Address of /metrics, /healthz and /readyz; empty = none")
 	fs.DurationVar(&o.readInterval, "read-interval", agent.DefaultReadInterval, "Time between two readings of the GPUs")
 	fs.DurationVar(&o.reportInterval, "report-interval", agent.DefaultReportInterval, "Least time between two writes of the report")
 	fs.DurationVar(&o.leaseInterval, "lease-interval", agent.DefaultLeaseInterval, "Time between two renewals of the Lease")

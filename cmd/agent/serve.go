@@ -20,18 +20,20 @@ import (
 // headerTimeout bounds how long a client may take to ask.
 const headerTimeout = 10 * time.Second
 
-// serve serves /metrics and /healthz until the function that it returns is called.
+// serve serves /metrics, /healthz and /readyz until the function that it returns is called.
 func serve(address string, a *agent.Agent) (stop func(), err error) {
 	legacyregistry.CustomMustRegister(a.Collector())
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", legacyregistry.Handler())
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := a.Healthy(); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
+	for path, check := range map[string]func() error{"/healthz": a.Healthy, "/readyz": a.Ready} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			if err := check(); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			fmt.Fprintln(w, "ok")
+		})
+	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("serve metrics: %w", err)

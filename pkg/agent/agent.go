@@ -375,6 +375,15 @@ func (a *Agent) watchReader(ctx context.Context) {
 // Status returns the newest report; nil before the first.
 func (a *Agent) Status() *berthv1alpha1.GPUNodeStatus { return a.newest() }
 
+// Ready returns an error until the report has been written once, for a readiness probe: only then can the scheduler
+// use the node.
+func (a *Agent) Ready() error {
+	if _, written := a.publisher.age(); !written {
+		return errors.New("the report has not been written yet")
+	}
+	return nil
+}
+
 // Healthy returns an error if the agent does not get readings, for a liveness probe. That the driver is missing or
 // the API server does not answer is no reason to be restarted.
 func (a *Agent) Healthy() error {

@@ -228,6 +228,24 @@ func TestLeaseIsNotRenewedWhileTheReportIsNotTrue(t *testing.T) {
 	})
 }
 
+func TestTheAgentIsReadyOnceItsReportIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *Options) {
+			o.Client = refusingClient{&fakeClient{}}
+			o.Reader.(*fakeReader).reading.Devices = nil // refused
+		})
+		wait(time.Minute)
+		if r.Ready() == nil {
+			t.Error("ready without a report")
+		}
+		r.reader.change(func() { r.reader.reading.Devices = []Device{gpu(0)} })
+		wait(time.Minute)
+		if err := r.Ready(); err != nil {
+			t.Errorf("not ready with a report: %v", err)
+		}
+	})
+}
+
 func TestReadingThatHangsMakesTheDevicesUnhealthy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
