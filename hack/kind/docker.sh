@@ -43,4 +43,4 @@ docker_works && exit
 [[ "${E2E_INSTALL_DOCKER:-}" == 1 && $EUID == 0 ]] ||
   fail "no container engine answers: start docker, or have it installed by root with E2E_INSTALL_DOCKER=1"
 install_packages
-start
+docker_works || start # where systemd runs, the package has started it

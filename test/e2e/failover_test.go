@@ -29,6 +29,9 @@ func testFailover(t *testing.T, c *cluster) {
 			pods = append(pods, pod)
 		}
 	}
+	if replicas := len(c.systemPods(t, "scheduler")); replicas != 2 {
+		t.Fatalf("%d schedulers run, want 2", replicas)
+	}
 	add()
 	first := c.leader(t)
 	leader := c.podOf(t, first)
