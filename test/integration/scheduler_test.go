@@ -46,12 +46,18 @@ func newAPIProxy(t *testing.T, lab *harness.Lab, handle func(w http.ResponseWrit
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	reverse := httputil.NewSingleHostReverseProxy(target)
-	reverse.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	reverse.Transport = transport
 	reverse.FlushInterval = -1
 	p := &apiProxy{httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handle(w, r, reverse.ServeHTTP)
 	}))}
-	t.Cleanup(p.CloseClientConnections)
+	t.Cleanup(func() {
+		// The apiserver waits for requests under way when it stops.
+		p.CloseClientConnections()
+		p.Close()
+		transport.CloseIdleConnections()
+	})
 	return p
 }
 
