@@ -18,7 +18,7 @@ import (
 )
 
 // stopTimeout bounds how long Stop waits for each part: an apiserver waits up to a minute for requests in flight.
-const stopTimeout = 5 * time.Second
+const stopTimeout = 10 * time.Second
 
 // startTimeout bounds how long a start that nobody wants any more goes on; see Start.
 const startTimeout = 15 * time.Second
