@@ -94,11 +94,20 @@ func (c *cluster) warnings(t *testing.T, since time.Time) []string {
 		if e.EventTime.After(last) {
 			last = e.EventTime.Time
 		}
+		if isOfABusyKubelet(&e) {
+			continue
+		}
 		if e.Type == corev1.EventTypeWarning && last.After(since) && e.InvolvedObject.Namespace != "kube-system" {
 			out = append(out, fmt.Sprintf("%s %s/%s: %s: %s", e.InvolvedObject.Kind, e.InvolvedObject.Namespace, e.InvolvedObject.Name, e.Reason, e.Message))
 		}
 	}
 	return out
+}
+
+// isOfABusyKubelet says whether an Event is of a kubelet that did not get to know a pod's ConfigMaps or Secrets within the
+// second that it waits before it tries again: nothing that anybody did.
+func isOfABusyKubelet(e *corev1.Event) bool {
+	return e.Reason == "FailedMount" && strings.HasSuffix(e.Message, "cache: timed out waiting for the condition")
 }
 
 // objects returns the name of every object that somebody made, which neither comes and goes by itself nor is the
