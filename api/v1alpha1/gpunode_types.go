@@ -49,6 +49,10 @@ type GPUNodeStatus struct {
 	// +listMapKey=uuid
 	// +kubebuilder:validation:MaxItems=64
 	Devices []GPUDevice `json:"devices,omitempty"`
+	// HandOff is how the node's container runtimes can be told which GPUs a container gets. Absent: not known, as in
+	// the report of an agent that does not look for it.
+	// +optional
+	HandOff *HandOff `json:"handOff,omitempty"`
 	// Summary is for people: the columns of kubectl get.
 	// +optional
 	Summary *GPUSummary `json:"summary,omitempty"`
@@ -100,9 +104,16 @@ type GPUDevice struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=1024
 	Processes []GPUProcess `json:"processes,omitempty"`
-	// AssignedTo is the UID of the pod that holds the whole device through the kubelet's device manager.
+	// AssignedTo is the UID of the pod that holds the whole device through the kubelet's device manager; the first of
+	// AssignedPods, for schedulers that read no list.
 	// +optional
 	AssignedTo types.UID `json:"assignedTo,omitempty"`
+	// AssignedPods are the UIDs of all pods that hold the device through the kubelet: several where the device plugin
+	// shares it (time slicing, MPS), or the pods of a claim (dynamic resource allocation).
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
+	AssignedPods []types.UID `json:"assignedPods,omitempty"`
 	// Health is Healthy or Unhealthy; anything but Healthy gets no pods.
 	// +kubebuilder:validation:Enum=Healthy;Unhealthy
 	// +kubebuilder:default=Healthy
@@ -111,6 +122,15 @@ type GPUDevice struct {
 	// Reason is why the device is not healthy.
 	// +optional
 	Reason string `json:"reason,omitempty"`
+	// NUMANode is the number of the NUMA node that the GPU is attached to; absent when the system does not say.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	NUMANode *int32 `json:"numaNode,omitempty"`
+	// PCIeSwitch is the address of the PCIe bridge that the GPU shares with its nearest neighbours; empty when not
+	// known.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	PCIeSwitch string `json:"pcieSwitch,omitempty"`
 	// Links are fast links (NVLink) to other devices of the node.
 	// +optional
 	// +listType=atomic

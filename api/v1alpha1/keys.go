@@ -22,8 +22,10 @@ const (
 
 // Allocation annotations: only the scheduler writes them, in the Binding.
 const (
-	AnnotationAllocation           = GroupName + "/allocation"
-	AnnotationGPUUUIDs             = GroupName + "/gpu-uuids"
+	AnnotationAllocation = GroupName + "/allocation"
+	AnnotationGPUUUIDs   = GroupName + "/gpu-uuids"
+	// AnnotationVisibleDevices names the same GPUs in the form that the node's container runtime takes.
+	AnnotationVisibleDevices       = GroupName + "/visible-devices"
 	AnnotationTensorParallelSize   = GroupName + "/tensor-parallel-size"
 	AnnotationGPUMemoryUtilization = GroupName + "/gpu-memory-utilization"
 	AnnotationTensorSplit          = GroupName + "/tensor-split"
@@ -46,6 +48,10 @@ const (
 	// may use its GPUs all the same.
 	LabelDevicePlugin  = GroupName + "/device-plugin"
 	DevicePluginShared = "shared"
+	// LabelDRA on a node whose GPUs a driver of dynamic resource allocation publishes says, with value DRAShared, that
+	// Berth may use those that no claim holds.
+	LabelDRA  = GroupName + "/dra"
+	DRAShared = "shared"
 	// ResourceNVIDIAGPU is the extended resource of the stock device plugin.
 	ResourceNVIDIAGPU = "nvidia.com/gpu"
 )
