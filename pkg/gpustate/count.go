@@ -51,11 +51,11 @@ func (c *counter) entryOf(pod *corev1.Pod) *Entry {
 			return e
 		}
 	}
-	if e := c.viewer.Ledger.Get(pod.UID); e != nil {
+	if e := c.viewer.Ledger.Get(pod.UID); e != nil && e.State != Claimed {
 		return e // of another node, or of this one since a moment ago
 	}
 	if pod.Spec.NodeName == "" {
-		return nil // nominated: charged on the devices that its plan holds, see Query.Held
+		return nil // nominated: charged on the devices that it claims, see hold
 	}
 	return fromAnnotation(pod)
 }

@@ -20,21 +20,24 @@ import (
 
 // State is where a booking is in its life:
 //
-//	           Assume                 bind sent, answer lost
-//	(none) ───────────▶ Assumed ───────────────────────────▶ Unknown
-//	  ▲  ▲                │  │                               │   │
-//	  │  └────────────────┘  │ Confirm: bound, in the API    │   │
-//	  │      Forget          ▼                               │   │
-//	  │                  Confirmed ◀─────────────────────────┘   │
-//	  │                      │           Confirm                 │
-//	  │                      │ Leave: the pod is gone            │
-//	  │                      ▼                                   │
-//	  └───────────────── Leaving      Forget(found not bound) ───┘
-//	     Settle: its memory
-//	     is back
+//	  ┌──────── Unclaim ───────┐
+//	  ▼   Claim                │   Claim
+//	(none) ───────────────▶ Claimed ◀──┐ (moved, renewed)
+//	  │ ▲                    │   ▲ └───┘
+//	  │ │ Assume             │   │ Forget, Refute: of a pod that had a claim
+//	  ▼ │ Forget      Assume ▼   │
+//	  ────────────────────▶ Assumed ──── bind sent, answer lost ───▶ Unknown
+//	                           │                                     │    │
+//	                           │ Confirm: bound, in the API          │    │ Refute:
+//	                           ▼                                     │    │ not bound
+//	                       Confirmed ◀────────── Confirm ────────────┘    ▼
+//	                           │                                        (none)
+//	                           │ Leave: the pod is gone
+//	                           ▼
+//	                        Leaving ──── Settle: its memory is back ───▶ (none)
 //
-// Every transition is idempotent, and a late one never undoes a later one: Forget from a binding goroutine does not
-// take back what the API already confirmed.
+// A pod that is gone, or bound, has no claim any more, however that was learnt. Every transition is idempotent, and a
+// late one never undoes a later one: Forget from a binding goroutine does not take back what the API already confirmed.
 type State uint8
 
 const (
@@ -46,6 +49,9 @@ const (
 	Confirmed
 	// Leaving is gone from the API while its processes may still hold memory.
 	Leaving
+	// Claimed is held for a pod that is nominated to the node and waits for memory there. It counts for pods of its own
+	// priority and of lower ones.
+	Claimed
 )
 
 // Entry is one booking. It is immutable: a transition replaces it.
@@ -58,6 +64,12 @@ type Entry struct {
 	State     State
 	// Allocation is what is booked; nil if the pod's annotation could not be read.
 	Allocation *Allocation
+	// Claim is how a Claimed entry waits; nil in any other state.
+	Claim *Claim
+	// replaced is the claim that an Assumed or Unknown entry took the place of, and gives it back to.
+	replaced *Entry
+	// Terms are the pod's own terms as a victim.
+	Terms Terms
 	// Since is when the entry came into its state, by the monotonic clock.
 	Since time.Time
 	// Measured is whether, when the pod left, a report still had its processes. Only of Leaving entries.
@@ -69,6 +81,8 @@ type Entry struct {
 	startedAt time.Time
 	// starts counts the starts that were seen, to tell a new one.
 	starts int32
+	// firstReady is when the pod was first seen Ready, by the kubelet's clock; the zero time if it never was.
+	firstReady time.Time
 }
 
 // Ledger is what is booked: pod → allocation. It is safe for concurrent use. Lookups take no lock, since a cycle
@@ -78,6 +92,8 @@ type Ledger struct {
 	entries sync.Map // types.UID → *Entry
 	// nodes holds the entries of each node. The list of a node stays the same object.
 	nodes sync.Map // node name → *nodeList
+	// claims holds the Claimed entries likewise, apart: views are remembered without them, since they count by priority.
+	claims sync.Map
 
 	mu sync.Mutex // serialises writers
 }
@@ -98,10 +114,13 @@ func (l *Ledger) Get(uid types.UID) *Entry {
 func (l *Ledger) Assume(pod *corev1.Pod, node string, a *Allocation) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if old := l.Get(pod.UID); old != nil && old.State != Assumed {
+	old := l.Get(pod.UID)
+	if old != nil && old.State != Assumed && old.State != Claimed {
 		return fmt.Errorf("pod %s/%s is already booked on node %s", old.Namespace, old.Name, old.Node)
 	}
-	l.put(l.newEntry(pod, node, Assumed, a))
+	e := l.newEntry(pod, node, Assumed, a)
+	e.replaced = old.claimed()
+	l.put(e)
 	return nil
 }
 
@@ -116,6 +135,12 @@ func (l *Ledger) Confirm(pod *corev1.Pod, a *Allocation) (before *Entry) {
 	}
 	e := l.newEntry(pod, pod.Spec.NodeName, Confirmed, a)
 	e.Pod, e.starts = pod, starts(pod)
+	if at, ready := readySince(pod); ready {
+		e.firstReady = at
+	}
+	if before != nil && !before.firstReady.IsZero() {
+		e.firstReady = before.firstReady // readiness that was lost, and comes back, starts nothing anew
+	}
 	switch {
 	case before != nil && before.State == Confirmed:
 		e.Since, e.startedAt = before.Since, before.startedAt
@@ -157,10 +182,15 @@ func (l *Ledger) Leave(uid types.UID, r *Report) (before *Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before = l.Get(uid)
-	if before == nil || before.State == Leaving {
+	switch {
+	case before == nil || before.State == Leaving:
+		return before
+	case before.State == Claimed:
+		l.delete(before)
 		return before
 	}
 	e := *before
+	e.replaced = nil
 	e.State, e.Since, e.Measured = Leaving, l.clock.Now(), r != nil && r.holds(uid)
 	if e.settled(r, e.Since) {
 		l.delete(before)
@@ -198,19 +228,29 @@ func (e *Entry) settled(r *Report, now time.Time) bool {
 // Settle forgets a leaving pod whose memory is back.
 func (l *Ledger) Settle(uid types.UID) { l.drop(uid, Leaving) }
 
-// OnNode returns the entries of a node. The slice must not be changed.
+// OnNode returns the bookings of a node, without claims. The slice must not be changed.
 func (l *Ledger) OnNode(node string) []*Entry { return *l.listOf(node).Load() }
 
 // nodeList points to the entries of one node. They are copied on write, so the pointer is another after each change.
 type nodeList = atomic.Pointer[[]*Entry]
 
-func (l *Ledger) listOf(node string) *nodeList {
-	if list, ok := l.nodes.Load(node); ok {
+func (l *Ledger) listOf(node string) *nodeList { return listIn(&l.nodes, node) }
+
+// listWith returns the list that an entry belongs to.
+func (l *Ledger) listWith(e *Entry) *nodeList {
+	if e.State == Claimed {
+		return listIn(&l.claims, e.Node)
+	}
+	return l.listOf(e.Node)
+}
+
+func listIn(lists *sync.Map, node string) *nodeList {
+	if list, ok := lists.Load(node); ok {
 		return list.(*nodeList)
 	}
 	list := &nodeList{}
 	list.Store(&[]*Entry{})
-	actual, _ := l.nodes.LoadOrStore(node, list)
+	actual, _ := lists.LoadOrStore(node, list)
 	return actual.(*nodeList)
 }
 
@@ -229,20 +269,25 @@ func (l *Ledger) Pods(node string) []*corev1.Pod {
 func (l *Ledger) newEntry(pod *corev1.Pod, node string, s State, a *Allocation) *Entry {
 	return &Entry{
 		UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name, Node: node, Priority: priorityOf(pod),
-		State: s, Allocation: a, Since: l.clock.Now(),
+		State: s, Allocation: a, Since: l.clock.Now(), Terms: termsOf(pod, l.Get(pod.UID)),
 	}
 }
 
 func (l *Ledger) drop(uid types.UID, in State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e := l.Get(uid); e != nil && e.State == in {
+	e := l.Get(uid)
+	switch {
+	case e == nil || e.State != in:
+	case e.replaced != nil:
+		l.put(e.replaced)
+	default:
 		l.delete(e)
 	}
 }
 
 func (l *Ledger) put(e *Entry) {
-	if old := l.Get(e.UID); old != nil && old.Node != e.Node {
+	if old := l.Get(e.UID); old != nil && (old.Node != e.Node || (old.State == Claimed) != (e.State == Claimed)) {
 		l.unlist(old)
 	}
 	l.entries.Store(e.UID, e)
@@ -255,7 +300,7 @@ func (l *Ledger) delete(e *Entry) {
 }
 
 func (l *Ledger) list(e *Entry) {
-	list := l.listOf(e.Node)
+	list := l.listWith(e)
 	old := *list.Load()
 	entries := make([]*Entry, len(old), len(old)+1)
 	copy(entries, old)
@@ -268,7 +313,7 @@ func (l *Ledger) list(e *Entry) {
 }
 
 func (l *Ledger) unlist(e *Entry) {
-	list := l.listOf(e.Node)
+	list := l.listWith(e)
 	old := *list.Load()
 	if i := indexOf(old, e.UID); i >= 0 {
 		entries := slices.Delete(slices.Clone(old), i, i+1)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
@@ -109,16 +110,22 @@ func (v *Viewer) Recall(node *corev1.Node, q *Query) (View, bool) {
 	}
 	r := slot.memos[kind].Load()
 	if r == nil || r.generation != q.Generation || r.node != node || r.entries != r.list.Load() ||
-		r.fresh == slot.state.stale(v.Snapshot.sinceStart, v.Policy.StaleAfter) || v.Ledger.Get(q.Pod) != nil {
+		r.fresh == slot.state.stale(v.Snapshot.sinceStart, v.Policy.StaleAfter) || v.isBooked(q.Pod) {
 		return View{}, false
 	}
 	return v.hold(r.view, q), true
 }
 
+// isBooked says whether a pod has a booking, which it does not see. Claims are not part of what is remembered.
+func (v *Viewer) isBooked(uid types.UID) bool {
+	e := v.Ledger.Get(uid)
+	return e != nil && e.State != Claimed
+}
+
 // remember keeps a view in the place of the last one of its kind, which must not be negative.
 func (v *Viewer) remember(q *Query, r *remembered) {
 	// A pod that is booked already sees the node without itself.
-	if slot := v.Snapshot.slot(r.node.Name); slot != nil && v.Ledger.Get(q.Pod) == nil {
+	if slot := v.Snapshot.slot(r.node.Name); slot != nil && !v.isBooked(q.Pod) {
 		slot.memos[q.memoKind()].Store(r)
 	}
 }

@@ -104,15 +104,26 @@ func TestReturnedViewsAreRecalledWithCharges(t *testing.T) {
 	}
 }
 
-// TestHoldsAreNotRemembered: what is held for nominated pods is no property of the node.
-func TestHoldsAreNotRemembered(t *testing.T) {
+// claim books 60Gi of the first device for a nominated pod.
+func (f *fixture) claim(name string, priority int32, c Claim) *corev1.Pod {
+	f.t.Helper()
+	pod := bt.MakePod(name).Memory("60Gi").Priority(priority).Obj()
+	if _, err := f.Ledger.Claim(pod, testNode, []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}, c); err != nil {
+		f.t.Fatal(err)
+	}
+	return pod
+}
+
+// TestClaimsAreNotRemembered: what nominated pods claim counts by priority, so it is no property of the node.
+func TestClaimsAreNotRemembered(t *testing.T) {
 	f := newFixture(t)
 	f.report(bt.MakeGPUNodeOf(testNode, 1, "80Gi"))
-	q := Query{Pod: "new", Runtime: custom, Generation: 7, Held: []Hold{{Pod: "n", Devices: []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}}}}
-	f.wantFree("with a hold", f.view(q), 20)
+	f.claim("n", 10, Claim{})
+	q := Query{Pod: "new", Runtime: custom, Generation: 7, Priority: 10}
+	f.wantFree("with a claim", f.view(q), 20)
 	held, _ := f.Viewer().Recall(f.node, &q)
-	f.wantFree("with a hold, recalled", held, 20)
-	q.Held = nil
+	f.wantFree("with a claim, recalled", held, 20)
+	q.Priority = 11
 	free, ok := f.Viewer().Recall(f.node, &q)
 	f.wantFree("without", free, 80)
 	if !ok {
@@ -156,11 +167,11 @@ func TestFitsAreRememberedWithTheView(t *testing.T) {
 			}
 		}
 	}
-	held := q
-	held.Held = []Hold{{Pod: "n", Devices: []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}}}
-	if v, _ := f.Viewer().Recall(f.node, &held); hasFit(&v, 5) {
-		t.Error("what is held for a nominated pod does not count")
+	n := f.claim("n", 10, Claim{})
+	if v, _ := f.Viewer().Recall(f.node, &q); hasFit(&v, 5) {
+		t.Error("what a nominated pod claims does not count")
 	}
+	f.Ledger.Unclaim(n.UID)
 	f.report(bt.MakeGPUNodeOf(testNode, 1, "40Gi"))
 	if v := f.view(q); hasFit(&v, 5) {
 		t.Error("another view has it as well")

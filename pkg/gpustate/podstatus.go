@@ -102,9 +102,6 @@ func LoadingUntil(pod *corev1.Pod, loadTimeout time.Duration) (until time.Time, 
 	return time.Time{}, true
 }
 
-// RanSince returns since when min-runtime counts: when the pod became Ready; false if it is not Ready, which is young.
-func RanSince(pod *corev1.Pod) (time.Time, bool) { return readySince(pod) }
-
 func priorityOf(pod *corev1.Pod) int32 {
 	if pod.Spec.Priority != nil {
 		return *pod.Spec.Priority

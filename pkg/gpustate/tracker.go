@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -42,14 +43,17 @@ func (t *Tracker) Viewer() *Viewer {
 	return &Viewer{Snapshot: t.Store.Snapshot(), Ledger: t.Ledger, Policy: t.Policy}
 }
 
-// PodSeen applies a bound pod that was added or updated. Pods that are not bound, and those without a booking, are
-// none of its business.
+// PodSeen applies a pod that was added or updated. Bound pods without a booking change nothing, and pods that are not
+// bound only matter for what they claim: one that ends, or terminates, claims nothing any more.
 func (t *Tracker) PodSeen(pod *corev1.Pod) {
-	if pod.Spec.NodeName == "" {
-		return
-	}
-	if HasEnded(pod) {
+	switch {
+	case HasEnded(pod):
 		t.PodGone(pod)
+		return
+	case pod.Spec.NodeName == "":
+		if pod.DeletionTimestamp != nil {
+			t.unclaim(pod.UID)
+		}
 		return
 	}
 	before := t.Ledger.Get(pod.UID)
@@ -59,22 +63,35 @@ func (t *Tracker) PodSeen(pod *corev1.Pod) {
 	} else {
 		var err error
 		if a, err = BookingOf(pod); a == nil && err == nil {
+			t.unclaim(pod.UID) // bound by somebody else
 			return
 		}
 	}
 	t.Ledger.Confirm(pod, a)
-	if before == nil || before.Pod == nil {
-		return
+	if claim := before.claimed(); claim != nil {
+		t.Changed(claim.Node) // what it claimed and did not take is free
 	}
-	// A pod that became Ready ends the wait of those that must not load next to it; one that began to terminate
-	// may let a plan form that waits for it.
+	// A pod that became Ready ends the wait of those that must not load next to it. It may be Ready when it is first seen
+	// bound, after a watch that broke. One that began to terminate may be worth waiting for.
 	_, loaded := readySince(pod)
-	_, wasLoaded := readySince(before.Pod)
-	if loaded != wasLoaded || before.Pod.DeletionTimestamp == nil && pod.DeletionTimestamp != nil || before.Allocation == nil && a != nil {
+	terminates := pod.DeletionTimestamp != nil
+	var wasLoaded, wasTerminating, wasUnread bool
+	if before != nil && before.Pod != nil {
+		_, wasLoaded = readySince(before.Pod)
+		wasTerminating, wasUnread = before.Pod.DeletionTimestamp != nil, before.Allocation == nil
+	}
+	if before != nil && (loaded != wasLoaded || terminates && !wasTerminating || wasUnread && a != nil) {
 		t.Changed(pod.Spec.NodeName)
 	}
 	if e := t.Ledger.Get(pod.UID); loaded && !wasLoaded && e != nil {
 		t.Victim(e)
+	}
+}
+
+// unclaim takes back what a pod claims, for others to have.
+func (t *Tracker) unclaim(uid types.UID) {
+	if claim := t.Ledger.Unclaim(uid); claim != nil {
+		t.Changed(claim.Node)
 	}
 }
 

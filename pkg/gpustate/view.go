@@ -37,17 +37,11 @@ type Query struct {
 	Returned bool
 	// IgnoreLoading leaves the loader rule out: what would fit once all pods are loaded.
 	IgnoreLoading bool
-	// Held is memory that is held on the node for nominated pods.
-	Held []Hold
+	// Priority is the pod's: claims of pods of at least that priority count.
+	Priority int32
 	// Generation names the list of pods that the view is made with: lists of one node with the same generation are
 	// the same. Zero = it has no name.
 	Generation int64
-}
-
-// Hold is the memory that the plan of a nominated pod holds on one node.
-type Hold struct {
-	Pod     types.UID
-	Devices []alloc.DeviceShare
 }
 
 // Viewer derives what is free on a node from one snapshot of the reports and the ledger. It is safe for concurrent
@@ -113,7 +107,7 @@ func (v *Viewer) Explain(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	return v.hold(view, q)
 }
 
-// derive makes a view without what is held for nominated pods. timeless says that the same inputs would give the same
+// derive makes a view without what nominated pods claim. timeless says that the same inputs would give the same
 // view at any other time.
 func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, entries []*Entry, pods []*corev1.Pod, q *Query, explain bool) (view View, timeless bool) {
 	view = View{Report: report, Reason: nodeReason(node, report, fresh)}
@@ -145,17 +139,21 @@ func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, entries [
 	return view, c.timeless
 }
 
-// hold charges what the plans of nominated pods hold.
+// hold charges what nominated pods claim.
 func (v *Viewer) hold(view View, q *Query) View {
-	if len(q.Held) == 0 || view.Report == nil {
+	claims := v.Ledger.ClaimsOn(view.Name)
+	if len(claims) == 0 || view.Report == nil {
 		return view
 	}
-	view.Devices, view.fits = slices.Clone(view.Devices), nil
-	for i := range q.Held {
-		if q.Held[i].Pod == q.Pod {
+	own := false // whether the devices are a copy
+	for _, e := range claims {
+		if e.UID == q.Pod || q.Removed.Has(e.UID) || !e.holds(q.Priority, v.Snapshot.now) {
 			continue
 		}
-		for _, share := range q.Held[i].Devices {
+		if !own {
+			view.Devices, view.fits, own = slices.Clone(view.Devices), nil, true
+		}
+		for _, share := range e.Allocation.Devices {
 			if j := view.Report.indexOf(share.UUID); j >= 0 {
 				view.Devices[j].Used = view.Devices[j].Used.Plus(share.Memory)
 			}

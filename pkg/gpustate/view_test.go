@@ -82,14 +82,6 @@ func TestWhatIsFree(t *testing.T) {
 			query: Query{Removed: sets.New[types.UID]("a")}, want: []uint64{79},
 		},
 		{
-			name: "held for a nominated pod", report: bt.MakeGPUNodeOf(testNode, 2, "80Gi"),
-			query: Query{Held: []Hold{{Pod: "n", Devices: []alloc.DeviceShare{{UUID: "GPU-1", Memory: alloc.GiB(60)}, {UUID: "GPU-gone", Memory: alloc.GiB(1)}}}}}, want: []uint64{80, 20},
-		},
-		{
-			name: "held for the pod being scheduled itself", report: bt.MakeGPUNodeOf(testNode, 1, "80Gi"),
-			query: Query{Pod: "n", Held: []Hold{{Pod: "n", Devices: []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}}}}, want: []uint64{80},
-		},
-		{
 			name:   "orphaned processes count as returned, foreign ones do not",
 			report: bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("gone", "10Gi").Process("", "20Gi"),
 			query:  Query{Returned: true}, want: []uint64{60},

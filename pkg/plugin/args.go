@@ -34,6 +34,9 @@ type Args struct {
 	// MemoryReturnTimeout is how long after its victims are gone a pod waits for their memory before another plan is
 	// tried. Default 2m.
 	MemoryReturnTimeout *metav1.Duration `json:"memoryReturnTimeout,omitempty"`
+	// WaitBeforeEviction is how soon memory must come back for a pod to wait for it rather than to evict others elsewhere.
+	// Default 30s.
+	WaitBeforeEviction *metav1.Duration `json:"waitBeforeEviction,omitempty"`
 	// BindTimeout is how long a Binding request may take. It must be shorter than the leader election's leaseDuration
 	// minus renewDeadline, so that no Binding of a scheduler that lost its lease is still under way when the next one
 	// begins. Default 4s.
@@ -64,6 +67,7 @@ func (a *Args) setDefaults() {
 		{&a.LoadTimeout, 15 * time.Minute},
 		{&a.MaxMinRuntime, time.Hour},
 		{&a.MemoryReturnTimeout, 2 * time.Minute},
+		{&a.WaitBeforeEviction, 30 * time.Second},
 		{&a.BindTimeout, 4 * time.Second},
 	} {
 		if *d.field == nil {
@@ -90,6 +94,7 @@ func (a *Args) Validate() error {
 		{"loadTimeout", a.LoadTimeout, time.Second},
 		{"maxMinRuntime", a.MaxMinRuntime, 0},
 		{"memoryReturnTimeout", a.MemoryReturnTimeout, time.Second},
+		{"waitBeforeEviction", a.WaitBeforeEviction, 0},
 		{"bindTimeout", a.BindTimeout, 100 * time.Millisecond},
 	} {
 		if d.value.Duration < d.least {

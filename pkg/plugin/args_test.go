@@ -24,7 +24,7 @@ func TestDecodeArgs(t *testing.T) {
 		headroom := resource.MustParse("256Mi")
 		a := &Args{
 			Headroom: &headroom, StaleAfter: d(time.Minute), LoadTimeout: d(15 * time.Minute), MaxMinRuntime: d(time.Hour),
-			MemoryReturnTimeout: d(2 * time.Minute), BindTimeout: d(4 * time.Second), Strategy: alloc.MostAllocated,
+			MemoryReturnTimeout: d(2 * time.Minute), WaitBeforeEviction: d(30 * time.Second), BindTimeout: d(4 * time.Second), Strategy: alloc.MostAllocated,
 		}
 		change(a)
 		return a

@@ -18,6 +18,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
 // Bind writes node and GPUs in one Binding: the apiserver merges its annotations into the pod in the same write that
@@ -49,7 +50,7 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
-	pl.planBound(pod)
+	pl.claimBound(r.claim)
 	pl.announcer.placed(ctx, pod, r.message)
 	return nil
 }
@@ -124,7 +125,7 @@ func (pl *Plugin) resolveUnknown(ctx context.Context, pod *corev1.Pod, nodeName 
 		pl.sleepUntil(pl.clock.Now().Add(backoff.Step()))
 	}
 	pl.nodeChanged(nodeName)
-	pl.activate([]*waitingPod{{pod: pod}})
+	pl.activate([]*parked.Pod{{Pod: pod}})
 }
 
 // readBound returns the pod as the apiserver has it now if it is bound, else nil: a pod that is gone is not bound.

@@ -10,9 +10,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/claims"
 )
 
 const (
@@ -24,11 +26,12 @@ const (
 type cycleState struct {
 	// cycleShared never changes during a cycle and is shared by all clones.
 	*cycleShared
-	// removed are victims that are assumed to be gone. Nodes are tried in parallel, each with a clone.
-	removed sets.Set[types.UID]
-	// dryRun says that this is a try of preemption: the loader rule is left out, since it is waited for, and
-	// memory that is on its way back counts as free if returned is set.
-	dryRun, returned bool
+	// gone are pods that are assumed to be gone, such as victims. Nodes are tried in parallel, each with a clone.
+	gone sets.Set[types.UID]
+	// dryRun says that this is a try under assumptions: the loader rule is left out, since it is waited for.
+	dryRun bool
+	// drained says that memory that is on its way back counts as free.
+	drained bool
 }
 
 type cycleShared struct {
@@ -45,7 +48,7 @@ type cycleShared struct {
 // Clone implements fwk.StateData.
 func (s *cycleState) Clone() fwk.StateData {
 	c := *s
-	c.removed = s.removed.Clone()
+	c.gone = s.gone.Clone()
 	return &c
 }
 
@@ -61,15 +64,15 @@ func getCycleState(state fwk.CycleState) *cycleState {
 
 func (s *cycleState) query() gpustate.Query {
 	return gpustate.Query{
-		Pod: s.uid, Runtime: s.request.Runtime, Removed: s.removed,
-		IgnoreLoading: s.dryRun, Returned: s.returned,
+		Pod: s.uid, Runtime: s.request.Runtime, Priority: s.priority, Removed: s.gone,
+		IgnoreLoading: s.dryRun, Returned: s.drained,
 	}
 }
 
 // view derives what a node looks like to the pod.
 func (pl *Plugin) view(s *cycleState, ni fwk.NodeInfo) gpustate.View {
 	q := s.query()
-	q.Held, q.Generation = pl.held(s, ni), ni.GetGeneration()
+	q.Generation = ni.GetGeneration()
 	if view, ok := s.viewer.Recall(ni.Node(), &q); ok {
 		return view
 	}
@@ -80,7 +83,7 @@ func (pl *Plugin) view(s *cycleState, ni fwk.NodeInfo) gpustate.View {
 // explained is view with the charges of each pod.
 func (pl *Plugin) explained(s *cycleState, ni fwk.NodeInfo) gpustate.View {
 	q := s.query()
-	q.Held, q.Generation = pl.held(s, ni), ni.GetGeneration()
+	q.Generation = ni.GetGeneration()
 	if view, ok := s.viewer.Recall(ni.Node(), &q); ok && view.Charges != nil {
 		return view
 	}
@@ -108,25 +111,45 @@ func (pl *Plugin) nodeInfo(name string) (fwk.NodeInfo, error) {
 	return ni, nil
 }
 
-// returnedOn returns the state of a try on a node in which memory that is on its way back counts as free, that of the
-// promised pods too, and everyone has loaded.
-func (s *cycleState) returnedOn(ni fwk.NodeInfo, all promisedPods) *cycleState {
-	r := &cycleState{cycleShared: s.cycleShared, removed: s.removed.Clone(), dryRun: true, returned: true}
-	if promised := all[ni.Node().Name]; len(promised) > 0 {
-		for _, pi := range ni.GetPods() {
-			if uid := pi.GetPod().UID; promised.Has(uid) {
-				r.assumeGone(uid)
-			}
+// assume returns the state of a try in which pods are gone and everyone has loaded; drained says that all memory that is
+// on its way back is back.
+func (s *cycleState) assume(drained bool, gone ...sets.Set[types.UID]) *cycleState {
+	a := &cycleState{cycleShared: s.cycleShared, gone: s.gone.Clone(), dryRun: true, drained: drained}
+	for _, pods := range gone {
+		if a.gone == nil && len(pods) > 0 {
+			a.gone = sets.New[types.UID]()
+		}
+		for uid := range pods {
+			a.gone.Insert(uid)
 		}
 	}
-	return r
+	return a
+}
+
+// on returns the pods of a NodeInfo whose memory comes back; nil if there are none.
+func on(ni fwk.NodeInfo, all claims.ComingBack) (found sets.Set[types.UID]) {
+	coming := all[ni.Node().Name]
+	if len(coming) == 0 {
+		return nil
+	}
+	for _, pi := range ni.GetPods() {
+		if uid := pi.GetPod().UID; coming.Has(uid) {
+			if found == nil {
+				found = sets.New[types.UID]()
+			}
+			found.Insert(uid)
+		}
+	}
+	return found
 }
 
 // assumeGone marks a victim of a dry run.
 func (s *cycleState) assumeGone(uid types.UID) {
-	if s.removed == nil {
-		s.removed = sets.New[types.UID]()
+	if s.gone == nil {
+		s.gone = sets.New[types.UID]()
 	}
-	s.removed.Insert(uid)
+	s.gone.Insert(uid)
 	s.dryRun = true
 }
+
+func priorityOf(pod *corev1.Pod) int32 { return corev1helpers.PodPriority(pod) }

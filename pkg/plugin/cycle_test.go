@@ -44,6 +44,7 @@ func TestPreEnqueueGatesUnknownModels(t *testing.T) {
 	f := newFixture(t)
 	f.pl.profiles = profileLister{cache.NewStore(cache.MetaNamespaceKeyFunc)}
 	pod := bt.MakePod("a").Model(source).Runtime(berthv1alpha1.RuntimeOllama).Obj()
+	f.known(pod)
 
 	wantStatus(t, "no profile", f.pl.PreEnqueue(f.ctx, pod), unresolvable, gpustate.ReasonModelUnknown)
 	notReady := readyProfile(source)
@@ -150,7 +151,7 @@ func TestPlainPodsPassThrough(t *testing.T) {
 	if status := f.pl.AddPod(f.ctx, state, pod, nil, ni); !status.IsSuccess() {
 		t.Errorf("AddPod: %v", status)
 	}
-	if _, remembered := f.pl.requests.Load(pod.UID); remembered || f.pl.waiting.get(pod.UID) != nil {
+	if _, remembered := f.pl.requests.Load(pod.UID); remembered || f.pl.parked.Get(pod.UID) != nil {
 		t.Error("something of it is remembered")
 	}
 }
@@ -271,7 +272,8 @@ func TestDryRunOfPreemption(t *testing.T) {
 	wantStatus(t, "reprieved", f.pl.Filter(f.ctx, dry, pod, f.nodeInfo("node")), fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
 }
 
-// TestMemoryHeldForNominatedPods: of equal or higher priority, on the devices that their plan holds.
+// TestMemoryHeldForNominatedPods: of equal or higher priority, on the devices that they claim. The scheduler before this
+// one nominated them.
 func TestMemoryHeldForNominatedPods(t *testing.T) {
 	for _, tc := range []struct {
 		name      string
@@ -288,8 +290,7 @@ func TestMemoryHeldForNominatedPods(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t)
 			f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
-			f.known(tc.nominated.Obj())
-			f.queue.nominate(t, tc.nominated.Obj(), "node")
+			f.nominated(tc.nominated.Obj(), "node")
 			pod := bt.MakePod("a").Memory("40Gi").Priority(5).Obj()
 			state := f.begin(pod)
 			wantStatus(t, "Filter", f.pl.Filter(f.ctx, state, pod, f.nodeInfo("node")), tc.want, "")

@@ -61,9 +61,9 @@ func (e *evictor) isRunning(pod *corev1.Pod) bool {
 	return e.plain.Executor.IsPodRunningPreemption(pod.UID)
 }
 
-// preempt evicts the victims of the cheapest plan of a search, and nominates the pod to its node. The plan is nil if
+// preempt evicts the victims of the cheapest eviction of a search, and nominates the pod to its node. It is nil if
 // there is none: then the status says why.
-func (e *evictor) preempt(ctx context.Context, s *search, m fwk.NodeToStatusReader) (*nodePlan, *fwk.PostFilterResult, *fwk.Status) {
+func (e *evictor) preempt(ctx context.Context, s *search, m fwk.NodeToStatusReader) (*eviction, *fwk.PostFilterResult, *fwk.Status) {
 	nodes, err := m.NodesForStatusCode(e.pl.handle.SnapshotSharedLister().NodeInfos(), fwk.Unschedulable)
 	if err != nil {
 		return nil, nil, fwk.AsStatus(err)
@@ -133,11 +133,11 @@ func (e *evictor) PodEligibleToPreemptOthers(_ context.Context, pod *corev1.Pod,
 // OrderedScoreFuncs ranks nodes as the search does: the default breaks ties at random.
 func (e *evictor) OrderedScoreFuncs(ctx context.Context, nodes map[string]*extenderv1.Victims) []func(string) int64 {
 	s, _ := ctx.Value(searchKey{}).(*search)
-	plans := make([]*nodePlan, 0, len(nodes))
+	plans := make([]*eviction, 0, len(nodes))
 	for name := range nodes {
 		plans = append(plans, s.found[name])
 	}
-	slices.SortFunc(plans, (*nodePlan).compare)
+	slices.SortFunc(plans, (*eviction).compare)
 	rank := make(map[string]int64, len(plans))
 	for i, p := range plans {
 		rank[p.name()] = -int64(i)
@@ -186,9 +186,9 @@ func (e *evictor) announceVictims() {
 
 // podGoing notes that a pod was deleted to make room.
 func (pl *Plugin) podGoing(pod *corev1.Pod) {
-	pl.plans.setGoing(pod)
-	if got, err := pl.evictor.evaluator.PodLister.Pods(pod.Namespace).Get(pod.Name); err != nil || got.UID != pod.UID {
-		pl.dropPlan(pod) // that it is gone may have been told before
+	pl.claims.Evicted(pod)
+	if !pl.exists(pod) {
+		pl.claims.Gone(pod) // nobody else would: that it is gone may have been told before
 	}
 }
 

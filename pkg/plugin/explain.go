@@ -9,9 +9,11 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/plugin/claims"
 )
 
 // maxExplained bounds how many nodes are looked at for the nearest miss: it is for people, and a cluster that is full
@@ -86,12 +88,12 @@ func (pl *Plugin) isSurge(pod *corev1.Pod) bool {
 	if !strings.HasPrefix(workload, "Deployment/") {
 		return false
 	}
-	siblings, err := pl.evictor.evaluator.PodLister.Pods(pod.Namespace).List(everything)
+	siblings, err := pl.pods.Pods(pod.Namespace).List(labels.Everything())
 	if err != nil {
 		return false
 	}
 	for _, other := range siblings {
-		if other.Spec.NodeName != "" && workloadOf(other) == workload && controllerOf(other) != controllerOf(pod) {
+		if other.Spec.NodeName != "" && workloadOf(other) == workload && claims.ControllerOf(other) != claims.ControllerOf(pod) {
 			return true
 		}
 	}

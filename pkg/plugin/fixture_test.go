@@ -147,6 +147,7 @@ func (f *fixture) nodeInfo(name string) fwk.NodeInfo {
 // begin runs PreFilter, which must succeed, and returns the state of the cycle.
 func (f *fixture) begin(pod *corev1.Pod) fwk.CycleState {
 	f.t.Helper()
+	f.known(pod)
 	state := framework.NewCycleState()
 	if _, status := f.pl.PreFilter(f.ctx, state, pod, f.nodeInfos()); !status.IsSuccess() {
 		f.t.Fatalf("PreFilter of %s: %v", pod.Name, status)
@@ -289,6 +290,18 @@ func (q *fakeQueue) nominate(t testing.TB, pod *corev1.Pod, node string) {
 		q.nominated = map[string][]fwk.PodInfo{}
 	}
 	q.nominated[node] = append(q.nominated[node], pi)
+}
+
+// nominated tells of a pod that is nominated to a node.
+func (f *fixture) nominated(pod *corev1.Pod, node string) *corev1.Pod {
+	f.t.Helper()
+	pod = pod.DeepCopy()
+	pod.Status.NominatedNodeName = node
+	f.known(pod)
+	f.pl.podSeen(pod)
+	f.pl.nominationSeen(nil, pod)
+	f.queue.nominate(f.t, pod, node)
+	return pod
 }
 
 // known puts pods into the informer, as those that are or were in the API.

@@ -17,7 +17,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/berthclient"
-	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
 // profileLister looks ModelProfiles up by name.
@@ -45,13 +45,17 @@ func (pl *Plugin) startInformers(ctx context.Context) error {
 
 	pods := pl.handle.SharedInformerFactory().Core().V1().Pods().Informer()
 	if err := pl.handleEvents(pods, cache.ResourceEventHandlerDetailedFuncs{
-		AddFunc: func(obj any, _ bool) { pl.podSeen(obj.(*corev1.Pod)) },
+		AddFunc: func(obj any, _ bool) {
+			pl.podSeen(obj.(*corev1.Pod))
+			pl.nominationSeen(nil, obj.(*corev1.Pod))
+		},
 		UpdateFunc: func(old, obj any) {
 			// A pod that was deleted and made again between two events is two pods.
 			if o, p := old.(*corev1.Pod), obj.(*corev1.Pod); o.UID != p.UID {
 				pl.podGone(o)
 			}
 			pl.podSeen(obj.(*corev1.Pod))
+			pl.nominationSeen(old.(*corev1.Pod), obj.(*corev1.Pod))
 		},
 		DeleteFunc: func(obj any) {
 			if pod, ok := deleted[*corev1.Pod](obj); ok {
@@ -116,48 +120,33 @@ func (pl *Plugin) handleEvents(informer cache.SharedIndexInformer, h cache.Resou
 }
 
 func (pl *Plugin) podSeen(pod *corev1.Pod) {
-	if pod.Spec.NodeName != "" {
-		pl.waiting.remove(pod.UID)
+	bound := pod.Spec.NodeName != ""
+	var woken []parked.Change
+	if bound {
+		woken = pl.parked.Remove(pod.UID)
+		pl.claims.Forget(pod.UID)
 		pl.requests.Delete(pod.UID)
 	}
 	pl.tracker.PodSeen(pod)
-	if pl.tracker.Ledger.Get(pod.UID) != nil {
+	pl.passOn(woken, pod.Spec.NodeName)
+	if bound && pl.tracker.Ledger.Get(pod.UID) != nil {
 		pl.watchLoads(pod.Spec.NodeName)
-	}
-}
-
-// watchLoads retries the pods that wait for loading pods of a node when one of these has loaded for too long: no event
-// tells that it no longer counts as loading.
-func (pl *Plugin) watchLoads(node string) {
-	now := pl.clock.Now()
-	var next time.Time
-	for _, e := range pl.tracker.Ledger.OnNode(node) {
-		if e.Pod == nil {
-			continue
-		}
-		until, loading := gpustate.LoadingUntil(e.Pod, pl.args.LoadTimeout.Duration)
-		if loading && until.After(now) && (next.IsZero() || until.Before(next)) {
-			next = until
-		}
-	}
-	if !next.IsZero() {
-		pl.timers.at("load/"+node, next, func() {
-			pl.watchLoads(node)
-			pl.nodeChanged(node)
-		})
+		pl.watchVictims(pod.Spec.NodeName)
 	}
 }
 
 func (pl *Plugin) podGone(pod *corev1.Pod) {
-	pl.waiting.remove(pod.UID)
+	woken := pl.parked.Remove(pod.UID)
 	pl.requests.Delete(pod.UID)
-	pl.dropPlan(pod)
+	pl.claims.Gone(pod)
 	pl.settle(pl.tracker.PodGone(pod))
+	pl.passOn(woken, "")
 }
 
 func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	pl.tracker.ReportSeen(gn, live)
 	pl.settle(gn.Name)
+	pl.watchVictims(gn.Name)
 }
 
 // settle forgets the leaving pods of a node ("" = none) whose memory is back, now and when only time can tell.
@@ -183,7 +172,7 @@ func (pl *Plugin) leaseSeen(lease *coordinationv1.Lease, live bool) {
 
 func (pl *Plugin) profileSeen(p *berthv1alpha1.ModelProfile) {
 	if p.IsReady() {
-		pl.activate(pl.waiting.forProfile(p.Name))
+		pl.activate(pl.parked.Of(p.Name))
 	}
 }
 

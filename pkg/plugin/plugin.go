@@ -17,6 +17,8 @@ import (
 
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/claims"
+	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
 // Name is the name of the plugin in a KubeSchedulerConfiguration.
@@ -32,15 +34,18 @@ type Plugin struct {
 	nodes    corelisters.NodeLister
 	requests requestCache
 	shapes   shapes
-	waiting  *waiting
+	pods     corelisters.PodLister
+	parked   *parked.List
 	recovery recovery
-	plans    *plans
+	claims   *claims.Book
 	evictor  *evictor
 	metrics  *pluginMetrics
 	// announcer tells the owners of pods that were placed.
 	announcer *announcer
 	// synced are the informers that the first cycle waits for.
 	synced []cache.InformerSynced
+	// answers are those to the framework's questions whom an event helps.
+	answers answers
 	// timers holds the pending wake-ups by what they are for.
 	timers timers
 }
@@ -88,14 +93,15 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		clock:   c,
 		tracker: gpustate.NewTracker(headroom, policy, c),
 		nodes:   handle.SharedInformerFactory().Core().V1().Nodes().Lister(),
-		waiting: newWaiting(),
-		plans:   newPlans(),
+		pods:    handle.SharedInformerFactory().Core().V1().Pods().Lister(),
+		parked:  parked.NewList(),
 		metrics: registerMetrics(),
 		timers:  timers{clock: c, pending: map[string]*timer{}},
 	}
+	pl.claims = claims.NewBook(pl.tracker.Ledger)
 	pl.tracker.Changed = pl.nodeChanged
 	pl.tracker.Reshaped = pl.nodeReshaped
-	pl.tracker.Victim = pl.victimChanged
+	pl.tracker.Victim = func(e *gpustate.Entry) { pl.watchVictims(e.Node) }
 	pl.announcer = newAnnouncer(ctx, c, func(p placement) {
 		pl.event(p.pod, nil, corev1.EventTypeNormal, eventAllocated, actionAllocate, p.note)
 	})

@@ -7,34 +7,74 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
-	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
+
+	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
-// PostFilter makes room for a pod that fits nowhere. In this order: a plan that it has already is held while what it
-// waits for is under way; a node where memory is on its way back is waited for; the cheapest pods are evicted. A pod
-// that asks for no GPU memory goes through the default preemption.
+// PostFilter makes room for a pod that fits nowhere. In this order: what it claims already is kept while what it waits
+// for is under way; a node where memory comes back soon is waited for; the cheapest pods are evicted; a node where memory
+// comes back at all is waited for. A pod that asks for no GPU memory goes through the default preemption.
 func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	s := getCycleState(state)
-	if s == nil {
-		if r := pl.resolve(pod); r.request == nil && r.unresolved == nil && r.err == nil {
-			return pl.evictor.plain.PostFilter(ctx, state, pod, m)
-		}
-		return framework.NewPostFilterResultWithNominatedNode(""), fwk.NewStatus(fwk.Unschedulable)
+	if s == nil && pl.isPlain(pod) {
+		return pl.evictor.plain.PostFilter(ctx, state, pod, m)
 	}
-	plan, msg := pl.holdPlan(s, pod)
-	if plan != nil && !plan.lost {
+	pl.noteRefusals(pod, m)
+	result, status := pl.makeRoom(ctx, s, state, pod, m)
+	took := ""
+	if claim := pl.tracker.Ledger.ClaimOf(pod.UID); claim != nil {
+		took = claim.Node
+	}
+	pl.passOn(pl.parked.TakeWoken(pod.UID), took)
+	return result, status
+}
+
+// isPlain says whether a pod asks for no GPU memory.
+func (pl *Plugin) isPlain(pod *corev1.Pod) bool {
+	r := pl.resolve(pod)
+	return r.request == nil && r.unresolved == nil && r.err == nil
+}
+
+func (pl *Plugin) makeRoom(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
+	if s == nil { // PreFilter, or that of another plugin, said that it can be placed nowhere
+		pl.dropClaim(pod)
+		return nominate(""), fwk.NewStatus(fwk.Unschedulable)
+	}
+	claim, msg := pl.follow(ctx, s, state, pod)
+	held := claim != nil && !claim.IsLost()
+	if held && (claim.Claim.PatientUntil.IsZero() || pl.clock.Now().Before(claim.Claim.PatientUntil)) {
 		// Nominated again each time: a rejected reservation, or a preemptor of higher priority, may have cleared it.
-		return framework.NewPostFilterResultWithNominatedNode(plan.node), fwk.NewStatus(fwk.Unschedulable, msg)
+		return nominate(claim.Node), fwk.NewStatus(fwk.Unschedulable, msg)
 	}
-	if result, status := pl.waitForMemory(ctx, s, state, pod, m); result != nil {
+	var best *waitingPlace
+	if !held {
+		var err error
+		if best, err = pl.findWait(ctx, s, state, pod, m); err != nil {
+			return nil, fwk.AsStatus(err)
+		}
+		if best != nil && pl.isSoon(best, pl.clock.Now()) {
+			return pl.claimWait(s, pod, best)
+		}
+		if claim != nil {
+			return nominate(""), fwk.NewStatus(fwk.Unschedulable, msg)
+		}
+	}
+	result, status := pl.evictFor(ctx, s, state, pod, m)
+	switch {
+	case status.IsSuccess() || status.Code() == fwk.Error:
 		return result, status
+	case held:
+		return nominate(claim.Node), fwk.NewStatus(fwk.Unschedulable, msg)
+	case best != nil:
+		return pl.claimWait(s, pod, best)
 	}
-	if plan != nil {
-		return framework.NewPostFilterResultWithNominatedNode(""), fwk.NewStatus(fwk.Unschedulable, msg)
-	}
-	return pl.evictFor(ctx, s, state, pod, m)
+	return result, status
+}
+
+func nominate(node string) *fwk.PostFilterResult {
+	return framework.NewPostFilterResultWithNominatedNode(node)
 }
 
 // evictFor evicts the cheapest pods that make room.
@@ -49,20 +89,15 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycleState, state fwk.CycleSt
 		return result, status
 	}
 	if !status.IsSuccess() {
-		if !search.eligibleAt.IsZero() {
-			// No API event tells when a pod has been idle, or has run, for long enough.
-			pl.retryAt("eligible/", pod.UID, search.eligibleAt)
-		}
 		return result, fwk.NewStatus(status.Code(), pl.explain(s, pod, m)...)
 	}
 	victims := chosen.pods()
-	pl.setPlan(pod, &plan{
-		node: chosen.name(), devices: chosen.allocation.Devices, victims: victims, priority: s.priority, madeAt: now,
-		deadline: now.Add(pl.args.MemoryReturnTimeout.Duration),
+	pl.setClaim(pod, chosen.name(), chosen.allocation.Devices, gpustate.Claim{
+		Victims: victims, MadeAt: now, Deadline: now.Add(pl.args.MemoryReturnTimeout.Duration),
 	})
 	for _, victim := range victims {
-		if corev1helpers.PodPriority(victim) == s.priority {
-			pl.plans.lostIdle(victim, now)
+		if priorityOf(victim) == s.priority {
+			pl.claims.LostIdle(victim, now)
 		}
 	}
 	pl.metrics.victims.Add(float64(len(victims)))

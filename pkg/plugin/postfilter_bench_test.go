@@ -13,8 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	fwk "k8s.io/kube-scheduler/framework"
-	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/preemption"
 
 	bt "github.com/berth-dev/berth/internal/testing"
@@ -100,7 +98,7 @@ func BenchmarkPostFilter(parent *testing.B) {
 
 func (f *fixture) benchmark(b *testing.B, pod *corev1.Pod) {
 	f.known(pod)
-	rejected := framework.NewNodeToStatus(nil, fwk.NewStatus(fwk.Unschedulable))
+	rejected := refusedByBerth()
 	var took []time.Duration
 	cpu := cpuTime(b)
 	b.ReportAllocs()
@@ -115,7 +113,7 @@ func (f *fixture) benchmark(b *testing.B, pod *corev1.Pod) {
 		for f.pl.evictor.isRunning(pod) {
 			time.Sleep(10 * time.Microsecond)
 		}
-		f.pl.dropPlan(pod)
+		f.pl.dropClaim(pod)
 	}
 	b.ReportMetric((cpuTime(b)-cpu).Seconds()*1e3/float64(len(took)), "cpu-ms/op")
 	slices.Sort(took)

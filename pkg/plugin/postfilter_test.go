@@ -22,6 +22,7 @@ import (
 
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
 // cycleState runs PreFilter of all plugins.
@@ -38,12 +39,17 @@ func (f *fixture) cycleState(pod *corev1.Pod) fwk.CycleState {
 func (f *fixture) postFilter(pod *corev1.Pod) (node string, status *fwk.Status) {
 	f.t.Helper()
 	f.known(pod)
-	result, status := f.pl.PostFilter(f.ctx, f.cycleState(pod), pod, framework.NewNodeToStatus(nil, fwk.NewStatus(fwk.Unschedulable)))
+	result, status := f.pl.PostFilter(f.ctx, f.cycleState(pod), pod, refusedByBerth())
 	f.eventually("the executor is done", func() bool { return !f.pl.evictor.isRunning(pod) })
 	if result != nil && result.NominatingInfo != nil {
 		node = result.NominatedNodeName
 	}
 	return node, status
+}
+
+// refusedByBerth is the answer of filters of which Berth, the last, refuses every node.
+func refusedByBerth() fwk.NodeToStatusReader {
+	return framework.NewNodeToStatus(nil, fwk.NewStatus(fwk.Unschedulable).WithPlugin(Name))
 }
 
 // resident is a pod of low priority that runs on a node and is measured there.
@@ -291,10 +297,12 @@ func TestEligibilityIsNotReusedForOthers(t *testing.T) {
 	check("in between", 15, "default/a")
 	f.pods[0].Annotations["berth.dev/min-runtime"] = "1h"
 	f.snapshot()
+	f.pl.podSeen(f.pods[0].DeepCopy())
 	check("the first may not be evicted yet", 100, "default/b")
 	delete(f.pods[0].Annotations, "berth.dev/min-runtime")
 	f.snapshot()
-	f.pl.plans.setGoing(f.pods[0])
+	f.pl.podSeen(f.pods[0].DeepCopy())
+	f.pl.claims.Evicted(f.pods[0])
 	check("the first goes anyway: its room is enough", 100, "")
 }
 
@@ -311,7 +319,8 @@ func TestRetriedWhenAVictimBecomesEligible(t *testing.T) {
 	}
 	f.queue.take()
 	f.clock.Step(4*time.Minute - time.Second)
-	f.wantActivated("a second before")
+	f.pl.tracker.LeaseSeen("node", f.clock.Now(), true)
+	f.wantActivated("its agent is back", "preemptor")
 	f.clock.Step(time.Second + time.Millisecond)
 	f.eventually("the pod is retried", func() bool { return slices.Equal(f.queue.take(), []string{"preemptor"}) })
 	f.report("node", "3")
@@ -354,8 +363,11 @@ func TestEndOfAPlanWakesOthers(t *testing.T) {
 		want []string
 	}{
 		{"the preemptor is deleted", func(f *fixture, p *corev1.Pod) { f.forget(p); f.pl.podGone(p) }, []string{"waits"}},
-		{"the preemptor is bound elsewhere", func(f *fixture, p *corev1.Pod) { f.pl.waiting.remove(p.UID); f.pl.planBound(p) }, []string{"waits"}},
-		{"the plan moves to another node", func(f *fixture, p *corev1.Pod) { f.pl.setPlan(p, &plan{node: "other"}) }, []string{"preemptor", "waits"}},
+		{"the preemptor is bound elsewhere", func(f *fixture, p *corev1.Pod) {
+			b := &bt.Pod{Pod: *p.DeepCopy()}
+			f.pl.podSeen(b.Bound("other", epoch, "GPU-9=60Gi").Obj())
+		}, []string{"waits"}},
+		{"the plan moves to another node", func(f *fixture, p *corev1.Pod) { f.pl.setClaim(p, "other", nil, gpustate.Claim{}) }, []string{"waits"}},
 		{"the report comes again", func(f *fixture, _ *corev1.Pod) {
 			f.pl.reportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").GPU("GPU-1", "80Gi").Process("", "75Gi").Obj(), true)
 		}, []string{"preemptor"}},
@@ -366,7 +378,7 @@ func TestEndOfAPlanWakesOthers(t *testing.T) {
 			preemptor := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
 			f.known(preemptor)
 			f.begin(preemptor)
-			f.pl.setPlan(preemptor, &plan{node: "node", priority: 100, deadline: epoch.Add(time.Hour), devices: []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}})
+			f.pl.setClaim(preemptor, "node", []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}, gpustate.Claim{Deadline: epoch.Add(time.Hour)})
 			f.queue.nominate(t, preemptor, "node")
 			f.park(bt.MakePod("waits").Memory("30Gi").Priority(100).Obj())
 			f.park(bt.MakePod("too-large").Memory("120Gi").GPUCount("2").Priority(100).Obj())

@@ -14,6 +14,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
 // PreEnqueue keeps a pod out of the queue while the size of its model is not known, or while its victims are being
@@ -27,7 +28,7 @@ func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
 		return nil
 	}
 	// Listed before the profile is looked at again, so that a profile that becomes ready in between is not missed.
-	pl.waiting.add(&waitingPod{pod: pod, profile: resolved.profile})
+	pl.park(parked.Pod{Pod: pod, Profile: resolved.profile})
 	if resolved = pl.resolve(pod); resolved.unresolved == nil {
 		return nil
 	}
@@ -83,6 +84,9 @@ func (pl *Plugin) resolve(pod *corev1.Pod) *resolved {
 		r.shape = pl.shapes.of(r.request)
 	}
 	pl.requests.Store(pod.UID, r)
+	if !pl.exists(pod) {
+		pl.requests.Delete(pod.UID) // nobody else would: that it is gone may have been told before
+	}
 	return r
 }
 

@@ -7,12 +7,12 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
-	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
 // PreFilter reads what the pod asks for and pins one snapshot of the reports for the cycle. It skips pods that ask
@@ -34,17 +34,19 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 		return nil, fwk.AsStatus(err)
 	}
 	pl.announce(pod, resolved)
-	pl.waiting.add(&waitingPod{pod: pod, request: resolved.request})
+	pl.park(parked.Pod{Pod: pod, Request: resolved.request, Shape: resolved.shape, Profile: resolved.profile})
+	pl.claims.Tried(pod.UID)
 	if e := pl.tracker.Ledger.Get(pod.UID); e != nil && e.State == gpustate.Unknown {
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonBindUnknown)
 	}
 	shared := &cycleShared{
 		request: resolved.request, shape: resolved.shape, viewer: pl.tracker.Viewer(),
-		priority: corev1helpers.PodPriority(pod), uid: pod.UID,
+		priority: priorityOf(pod), uid: pod.UID,
 	}
 	if !pl.anyCouldEverFit(shared, nodes) {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+largest(shared, nodes))
 	}
+	pl.adoptOrphans(shared.viewer)
 	state.Write(cycleKey, &cycleState{cycleShared: shared})
 	return nil, nil
 }
@@ -108,10 +110,10 @@ func largest(s *cycleShared, nodes []fwk.NodeInfo) string {
 func (pl *Plugin) PreFilterExtensions() fwk.PreFilterExtensions { return pl }
 
 // AddPod takes back what RemovePod assumed: a victim is reprieved, or a nominated pod is added. Its memory is
-// counted from the NodeInfo, or from what its plan holds.
+// counted from the NodeInfo, or from what it claims.
 func (pl *Plugin) AddPod(_ context.Context, state fwk.CycleState, _ *corev1.Pod, added fwk.PodInfo, _ fwk.NodeInfo) *fwk.Status {
 	if s := getCycleState(state); s != nil {
-		s.removed.Delete(added.GetPod().UID)
+		s.gone.Delete(added.GetPod().UID)
 	}
 	return nil
 }

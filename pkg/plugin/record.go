@@ -22,6 +22,7 @@ const (
 	eventEvicted       = "EvictedForGPUMemory"
 	eventWaiting       = "WaitingForGPUMemory"
 	eventMemoryNotBack = "GPUMemoryNotReturned"
+	eventClaimDropped  = "GPUMemoryClaimDropped"
 	maxEventNote       = 1000 // the API refuses notes above 1 KiB
 	actionAllocate     = "Allocating"
 	actionEvict        = "Evicting"

@@ -19,6 +19,8 @@ type reserved struct {
 	allocation  *gpustate.Allocation
 	annotations map[string]string
 	message     string
+	// claim is what the pod claimed before, or nil.
+	claim *gpustate.Entry
 }
 
 // Clone implements fwk.StateData; a reservation is never changed.
@@ -53,13 +55,14 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 		return fwk.AsStatus(err)
 	}
 	booked := s.request.Allocation(best)
+	claim := pl.tracker.Ledger.ClaimOf(pod.UID)
 	if err := pl.tracker.Ledger.Assume(pod, nodeName, booked); err != nil {
 		return fwk.AsStatus(err)
 	}
-	pl.waiting.remove(pod.UID)
 	state.Write(reservedKey, &reserved{
-		allocation: booked, annotations: annotations, message: decisionMessage(s.request, options, &view.Node),
+		allocation: booked, annotations: annotations, message: decisionMessage(s.request, options, &view.Node), claim: claim,
 	})
+	pl.unpark(pod.UID, nodeName)
 	pl.logDecision(klog.FromContext(ctx), pod, s.request, options, &view)
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/berth-dev/berth/pkg/plugin/claims"
 )
 
 // search is one search for the cheapest eviction over all nodes.
@@ -27,17 +28,14 @@ type search struct {
 	evictIdle bool
 	budgets   []budget
 	allowed   []int // by budget, for the planner
-	promised  promisedPods
+	// comingBack are pods whose memory comes back without being evicted for this pod.
+	comingBack claims.ComingBack
 
 	// found are the plans that are complete, by node, and cheapest is the cheapest of them. While nodes are searched in
 	// parallel they do not change. all says that the plans of all nodes are wanted.
-	found    map[string]*nodePlan
-	cheapest *nodePlan
+	found    map[string]*eviction
+	cheapest *eviction
 	all      bool
-
-	mu sync.Mutex
-	// eligibleAt is the earliest moment at which a pod that may not be evicted yet may be.
-	eligibleAt time.Time
 }
 
 // searchKey finds the search in the context: the evaluator's interface has no other place for it.
@@ -45,13 +43,13 @@ type searchKey struct{}
 
 // newSearch prepares a search for the pod of the cycle.
 func (e *evictor) newSearch(s *cycleState, state fwk.CycleState, pod *corev1.Pod, now time.Time) (*search, error) {
-	pdbs, err := e.evaluator.PdbLister.List(everything)
+	pdbs, err := e.evaluator.PdbLister.List(labels.Everything())
 	if err != nil {
 		return nil, err
 	}
 	search := &search{
-		e: e, state: state, shared: s, preemptor: pod, evictIdle: e.pl.plans.mayEvictIdle(pod, now), budgets: newBudgets(pdbs),
-		promised: e.pl.plans.promised(pod.UID), found: map[string]*nodePlan{},
+		e: e, state: state, shared: s, preemptor: pod, evictIdle: e.pl.claims.MayEvictIdle(pod, now), budgets: newBudgets(pdbs),
+		comingBack: e.pl.claims.ComingBack(pod.UID), found: map[string]*eviction{},
 	}
 	for i := range search.budgets {
 		search.allowed = append(search.allowed, search.budgets[i].allowed)
@@ -66,7 +64,7 @@ const scouts = 16
 // run finds the cheapest plan over the nodes, by the order of alloc.Cost and then by the nodes' names, and keeps it in
 // found; with all set, those of all nodes. Nodes are left out as soon as it is clear that they cannot have it, so the
 // result does not depend on their order.
-func (s *search) run(ctx context.Context, nodes []fwk.NodeInfo, all bool) *nodePlan {
+func (s *search) run(ctx context.Context, nodes []fwk.NodeInfo, all bool) *eviction {
 	s.all = all
 	first := min(scouts, len(nodes))
 	s.among(ctx, nodes[:first])
@@ -81,14 +79,14 @@ func (s *search) run(ctx context.Context, nodes []fwk.NodeInfo, all bool) *nodeP
 // nodes that can still be the cheapest. In most clusters that is one.
 func (s *search) among(ctx context.Context, nodes []fwk.NodeInfo) {
 	inParallel := func(n int, do func(i int)) { s.e.pl.handle.Parallelizer().Until(ctx, n, do, Name) }
-	plans := make([]*nodePlan, len(nodes))
+	plans := make([]*eviction, len(nodes))
 	inParallel(len(nodes), func(i int) { plans[i] = s.forMemory(ctx, nodes[i]) })
-	plans = slices.DeleteFunc(plans, func(p *nodePlan) bool { return p == nil })
-	slices.SortFunc(plans, (*nodePlan).compare)
+	plans = slices.DeleteFunc(plans, func(p *eviction) bool { return p == nil })
+	slices.SortFunc(plans, (*eviction).compare)
 	for size := 1; len(plans) > 0; size *= 2 {
 		if s.cheapest != nil && !s.all {
 			// The first that is dearer with its memory alone, and all after it, cannot be the cheapest.
-			end, _ := slices.BinarySearchFunc(plans, s.cheapest, (*nodePlan).compare)
+			end, _ := slices.BinarySearchFunc(plans, s.cheapest, (*eviction).compare)
 			plans = plans[:end]
 		}
 		batch := plans[:min(size, len(plans))]
@@ -104,15 +102,6 @@ func (s *search) among(ctx context.Context, nodes []fwk.NodeInfo) {
 				s.cheapest = p
 			}
 		}
-	}
-}
-
-// later notes that a pod which may not be evicted yet may be at a moment.
-func (s *search) later(at time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.eligibleAt.IsZero() || at.Before(s.eligibleAt) {
-		s.eligibleAt = at
 	}
 }
 
@@ -154,7 +143,7 @@ func (s *search) budgetsOf(pod *corev1.Pod) (indexes []int) {
 }
 
 // compare orders plans by what they cost, then by node.
-func (p *nodePlan) compare(o *nodePlan) int {
+func (p *eviction) compare(o *eviction) int {
 	if c := p.cost.Compare(o.cost); c != 0 {
 		return c
 	}

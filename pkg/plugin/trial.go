@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -19,11 +21,9 @@ import (
 // complete tries with the framework's own filters whether the pod fits on the node of a plan once its victims are
 // gone. If the pod's other needs (CPU, memory, ports, affinity) are not met then, the least important others have to go
 // too. It says whether there is such a plan, with victims at all.
-func (s *search) complete(ctx context.Context, p *nodePlan) bool {
-	state := s.state.Clone()
-	state.Write(cycleKey, s.dryRun(p.node))
-	t := &trial{e: s.e, ctx: ctx, state: state, preemptor: s.preemptor, node: p.node.Snapshot()}
-	victims, status := t.victims(p, s.promised)
+func (s *search) complete(ctx context.Context, p *eviction) bool {
+	t := newTrial(ctx, s.e, s.state, s.dryRun(p.node), s.preemptor, p.node)
+	victims, status := t.victims(p, s.comingBack[p.name()])
 	if !status.IsSuccess() || len(victims) == 0 {
 		// Without victims it fits once memory is back, which was looked for before, or something else changed meanwhile.
 		return false
@@ -42,9 +42,16 @@ type trial struct {
 	node      fwk.NodeInfo
 }
 
+// newTrial returns a trial of a pod on a node, under what is assumed.
+func newTrial(ctx context.Context, e *evictor, state fwk.CycleState, assumed *cycleState, pod *corev1.Pod, ni fwk.NodeInfo) *trial {
+	state = state.Clone()
+	state.Write(cycleKey, assumed)
+	return &trial{e: e, ctx: ctx, state: state, preemptor: pod, node: ni.Snapshot()}
+}
+
 // victims returns those of the plan, and who else has to go.
-func (t *trial) victims(p *nodePlan, all promisedPods) ([]int, *fwk.Status) {
-	if status := t.removeGoing(all); !status.IsSuccess() {
+func (t *trial) victims(p *eviction, comingBack sets.Set[types.UID]) ([]int, *fwk.Status) {
+	if status := t.removeGone(comingBack); !status.IsSuccess() {
 		return nil, status
 	}
 	for _, v := range p.chosen {
@@ -85,12 +92,11 @@ func (t *trial) victims(p *nodePlan, all promisedPods) ([]int, *fwk.Status) {
 	return victims, nil
 }
 
-// removeGoing takes the pods away that go without being evicted for this pod: those that terminate, and other plans'
-// victims.
-func (t *trial) removeGoing(all promisedPods) *fwk.Status {
-	promised := all[t.node.Node().Name]
+// removeGone takes the pods away that terminate, and those of some sets.
+func (t *trial) removeGone(gone ...sets.Set[types.UID]) *fwk.Status {
 	for _, pi := range slices.Clone(t.node.GetPods()) {
-		if pod := pi.GetPod(); pod.DeletionTimestamp != nil || promised.Has(pod.UID) {
+		pod := pi.GetPod()
+		if pod.DeletionTimestamp != nil || slices.ContainsFunc(gone, func(s sets.Set[types.UID]) bool { return s.Has(pod.UID) }) {
 			if status := t.remove(pi); !status.IsSuccess() {
 				return status
 			}

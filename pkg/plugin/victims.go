@@ -19,8 +19,8 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
-// nodePlan is the cheapest eviction on one node: first for the memory alone, then, complete, for all that the pod needs.
-type nodePlan struct {
+// eviction is the cheapest eviction on one node: first for the memory alone, then, complete, for all that the pod needs.
+type eviction struct {
 	node fwk.NodeInfo
 	view gpustate.View
 	// eligible are the pods that may be evicted, and victims what they are to the planner.
@@ -41,13 +41,13 @@ type candidate struct {
 	lastActive int64
 }
 
-func (p *nodePlan) name() string { return p.node.Node().Name }
+func (p *eviction) name() string { return p.node.Node().Name }
 
 // forMemory finds the pods on a node whose eviction makes room in its GPUs at the least cost; nil if no eviction does, or
 // if that is dearer than the cheapest plan found so far.
-func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *nodePlan {
+func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *eviction {
 	dry := s.dryRun(ni)
-	p := &nodePlan{node: ni, view: s.e.pl.explained(dry, ni)}
+	p := &eviction{node: ni, view: s.e.pl.explained(dry, ni)}
 	if p.view.Reason != "" {
 		return nil
 	}
@@ -71,10 +71,11 @@ func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *nodePlan {
 // dryRun returns the state of a try on a node: what comes back counts as free, unless the pod has waited for it there in
 // vain.
 func (s *search) dryRun(ni fwk.NodeInfo) *cycleState {
-	if s.e.pl.plans.hasGivenUp(s.shared.uid, ni.Node().Name, s.e.pl.clock.Now()) {
-		return &cycleState{cycleShared: s.shared.cycleShared, removed: s.shared.removed.Clone(), dryRun: true}
+	drained := !s.e.pl.claims.HasGivenUp(s.shared.uid, ni.Node().Name, s.e.pl.clock.Now())
+	if !drained {
+		return s.shared.assume(false)
 	}
-	return s.shared.returnedOn(ni, s.promised)
+	return s.shared.assume(true, on(ni, s.comingBack))
 }
 
 // eligibility is who may be evicted on a node for any pod of a priority, whenever that is, kept with the node's view.
@@ -85,9 +86,9 @@ type eligibility struct {
 }
 
 // findEligible fills in who may be evicted on the node for the preemptor now, and notes when others may be.
-func (s *search) findEligible(ctx context.Context, p *nodePlan) error {
+func (s *search) findEligible(ctx context.Context, p *eviction) error {
 	known, _ := p.view.Derived().(*eligibility)
-	unpromised := len(s.promised[p.name()]) == 0
+	unpromised := len(s.comingBack[p.name()]) == 0
 	if known != nil && known.priority == s.shared.priority && unpromised {
 		p.eligible, p.victims = known.eligible, known.victims
 	} else {
@@ -110,7 +111,7 @@ func (s *search) findEligible(ctx context.Context, p *nodePlan) error {
 
 // judgeAll fills in who may be evicted, by looking at each pod. It returns whether that holds at any time: no pod has
 // terms that depend on it.
-func (s *search) judgeAll(ctx context.Context, p *nodePlan) (always bool, err error) {
+func (s *search) judgeAll(ctx context.Context, p *eviction) (always bool, err error) {
 	always = true
 	pods, err := s.e.single(ctx, p.node)
 	if err != nil {
@@ -121,9 +122,9 @@ func (s *search) judgeAll(ctx context.Context, p *nodePlan) (always bool, err er
 	next := 0
 	for _, info := range pods {
 		c := candidate{pod: info.GetPod(), info: info, lastActive: math.MaxInt64}
-		terms := s.e.pl.termsOf(c.pod)
-		always = always && terms == (victimTerms{})
-		if !s.mayGo(&c, terms, p.view.Report) {
+		e := s.e.pl.tracker.Ledger.Get(c.pod.UID)
+		always = always && (e == nil || e.Terms == (gpustate.Terms{}))
+		if !s.mayGo(&c, e, p.view.Report) {
 			continue
 		}
 		v := alloc.Victim{
@@ -158,46 +159,32 @@ func chargeOf(charges []gpustate.Charge, uid types.UID, next *int) *gpustate.Cha
 	return nil
 }
 
-// mayGo says whether a pod may be evicted now, and fills in how idle it is.
-func (s *search) mayGo(c *candidate, terms victimTerms, report *gpustate.Report) bool {
-	if c.pod.DeletionTimestamp != nil || s.promised[c.pod.Spec.NodeName].Has(c.pod.UID) || c.pod.UID == s.preemptor.UID {
+// mayGo says whether a pod may be evicted now, and fills in how idle it is; e is its booking, or nil.
+func (s *search) mayGo(c *candidate, e *gpustate.Entry, report *gpustate.Report) bool {
+	if c.pod.DeletionTimestamp != nil || s.comingBack[c.pod.Spec.NodeName].Has(c.pod.UID) || c.pod.UID == s.preemptor.UID {
 		return false
+	}
+	var terms gpustate.Terms
+	if e != nil {
+		terms = e.Terms
 	}
 	idleSince, measured := report.IdleSince(c.pod.UID)
 	if measured {
 		c.lastActive = idleSince.UnixNano()
 	}
 	now := s.shared.viewer.Snapshot.Now()
-	c.idle = measured && terms.idleAfter > 0 && now.Sub(idleSince) >= terms.idleAfter
-	switch p := corev1helpers.PodPriority(c.pod); {
+	c.idle = measured && terms.IdleAfter > 0 && now.Sub(idleSince) >= terms.IdleAfter
+	switch p := priorityOf(c.pod); {
 	case p > s.shared.priority:
 		return false
-	case p == s.shared.priority:
-		if !s.evictIdle || terms.idleAfter == 0 || sameWorkload(s.preemptor, c.pod) {
-			return false
-		}
-		if !c.idle {
-			if measured {
-				s.later(idleSince.Add(terms.idleAfter))
-			}
-			return false
-		}
+	case p == s.shared.priority && (!s.evictIdle || !c.idle || sameWorkload(s.preemptor, c.pod)):
+		return false
 	}
-	if terms.minRuntime > 0 {
-		since, ready := gpustate.RanSince(c.pod)
-		if !ready {
-			return false
-		}
-		if until := since.Add(terms.minRuntime); now.Before(until) {
-			s.later(now.Add(until.Sub(now)))
-			return false
-		}
-	}
-	return true
+	return e == nil || !now.Before(e.ProtectedUntil(s.e.pl.args.LoadTimeout.Duration, s.e.pl.args.MaxMinRuntime.Duration))
 }
 
 // pods returns those that go.
-func (p *nodePlan) pods() []*corev1.Pod {
+func (p *eviction) pods() []*corev1.Pod {
 	out := make([]*corev1.Pod, len(p.chosen))
 	for i, v := range p.chosen {
 		out[i] = p.eligible[v].pod
@@ -206,7 +193,7 @@ func (p *nodePlan) pods() []*corev1.Pod {
 }
 
 // freed is the GPU memory that those that go give back.
-func (p *nodePlan) freed() (sum alloc.Bytes) {
+func (p *eviction) freed() (sum alloc.Bytes) {
 	for _, v := range p.chosen {
 		sum = sum.Plus(p.victims[v].Reload)
 	}
@@ -214,7 +201,7 @@ func (p *nodePlan) freed() (sum alloc.Bytes) {
 }
 
 // message tells, for people, what is evicted, where, and why this and not something else.
-func (s *search) message(p *nodePlan) string {
+func (s *search) message(p *eviction) string {
 	msg := fmt.Sprintf("Evicting %s from node %s, which frees %s: %s is the cheapest way", p.names(p.chosen), p.name(), p.freed(), p.cost)
 	if _, next, _ := alloc.Evict(&p.view.Node, &s.shared.request.Request, p.victims, s.allowed); next != nil {
 		msg += fmt.Sprintf("; next on that node would have been %s (%s)", p.names(next.Victims), next.Cost)
@@ -222,7 +209,7 @@ func (s *search) message(p *nodePlan) string {
 	return msg
 }
 
-func (p *nodePlan) names(chosen []int) string {
+func (p *eviction) names(chosen []int) string {
 	names := make([]string, len(chosen))
 	for i, v := range chosen {
 		names[i] = p.victims[v].Name

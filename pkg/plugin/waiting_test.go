@@ -13,6 +13,7 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
 // waitingFixture has a node with two GPUs, a pod of 70Gi on each, and a pod that waits for 60Gi.
@@ -105,7 +106,7 @@ func TestOnlyThePodsThatAreHelpedAreRetried(t *testing.T) {
 	f.pl.podGone(holder("x", "GPU-0").Obj())
 	f.clock.Step(time.Second)
 	f.pl.reportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("", "15Gi").GPU("GPU-1", "80Gi").Process("y", "70Gi").Obj(), true)
-	f.wantActivated("65Gi are free", "smaller", "waiting")
+	f.wantActivated("65Gi are free: the first in the queue takes them", "waiting")
 }
 
 // TestRetriedForAChangeDuringItsCycle: a pod counts as waiting from the start of its cycle.
@@ -221,11 +222,11 @@ func TestHints(t *testing.T) {
 	f.clock.Step(time.Second)
 	f.pl.reportSeen(held("", "70Gi").Obj(), true)
 	f.queue.take()
-	check("a pod is deleted that made room", hint(fwk.AssignedPod, fwk.Delete, waiting, gone, nil), fwk.Queue)
+	check("a pod is deleted that made room", hint(fwk.AssignedPod, fwk.Delete, waiting, gone.DeepCopy(), nil), fwk.Queue)
 	f.eventually("the activation, which the hint alone would not do", func() bool { return len(f.queue.take()) == 1 })
 	check("a node changes where there is room", hint(fwk.Node, fwk.UpdateNodeAllocatable, waiting, node, node), fwk.Queue)
 	f.pl.reportSeen(held("", "70Gi").At("GPU-0").Process("", "70Gi").Obj(), true)
-	check("a node changes where there is none", hint(fwk.Node, fwk.UpdateNodeAllocatable, waiting, node, node), fwk.QueueSkip)
+	check("a node changes where there is none", hint(fwk.Node, fwk.UpdateNodeAllocatable, waiting, node.DeepCopy(), node), fwk.QueueSkip)
 	check("a node is shared with the device plugin", hint(fwk.Node, fwk.UpdateNodeLabel, waiting, node, labelled), fwk.Queue)
 	check("a node comes", hint(fwk.Node, fwk.Add, waiting, nil, node), fwk.Queue)
 	edited := bt.MakePod("waiting").Memory("30Gi").Obj()
@@ -240,7 +241,8 @@ func BenchmarkReportWhilePodsWait(b *testing.B) {
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 8, "80Gi"))
 	for i := range 1000 {
 		pod := bt.MakePod(fmt.Sprintf("p%d", i)).Memory("100Gi").Obj()
-		f.pl.waiting.add(&waitingPod{pod: pod, request: f.pl.resolve(pod).request})
+		r := f.pl.resolve(pod)
+		f.pl.parked.Add(parked.Pod{Pod: pod, Request: r.request, Shape: r.shape})
 	}
 	gn := bt.MakeGPUNodeOf("node", 8, "80Gi").Obj()
 	b.ReportAllocs()

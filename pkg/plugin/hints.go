@@ -1,0 +1,156 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/plugin/parked"
+)
+
+// EventsToRegister names the framework's own events that may make a pod schedulable which Berth rejected, or make
+// impossible what a pod waits for. Reports, profiles and timers are not among them: their handlers activate the pods
+// that they can help, see wake.go, and a registration would only make the framework watch the same objects a second time.
+func (pl *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
+	const nodeChanges = fwk.Add | fwk.Delete | fwk.UpdateNodeAllocatable | fwk.UpdateNodeLabel | fwk.UpdateNodeTaint
+	return []fwk.ClusterEventWithHint{
+		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, QueueingHintFn: pl.afterPodDeleted},
+		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Add}, QueueingHintFn: pl.afterPodAdded},
+		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: nodeChanges}, QueueingHintFn: pl.afterNodeChanged},
+		{Event: fwk.ClusterEvent{Resource: fwk.TargetPod, ActionType: fwk.Update}, QueueingHintFn: pl.afterRequestChanged},
+	}, nil
+}
+
+// answer is whom an event helps. A hint is asked for each parked pod, of which there may be thousands, with the queue
+// locked: so that is found out once for an event.
+type answer struct {
+	before, after any // the event's objects
+	change        parked.Change
+	helped        sets.Set[types.UID]
+}
+
+// answers keeps the last answer.
+type answers struct {
+	mu   sync.Mutex
+	last *answer
+}
+
+// answer returns whom an event of a node helps: the pods for which there is room by what the tracker knows, if the event
+// can make any as look says, and those that wait on the node. They are activated too, for a hint alone would leave them
+// in backoff, and not from here, for the queue is locked.
+func (pl *Plugin) answer(before, after any, node string, look func() (what parked.What, room bool)) *answer {
+	pl.answers.mu.Lock()
+	defer pl.answers.mu.Unlock()
+	if a := pl.answers.last; a != nil && a.before == before && a.after == after {
+		return a
+	}
+	what, room := look()
+	a := &answer{before: before, after: after, change: pl.parked.Now(node, what)}
+	var helped []*parked.Pod
+	if room {
+		helped = pl.helped(a.change)
+	}
+	for _, e := range pl.tracker.Ledger.ClaimsOn(node) {
+		if p := pl.parked.Get(e.UID); p != nil {
+			helped = append(helped, p)
+		}
+	}
+	if len(helped) > 0 {
+		a.helped = sets.New[types.UID]()
+		for _, p := range helped {
+			a.helped.Insert(p.UID)
+		}
+		pl.parked.Woken(a.change, helped)
+		go pl.activate(helped)
+	}
+	pl.answers.last = a
+	return a
+}
+
+// hint is the answer for one pod. A pod that is not known, such as one that was gated or failed to bind, or that was
+// listed after the answer was found, is retried in any case.
+func (pl *Plugin) hint(a *answer, pod *corev1.Pod) fwk.QueueingHint {
+	if a.helped.Has(pod.UID) {
+		return fwk.Queue
+	}
+	if p := pl.parked.Get(pod.UID); p == nil || p.Request == nil || !a.change.Concerns(p) {
+		return fwk.Queue
+	}
+	return fwk.QueueSkip
+}
+
+// afterPodDeleted retries pods for which the deleted one made room. The tracker's handler may have been ahead of the
+// scheduler's own cache; this comes after it.
+func (pl *Plugin) afterPodDeleted(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
+	gone, ok := oldObj.(*corev1.Pod)
+	if !ok {
+		return fwk.Queue, nil
+	}
+	// A nominated pod may have held memory where it was nominated to.
+	node := cmp.Or(gone.Spec.NodeName, gone.Status.NominatedNodeName)
+	return pl.hint(pl.answer(oldObj, newObj, node, func() (parked.What, bool) { return parked.MemoryFreed, true }), pod), nil
+}
+
+// afterPodAdded retries pods that wait on the node of a new pod: it may have taken what they need beside GPU memory.
+func (pl *Plugin) afterPodAdded(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
+	added, ok := newObj.(*corev1.Pod)
+	if !ok {
+		return fwk.Queue, nil
+	}
+	a := pl.answer(oldObj, newObj, added.Spec.NodeName, func() (parked.What, bool) { return parked.MemoryFreed, false })
+	if a.helped.Has(pod.UID) {
+		return fwk.Queue, nil
+	}
+	return fwk.QueueSkip, nil
+}
+
+// afterNodeChanged retries pods that could be placed on the node by what the tracker knows, and those that wait on it:
+// it may be cordoned, tainted or gone.
+func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
+	node, ok := cmp.Or(newObj, oldObj).(*corev1.Node)
+	if !ok {
+		return fwk.Queue, nil
+	}
+	return pl.hint(pl.answer(oldObj, newObj, node.Name, func() (parked.What, bool) {
+		if old, ok := oldObj.(*corev1.Node); !ok || !maps.Equal(withOurKeys(old.Labels), withOurKeys(node.Labels)) {
+			return parked.DevicesCame, newObj != nil // it comes, or is handed over
+		}
+		return parked.MemoryFreed, newObj != nil
+	}), pod), nil
+}
+
+// afterRequestChanged retries a pod whose own request was edited.
+func (pl *Plugin) afterRequestChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
+	before, ok1 := oldObj.(*corev1.Pod)
+	after, ok2 := newObj.(*corev1.Pod)
+	if !ok1 || !ok2 {
+		return fwk.Queue, nil
+	}
+	if maps.Equal(withOurKeys(before.Annotations), withOurKeys(after.Annotations)) {
+		return fwk.QueueSkip, nil
+	}
+	return fwk.Queue, nil
+}
+
+// withOurKeys returns those of some annotations or labels that are Berth's.
+func withOurKeys(m map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range m {
+		if strings.HasPrefix(k, berthv1alpha1.GroupName+"/") {
+			out[k] = v
+		}
+	}
+	return out
+}
