@@ -20,6 +20,9 @@ const (
 	AnnotationContainer     = GroupName + "/container"
 )
 
+// AnnotationEvictable on a pod of another scheduler, with value "true", says that Berth may evict it. It asks for nothing.
+const AnnotationEvictable = GroupName + "/evictable"
+
 // Allocation annotations: only the scheduler writes them, in the Binding.
 const (
 	AnnotationAllocation = GroupName + "/allocation"

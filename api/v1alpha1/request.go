@@ -67,7 +67,7 @@ func (p *parser) hasRequest() bool {
 	var unknown []string
 	for key := range p.pod.Annotations {
 		switch {
-		case !strings.HasPrefix(key, keyPrefix) || slices.Contains(allocationKeys, key):
+		case !strings.HasPrefix(key, keyPrefix) || slices.Contains(allocationKeys, key) || key == AnnotationEvictable:
 		case slices.Contains(requestKeys, key):
 			found = true
 		default:

@@ -70,6 +70,10 @@ func podCases() []Case {
 			Pod:  with(gpuPod(), limit(berthv1alpha1.ResourceNVIDIAGPU)),
 		},
 		{
+			Name: "a pod of another scheduler that may be evicted",
+			Pod:  with(gpuPod("evictable", "true"), scheduler(corev1.DefaultSchedulerName)),
+		},
+		{
 			Name: "a request on a pod of the default scheduler", Refused: "schedulerName: berth",
 			Pod: with(gpuPod("gpu-memory", "30Gi"), scheduler(corev1.DefaultSchedulerName)),
 		},

@@ -52,6 +52,9 @@ func oracleCost(victims []Victim, budgets []int, mask int) (c Cost, names []stri
 		if !v.Idle {
 			c.Active++
 		}
+		if v.Pinned {
+			c.Pinned++
+		}
 		names = append(names, v.Name)
 	}
 	for b, allowed := range budgets {
@@ -86,8 +89,8 @@ func oracleEvict(n *Node, r *Request, victims []Victim, budgets []int, whole int
 // compareFields compares costs in the documented order.
 func compareFields(a, b Cost) int {
 	return slices.Compare(
-		[]int64{int64(a.Violations), int64(a.Priority), int64(a.Active), int64(a.Victims), a.Reload.Int64(), a.LastActive},
-		[]int64{int64(b.Violations), int64(b.Priority), int64(b.Active), int64(b.Victims), b.Reload.Int64(), b.LastActive},
+		[]int64{int64(a.Violations), int64(a.Priority), int64(a.Active + a.Pinned), int64(a.Victims), a.Reload.Int64(), a.LastActive},
+		[]int64{int64(b.Violations), int64(b.Priority), int64(b.Active + b.Pinned), int64(b.Victims), b.Reload.Int64(), b.LastActive},
 	)
 }
 
@@ -102,11 +105,12 @@ func drawVictims(t *rapid.T, devices, size int) (victims []Victim, budgets []int
 			Name:       fmt.Sprintf("pod-%c", 'a'+names[i]),
 			Priority:   int32(rapid.IntRange(-1, 1).Draw(t, "priority")),
 			Idle:       rapid.Bool().Draw(t, "idle"),
+			Pinned:     rapid.IntRange(0, 3).Draw(t, "pinned") == 0,
 			LastActive: int64(rapid.IntRange(0, 3).Draw(t, "last active")),
 			Reload:     GiB(uint64(rapid.IntRange(0, 3).Draw(t, "reload"))),
 		}
 		if alike {
-			v.Priority, v.Idle, v.Reload = 0, true, GiB(1)
+			v.Priority, v.Idle, v.Pinned, v.Reload = 0, true, false, GiB(1)
 		}
 		for b := range budgets {
 			if rapid.Bool().Draw(t, "in budget") {

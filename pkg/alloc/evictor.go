@@ -162,7 +162,7 @@ func (e *evictor) worthier(a, b victim) int {
 	return cmp.Or(
 		cmp.Compare(e.exhausted(&a), e.exhausted(&b)),
 		cmp.Compare(x.Priority, y.Priority),
-		cmp.Compare(fromBool(y.Idle), fromBool(x.Idle)),
+		cmp.Compare(x.disruption(), y.disruption()),
 		cmp.Compare(total(&b), total(&a)),
 		cmp.Compare(x.Name, y.Name),
 	)
@@ -218,7 +218,7 @@ func (e *evictor) orderByPrice() {
 		return cmp.Or(
 			cmp.Compare(fromBool(e.safe.has(a)), fromBool(e.safe.has(b))),
 			cmp.Compare(y.Priority, x.Priority),
-			cmp.Compare(fromBool(x.Idle), fromBool(y.Idle)),
+			cmp.Compare(y.disruption(), x.disruption()),
 			y.Reload.Compare(x.Reload),
 			cmp.Compare(y.LastActive, x.LastActive),
 			cmp.Compare(b, a),
@@ -259,7 +259,7 @@ func (e *evictor) inferiorTo(v int) *victimSet {
 // preferred says whether v, whose name comes first, is as good a victim as u in every respect.
 func (e *evictor) preferred(v, u int) bool {
 	a, b := e.of(v), e.of(u)
-	if !a.Idle && b.Idle || b.Reload.Less(a.Reload) || a.LastActive > b.LastActive || a.Priority > b.Priority {
+	if a.disruption() > b.disruption() || b.Reload.Less(a.Reload) || a.LastActive > b.LastActive || a.Priority > b.Priority {
 		return false
 	}
 	for _, budget := range e.victims[v].budgets {
@@ -299,8 +299,8 @@ func (e *evictor) priceBy(by pricing) {
 		v := &e.victims[i]
 		given := &e.given[v.given]
 		var class, reload uint64
-		if by >= violationsAndActive && !given.Idle {
-			class += activeClass
+		if by >= violationsAndActive {
+			class += uint64(given.disruption()) * activeClass
 		}
 		if by == wholePrice {
 			class += victimClass

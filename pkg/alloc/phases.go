@@ -54,7 +54,7 @@ func (c *ceiling) below(violations price, priority int32) (limit price, within b
 	if c.Priority != priority {
 		return noPrice, priority < c.Priority
 	}
-	class := uint64(c.Violations)*violationClass + uint64(c.Active)*activeClass + uint64(c.Victims)*victimClass
+	class := uint64(c.Violations)*violationClass + uint64(c.disruption())*activeClass + uint64(c.Victims)*victimClass
 	return newPrice(class, min(c.Reload.n, maxReload*MaxVictims)).plus(price{lo: 1}), true
 }
 

@@ -9,7 +9,7 @@ import "math/bits"
 // and shared out over the devices of a victim. The order of prices is that of costs:
 //
 //	price = (class × 2^52 + bytes to reload) × shareable
-//	class = violations × 2^20 + active × 2^10 + victims
+//	class = violations × 2^20 + disruption × 2^10 + victims
 //
 // The parts of a Cost that do not add up, priority and last use, are limits on who may be a victim at all.
 // Differences of prices are negative numbers in two's complement.

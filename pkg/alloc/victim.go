@@ -17,8 +17,11 @@ type Victim struct {
 	Name string
 	// Priority is the pod's; a plan is as bad as its most important victim.
 	Priority int32
-	// Idle says that the pod offered itself and has been measured idle long enough; all others are active.
+	// Idle says that nobody is served by the pod: it offered itself and has been measured idle long enough, or it has not
+	// loaded yet. All others are active.
 	Idle bool
+	// Pinned says that no other node can take its replacement, such as a DaemonSet's.
+	Pinned bool
 	// LastActive is when it was last seen computing, on any clock that all victims share; smaller is longer ago.
 	LastActive int64
 	// Reload is what must be read again when the pod comes back.
@@ -42,8 +45,8 @@ type Cost struct {
 	Violations int
 	// Priority is that of the most important victim; math.MinInt32 without victims.
 	Priority int32
-	// Active is the number of victims that are not idle.
-	Active int
+	// Active is the number of victims that are not idle, and Pinned of those that can go nowhere else.
+	Active, Pinned int
 	// Victims is the number of victims.
 	Victims int
 	// Reload is what must be read again when they come back.
@@ -52,15 +55,23 @@ type Cost struct {
 	LastActive int64
 }
 
-// Compare returns -1, 0 or 1 as c is cheaper than, as dear as or dearer than o: fewer violations of disruption
-// budgets, then a lower priority of the most important victim, fewer active victims, fewer victims, fewer bytes to
+// disruption is what the eviction of one victim takes away, in units of one active pod: nothing of one that serves
+// nobody, and once more where no other node can take its replacement.
+func (v *Victim) disruption() int { return 1 - fromBool(v.Idle) + fromBool(v.Pinned) }
+
+// disruption is that of all victims.
+func (c *Cost) disruption() int { return c.Active + c.Pinned }
+
+// Compare is the order of what evictions cost, which docs/preemption.md tells users. It returns -1, 0 or 1 as c is
+// cheaper than, as dear as or dearer than o: fewer violations of disruption budgets, then a lower priority of the most
+// important victim, less disruption (active victims, and those that can go nowhere else), fewer victims, fewer bytes to
 // read again, and the most recently used victim unused for longer. Evict decides what is equal in all this by the
-// victims' names, and a caller that compares nodes by theirs.
+// victims' names, and a caller that compares nodes by theirs. A price is the part of it that adds up.
 func (c Cost) Compare(o Cost) int {
 	return cmp.Or(
 		cmp.Compare(c.Violations, o.Violations),
 		cmp.Compare(c.Priority, o.Priority),
-		cmp.Compare(c.Active, o.Active),
+		cmp.Compare(c.disruption(), o.disruption()),
 		cmp.Compare(c.Victims, o.Victims),
 		c.Reload.Compare(o.Reload),
 		cmp.Compare(c.LastActive, o.LastActive),
@@ -80,7 +91,11 @@ func (c Cost) String() string {
 	if c.Victims == 1 {
 		plural = ""
 	}
-	fmt.Fprintf(&b, "%d victim%s (%d active), priority at most %d, %v to reload", c.Victims, plural, c.Active,
+	pinned := ""
+	if c.Pinned > 0 {
+		pinned = fmt.Sprintf(", %d of a DaemonSet", c.Pinned)
+	}
+	fmt.Fprintf(&b, "%d victim%s (%d active%s), priority at most %d, %v to reload", c.Victims, plural, c.Active, pinned,
 		c.Priority, c.Reload)
 	return b.String()
 }
@@ -98,6 +113,7 @@ func CostOf(victims []Victim, chosen []int, budgets []int) Cost {
 		if !v.Idle {
 			c.Active++
 		}
+		c.Pinned += fromBool(v.Pinned)
 		for j, b := range v.Budgets {
 			if b < 0 || b >= len(budgets) || slices.Contains(v.Budgets[:j], b) {
 				continue

@@ -37,6 +37,9 @@ type Args struct {
 	// WaitBeforeEviction is how soon memory must come back for a pod to wait for it rather than to evict others elsewhere.
 	// Default 30s.
 	WaitBeforeEviction *metav1.Duration `json:"waitBeforeEviction,omitempty"`
+	// EvictOtherSchedulers lets pods of other schedulers be evicted that did not opt in by berth.dev/evictable. Default
+	// false.
+	EvictOtherSchedulers bool `json:"evictOtherSchedulers,omitempty"`
 	// BindTimeout is how long a Binding request may take. It must be shorter than the leader election's leaseDuration
 	// minus renewDeadline, so that no Binding of a scheduler that lost its lease is still under way when the next one
 	// begins. Default 4s.

@@ -73,6 +73,9 @@ func (e *evictor) preempt(ctx context.Context, s *search, m fwk.NodeToStatusRead
 		// An extender may refuse the cheapest: then the evaluator needs the others too.
 		all := len(e.pl.handle.Extenders()) > 0
 		if cheapest := s.run(ctx, nodes, all); cheapest != nil {
+			if s.roomOn = e.pl.roomNow(s.shared, m, nodes); s.roomOn != "" {
+				return nil, nil, fwk.NewStatus(fwk.Unschedulable, fmt.Sprintf(roomCame, s.roomOn))
+			}
 			candidates = []fwk.NodeInfo{cheapest.node}
 		}
 		if all {
@@ -89,6 +92,26 @@ func (e *evictor) preempt(ctx context.Context, s *search, m fwk.NodeToStatusRead
 		return nil, nil, fwk.AsStatus(fmt.Errorf("the evaluator chose node %q, on which no victims were found", result.NominatedNodeName))
 	}
 	return chosen, result, status
+}
+
+// roomCame is what a pod is told that need not evict any more.
+const roomCame = "room came up on node %s, so nobody is evicted"
+
+// roomNow looks once more, before the first victim goes, at the nodes that only Berth refused: the cycle has seen the
+// state of its beginning, and somebody may have left since. It returns the node on which the pod fits now, or "".
+func (pl *Plugin) roomNow(s *cycleState, m fwk.NodeToStatusReader, nodes []fwk.NodeInfo) string {
+	now := &cycleState{cycleShared: &cycleShared{
+		request: s.request, shape: s.shape, viewer: pl.tracker.Viewer(), priority: s.priority, uid: s.uid,
+	}}
+	for _, ni := range nodes {
+		if m.Get(ni.Node().Name).Plugin() != Name {
+			continue
+		}
+		if view := pl.view(now, ni); pl.fit(now, &view).Fits {
+			return ni.Node().Name
+		}
+	}
+	return ""
 }
 
 // candidateNodes makes the evaluator look at these nodes only.
@@ -192,7 +215,13 @@ func (pl *Plugin) podGoing(pod *corev1.Pod) {
 	}
 }
 
-// PodGroupPostFilter forwards to the default preemption, which Berth takes the place of.
+// PodGroupPostFilter forwards to the default preemption, which Berth takes the place of. It knows nothing of memory that
+// drains, nor of the terms of victims: for a group with pods that ask for GPU memory it evicts nobody.
 func (pl *Plugin) PodGroupPostFilter(ctx context.Context, state fwk.PodGroupCycleState, info fwk.PodGroupInfo, schedule fwk.PodGroupSchedulingFunc) (*fwk.PodGroupPostFilterResult, *fwk.Status) {
+	for _, pod := range info.GetUnscheduledPods() {
+		if !pl.isPlain(pod) {
+			return nil, fwk.NewStatus(fwk.Unschedulable, "nobody is evicted for a group whose pods ask for GPU memory")
+		}
+	}
 	return pl.evictor.plain.PodGroupPostFilter(ctx, state, info, schedule)
 }

@@ -24,8 +24,12 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/defaultbinder"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/feature"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodename"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodeports"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/noderesources"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodeunschedulable"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/queuesort"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/tainttoleration"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	schedulermetrics "k8s.io/kubernetes/pkg/scheduler/metrics"
 	tf "k8s.io/kubernetes/pkg/scheduler/testing/framework"
@@ -53,7 +57,7 @@ type fixture struct {
 	nodes  []*corev1.Node
 	pods   []*corev1.Pod // of the scheduler's snapshot
 	lister *snapshotLister
-	// framework has the plugin, and that for CPU and memory, in PreFilter and Filter.
+	// framework has the plugin, and those for CPU and memory, ports, taints and cordons, in PreFilter and Filter.
 	framework framework.Framework
 }
 
@@ -79,6 +83,10 @@ func newFixture(t testing.TB) *fixture {
 	f.framework, err = tf.NewFramework(f.ctx, []tf.RegisterPluginFunc{
 		tf.RegisterQueueSortPlugin(queuesort.Name, queuesort.New), tf.RegisterBindPlugin(defaultbinder.Name, defaultbinder.New),
 		tf.RegisterPluginAsExtensions(noderesources.Name, frameworkruntime.FactoryAdapter(feature.Features{}, noderesources.NewFit), "PreFilter", "Filter"),
+		tf.RegisterPluginAsExtensions(nodeunschedulable.Name, frameworkruntime.FactoryAdapter(feature.Features{}, nodeunschedulable.New), "Filter"),
+		tf.RegisterPluginAsExtensions(tainttoleration.Name, frameworkruntime.FactoryAdapter(feature.Features{}, tainttoleration.New), "Filter"),
+		tf.RegisterPluginAsExtensions(nodeports.Name, frameworkruntime.FactoryAdapter(feature.Features{}, nodeports.New), "PreFilter", "Filter"),
+		tf.RegisterPluginAsExtensions(nodename.Name, frameworkruntime.FactoryAdapter(feature.Features{}, nodename.New), "Filter"),
 		tf.RegisterPluginAsExtensions(Name, plugin, "PreFilter", "Filter"),
 	}, berthv1alpha1.SchedulerName,
 		frameworkruntime.WithClientSet(client),

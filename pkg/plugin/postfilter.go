@@ -11,6 +11,7 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
 // PostFilter makes room for a pod that fits nowhere. In this order: what it claims already is kept while what it waits
@@ -31,8 +32,11 @@ func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *cor
 	return result, status
 }
 
-// isPlain says whether a pod asks for no GPU memory.
+// isPlain says whether a pod asks for no GPU memory, or is bound: a resize that is deferred.
 func (pl *Plugin) isPlain(pod *corev1.Pod) bool {
+	if pod.Spec.NodeName != "" {
+		return true
+	}
 	r := pl.resolve(pod)
 	return r.request == nil && r.unresolved == nil && r.err == nil
 }
@@ -61,9 +65,9 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycleState, state fwk.CycleSt
 			return nominate(""), fwk.NewStatus(fwk.Unschedulable, msg)
 		}
 	}
-	result, status := pl.evictFor(ctx, s, state, pod, m)
+	result, status, more := pl.evictFor(ctx, s, state, pod, m)
 	switch {
-	case status.IsSuccess() || status.Code() == fwk.Error:
+	case !more:
 		return result, status
 	case held:
 		return nominate(claim.Node), fwk.NewStatus(fwk.Unschedulable, msg)
@@ -77,19 +81,25 @@ func nominate(node string) *fwk.PostFilterResult {
 	return framework.NewPostFilterResultWithNominatedNode(node)
 }
 
-// evictFor evicts the cheapest pods that make room.
-func (pl *Plugin) evictFor(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
+// evictFor evicts the cheapest pods that make room. It says whether there is more to do: nobody can be evicted.
+func (pl *Plugin) evictFor(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (_ *fwk.PostFilterResult, _ *fwk.Status, more bool) {
 	now := pl.clock.Now()
 	search, err := pl.evictor.newSearch(s, state, pod, now)
 	if err != nil {
-		return nil, fwk.AsStatus(err)
+		return nil, fwk.AsStatus(err), false
 	}
 	chosen, result, status := pl.evictor.preempt(ctx, search, m)
 	if status.Code() == fwk.Error {
-		return result, status
+		return result, status, false
+	}
+	if search.roomOn != "" {
+		if p := pl.parked.Get(pod.UID); p != nil {
+			pl.activate([]*parked.Pod{p}) // remembered, for it is in flight
+		}
+		return result, status, false
 	}
 	if !status.IsSuccess() {
-		return result, fwk.NewStatus(status.Code(), pl.explain(s, pod, m)...)
+		return result, fwk.NewStatus(status.Code(), pl.explain(s, pod, m)...), true
 	}
 	victims := chosen.pods()
 	pl.setClaim(pod, chosen.name(), chosen.allocation.Devices, gpustate.Claim{
@@ -104,5 +114,5 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycleState, state fwk.CycleSt
 	pl.metrics.freedBytes.Add(float64(chosen.freed().Uint64()))
 	msg := search.message(chosen)
 	pl.event(pod, nil, corev1.EventTypeNormal, eventEvicting, actionEvict, msg)
-	return result, fwk.NewStatus(fwk.Success, msg)
+	return result, fwk.NewStatus(fwk.Success, msg), false
 }

@@ -18,6 +18,9 @@ import (
 // PreFilter reads what the pod asks for and pins one snapshot of the reports for the cycle. It skips pods that ask
 // for no GPU memory.
 func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, nodes []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
+	if pod.Spec.NodeName != "" {
+		return nil, fwk.NewStatus(fwk.Skip) // bound: a resize that is deferred is the framework's business
+	}
 	resolved := pl.resolve(pod)
 	switch {
 	case resolved.err != nil:

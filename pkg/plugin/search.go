@@ -36,6 +36,8 @@ type search struct {
 	found    map[string]*eviction
 	cheapest *eviction
 	all      bool
+	// roomOn is a node on which room came up during the search.
+	roomOn string
 }
 
 // searchKey finds the search in the context: the evaluator's interface has no other place for it.

@@ -11,10 +11,11 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	fwk "k8s.io/kube-scheduler/framework"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
@@ -30,13 +31,16 @@ type eviction struct {
 	allocation alloc.Allocation
 	chosen     []int
 	cost       alloc.Cost
+	// exact says that nothing cheaper is possible for the memory alone; else the search was cut short.
+	exact bool
 }
 
 // candidate is a pod that may be evicted.
 type candidate struct {
 	pod  *corev1.Pod
 	info fwk.PodInfo
-	idle bool
+	// idle says that it has been idle for its idle-after, and loads that it has not loaded yet.
+	idle, loads bool
 	// lastActive is since when it has been idle, in ns; the end of time if it is active, or that is not measured.
 	lastActive int64
 }
@@ -64,7 +68,7 @@ func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *eviction {
 	if !ok {
 		return nil
 	}
-	p.allocation, p.chosen, p.cost = best.Allocation, best.Victims, best.Cost
+	p.allocation, p.chosen, p.cost, p.exact = best.Allocation, best.Victims, best.Cost, best.Exact
 	return p
 }
 
@@ -113,6 +117,7 @@ func (s *search) findEligible(ctx context.Context, p *eviction) error {
 // terms that depend on it.
 func (s *search) judgeAll(ctx context.Context, p *eviction) (always bool, err error) {
 	always = true
+	node := p.name()
 	pods, err := s.e.single(ctx, p.node)
 	if err != nil {
 		return false, err
@@ -127,9 +132,10 @@ func (s *search) judgeAll(ctx context.Context, p *eviction) (always bool, err er
 		if !s.mayGo(&c, e, p.view.Report) {
 			continue
 		}
+		always = always && !c.loads
 		v := alloc.Victim{
-			Name: c.pod.Namespace + "/" + c.pod.Name, Priority: corev1helpers.PodPriority(c.pod), Idle: c.idle,
-			LastActive: c.lastActive,
+			Name: c.pod.Namespace + "/" + c.pod.Name, Priority: priorityOf(c.pod), Idle: c.idle || c.loads,
+			Pinned: isPinned(c.pod), LastActive: c.lastActive,
 		}
 		if charge := chargeOf(p.view.Charges, c.pod.UID, &next); charge != nil {
 			from := len(frees)
@@ -143,7 +149,40 @@ func (s *search) judgeAll(ctx context.Context, p *eviction) (always bool, err er
 		}
 		p.eligible, p.victims = append(p.eligible, c), append(p.victims, v)
 	}
-	return always, nil
+	return !s.fillWithLoaders(p, node) && always, nil
+}
+
+// fillWithLoaders makes devices full on which somebody loads next to whom the pod must not load, and lets whoever may be
+// evicted of those give the device back. It says whether there are any.
+func (s *search) fillWithLoaders(p *eviction, node string) (any bool) {
+	for _, e := range s.e.pl.tracker.Ledger.OnNode(node) {
+		going := e.Pod != nil && e.Pod.DeletionTimestamp != nil || s.comingBack[node].Has(e.UID)
+		if going || e.UID == s.preemptor.UID || !e.KeepsOff(s.shared.request.Runtime, s.e.pl.args.LoadTimeout.Duration, s.shared.viewer.Snapshot.Now()) {
+			continue
+		}
+		if !any {
+			p.view.Devices, any = slices.Clone(p.view.Devices), true // they may be remembered
+		}
+		victim := slices.IndexFunc(p.eligible, func(c candidate) bool { return c.pod.UID == e.UID })
+		for _, share := range e.Allocation.Devices {
+			i := slices.IndexFunc(p.view.Devices, func(d alloc.Device) bool { return d.UUID == share.UUID })
+			if i < 0 {
+				continue
+			}
+			whole := p.view.Devices[i].Total
+			p.view.Devices[i].Used = p.view.Devices[i].Used.Plus(whole)
+			if victim >= 0 {
+				p.victims[victim].Frees = append(p.victims[victim].Frees, alloc.Charge{Device: i, Memory: whole})
+			}
+		}
+	}
+	return any
+}
+
+// isPinned says whether no other node can take a pod's replacement: a DaemonSet makes one for the same node.
+func isPinned(pod *corev1.Pod) bool {
+	owner := metav1.GetControllerOf(pod)
+	return owner != nil && owner.Kind == "DaemonSet"
 }
 
 // chargeOf returns what a pod is charged for, or nil. It looks from next on, which it moves: charges are in the order of
@@ -168,12 +207,18 @@ func (s *search) mayGo(c *candidate, e *gpustate.Entry, report *gpustate.Report)
 	if e != nil {
 		terms = e.Terms
 	}
+	if !s.e.pl.isOurs(c.pod) && !s.e.pl.args.EvictOtherSchedulers && c.pod.Annotations[berthv1alpha1.AnnotationEvictable] != "true" {
+		return false
+	}
 	idleSince, measured := report.IdleSince(c.pod.UID)
 	if measured {
 		c.lastActive = idleSince.UnixNano()
 	}
 	now := s.shared.viewer.Snapshot.Now()
 	c.idle = measured && terms.IdleAfter > 0 && now.Sub(idleSince) >= terms.IdleAfter
+	if until, loads := gpustate.LoadingUntil(c.pod, s.e.pl.args.LoadTimeout.Duration); loads && e != nil {
+		c.loads = until.IsZero() || now.Before(until)
+	}
 	switch p := priorityOf(c.pod); {
 	case p > s.shared.priority:
 		return false
@@ -203,6 +248,9 @@ func (p *eviction) freed() (sum alloc.Bytes) {
 // message tells, for people, what is evicted, where, and why this and not something else.
 func (s *search) message(p *eviction) string {
 	msg := fmt.Sprintf("Evicting %s from node %s, which frees %s: %s is the cheapest way", p.names(p.chosen), p.name(), p.freed(), p.cost)
+	if !p.exact {
+		msg += " found"
+	}
 	if _, next, _ := alloc.Evict(&p.view.Node, &s.shared.request.Request, p.victims, s.allowed); next != nil {
 		msg += fmt.Sprintf("; next on that node would have been %s (%s)", p.names(next.Victims), next.Cost)
 	}
