@@ -43,14 +43,16 @@ func (v *View) SetDerived(found any) {
 	}
 }
 
-// Fit is how a request fits on a view: whether it does, and the score of its best allocation, 0 to 100.
+// Fit is how a request fits on a view: whether it does, and the score of its best allocation, 0 to 100; else why not, by
+// a number below 128 of the caller's.
 type Fit struct {
 	Fits  bool
 	Score int64
+	Why   uint8
 }
 
 // fits remembers what was found out for the last few kinds of requests on a view. Each word is the number of what is
-// asked for, above 8 bits: one that says that it fits, seven of the score.
+// asked for, above 8 bits: one that says that it fits, seven of the score, or of why not.
 type fits [4]atomic.Uint64
 
 // Fit returns what RememberFit was told for what is asked for under a number.
@@ -59,7 +61,13 @@ func (v *View) Fit(number uint64) (Fit, bool) {
 		return Fit{}, false
 	}
 	word := v.fits[number%uint64(len(v.fits))].Load()
-	return Fit{Fits: word&(1<<7) != 0, Score: int64(word & (1<<7 - 1))}, word>>8 == number
+	f := Fit{Fits: word&(1<<7) != 0}
+	if rest := word & (1<<7 - 1); f.Fits {
+		f.Score = int64(rest)
+	} else {
+		f.Why = uint8(rest)
+	}
+	return f, word>>8 == number
 }
 
 // RememberFit keeps what was found out for all requests that ask for the same, while the view can be recalled. The
@@ -68,9 +76,9 @@ func (v *View) RememberFit(number uint64, f Fit) {
 	if v.fits == nil || number == 0 {
 		return
 	}
-	word := number<<8 | uint64(f.Score)
+	word := number<<8 | uint64(f.Why)
 	if f.Fits {
-		word |= 1 << 7
+		word = number<<8 | uint64(f.Score) | 1<<7
 	}
 	v.fits[number%uint64(len(v.fits))].Store(word)
 }

@@ -21,13 +21,14 @@ func (pl *Plugin) Filter(ctx context.Context, state fwk.CycleState, pod *corev1.
 		return nil
 	}
 	view := pl.view(s, ni)
-	if f := pl.fit(s, &view); f.Fits {
+	f := pl.fit(s, &view)
+	if f.Fits {
 		if !s.dryRun {
 			s.scores.Store(ni.Node(), f.Score)
 		}
 		return nil
 	}
-	code, reason := pl.verdict(s, ni, &view)
+	code, reason := pl.verdict(s, ni, &view, f.Why)
 	if logger := klog.FromContext(ctx).V(5); logger.Enabled() {
 		logger.Info("Does not fit", "pod", klog.KObj(pod), "node", klog.KObj(ni.Node()), "reason", reason,
 			"verdicts", alloc.Explain(&view.Node, &s.request.Request))
@@ -37,7 +38,7 @@ func (pl *Plugin) Filter(ctx context.Context, state fwk.CycleState, pod *corev1.
 
 // verdict says why no option fits, and whether evicting or waiting could help: UnschedulableAndUnresolvable spares
 // the node the search for victims.
-func (pl *Plugin) verdict(s *cycleState, ni fwk.NodeInfo, view *gpustate.View) (fwk.Code, alloc.Reason) {
+func (pl *Plugin) verdict(s *cycleState, ni fwk.NodeInfo, view *gpustate.View, why uint8) (fwk.Code, alloc.Reason) {
 	switch view.Reason {
 	case "":
 	case gpustate.ReasonStaleReport:
@@ -45,10 +46,10 @@ func (pl *Plugin) verdict(s *cycleState, ni fwk.NodeInfo, view *gpustate.View) (
 	default:
 		return fwk.UnschedulableAndUnresolvable, view.Reason
 	}
-	if !alloc.CanEverFit(&view.Node, &s.request.Request) {
+	switch why {
+	case tooSmall:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonTooSmall
-	}
-	if !alloc.CanEverFit(usable(&view.Node), &s.request.Request) {
+	case unhealthy:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonUnhealthyDevices
 	}
 	if !s.dryRun && hasLoading(&view.Node) {
@@ -68,15 +69,4 @@ func hasLoading(n *alloc.Node) bool {
 		}
 	}
 	return false
-}
-
-// usable returns the node without the devices that no eviction and no waiting pod can free.
-func usable(n *alloc.Node) *alloc.Node {
-	out := &alloc.Node{Name: n.Name, Devices: make([]alloc.Device, 0, len(n.Devices))}
-	for i := range n.Devices {
-		if b := n.Devices[i].Blocked; b == "" || b == alloc.ReasonLoading {
-			out.Devices = append(out.Devices, n.Devices[i])
-		}
-	}
-	return out
 }

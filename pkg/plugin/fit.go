@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/berth-dev/berth/pkg/alloc"
@@ -24,9 +25,44 @@ func (pl *Plugin) fit(s *cycleState, view *gpustate.View) gpustate.Fit {
 	var f gpustate.Fit
 	if best, ok := alloc.Best(&view.Node, &s.request.Request, pl.args.Strategy); ok {
 		f = gpustate.Fit{Fits: true, Score: alloc.Score(&view.Node, &best, pl.args.Strategy)}
+	} else {
+		f.Why = whyNot(&view.Node, s.request)
 	}
 	view.RememberFit(s.shape, f)
 	return f
+}
+
+// Why a request does not fit on a node that can be planned on.
+const (
+	notFree uint8 = iota
+	tooSmall
+	unhealthy
+)
+
+func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
+	switch {
+	case !alloc.CanEverFit(n, &r.Request):
+		return tooSmall
+	case !alloc.CanEverFit(usable(n), &r.Request):
+		return unhealthy
+	}
+	return notFree
+}
+
+// usable returns the node without the devices that no eviction and no waiting pod can free.
+func usable(n *alloc.Node) *alloc.Node {
+	isUsable := func(d *alloc.Device) bool { return d.Blocked == "" || d.Blocked == alloc.ReasonLoading }
+	out := n
+	for i := range n.Devices {
+		d := &n.Devices[i]
+		switch {
+		case !isUsable(d) && out == n:
+			out = &alloc.Node{Name: n.Name, Devices: slices.Clone(n.Devices[:i])}
+		case isUsable(d) && out != n:
+			out.Devices = append(out.Devices, *d)
+		}
+	}
+	return out
 }
 
 // shapes numbers requests, from 1: equal requests have the same number. A number is never used for another request, but

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -39,6 +40,9 @@ type answer struct {
 	before, after any // the event's objects
 	change        parked.Change
 	helped        sets.Set[types.UID]
+	// late are pods that were listed after the change, as of the list's turn seen: they were not asked about.
+	late sets.Set[types.UID]
+	seen uint64
 }
 
 // answers keeps the last answer.
@@ -79,16 +83,55 @@ func (pl *Plugin) answer(before, after any, node string, look func() (what parke
 	return a
 }
 
-// hint is the answer for one pod. A pod that is not known, such as one that was gated or failed to bind, or that was
-// listed after the answer was found, is retried in any case.
+// hint is the answer for one pod. A pod that the list does not have, because it was gated or failed to bind, or has
+// since after the answer was found, is retried in any case.
 func (pl *Plugin) hint(a *answer, pod *corev1.Pod) fwk.QueueingHint {
-	if a.helped.Has(pod.UID) {
-		return fwk.Queue
+	pl.answers.mu.Lock()
+	defer pl.answers.mu.Unlock()
+	if now := pl.parked.Turn(); now != a.seen {
+		a.late, a.seen = pl.parked.Since(a.change), now
 	}
-	if p := pl.parked.Get(pod.UID); p == nil || p.Request == nil || !a.change.Concerns(p) {
+	if a.helped.Has(pod.UID) || a.late.Has(pod.UID) || pl.unlisted.has(pod.UID) {
 		return fwk.Queue
 	}
 	return fwk.QueueSkip
+}
+
+// unlisted are the pods that the queue may hold for a reason of Berth's and the list of parked pods does not: those whose
+// binding failed, and those without a request whose victims are being evicted.
+type unlisted struct {
+	mu    sync.RWMutex
+	pods  sets.Set[types.UID]
+	count atomic.Int64
+}
+
+func (u *unlisted) add(uid types.UID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.pods == nil {
+		u.pods = sets.New[types.UID]()
+	}
+	u.pods.Insert(uid)
+	u.count.Store(int64(len(u.pods)))
+}
+
+func (u *unlisted) remove(uid types.UID) {
+	if u.count.Load() == 0 {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.pods.Delete(uid)
+	u.count.Store(int64(len(u.pods)))
+}
+
+func (u *unlisted) has(uid types.UID) bool {
+	if u.count.Load() == 0 {
+		return false
+	}
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.pods.Has(uid)
 }
 
 // afterPodDeleted retries pods for which the deleted one made room. The tracker's handler may have been ahead of the

@@ -124,6 +124,7 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 	var woken []parked.Change
 	if bound {
 		woken = pl.parked.Remove(pod.UID)
+		pl.unlisted.remove(pod.UID)
 		pl.claims.Forget(pod.UID)
 		pl.requests.Delete(pod.UID)
 	}
@@ -137,6 +138,7 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 
 func (pl *Plugin) podGone(pod *corev1.Pod) {
 	woken := pl.parked.Remove(pod.UID)
+	pl.unlisted.remove(pod.UID)
 	pl.requests.Delete(pod.UID)
 	pl.claims.Gone(pod)
 	pl.settle(pl.tracker.PodGone(pod))

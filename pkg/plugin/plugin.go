@@ -43,7 +43,8 @@ type Plugin struct {
 	// announcer tells the owners of pods that were placed.
 	announcer *announcer
 	// synced are the informers that the first cycle waits for.
-	synced []cache.InformerSynced
+	synced   []cache.InformerSynced
+	unlisted unlisted
 	// answers are those to the framework's questions whom an event helps.
 	answers answers
 	// timers holds the pending wake-ups by what they are for.

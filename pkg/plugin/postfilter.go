@@ -20,6 +20,7 @@ import (
 func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	s := getCycleState(state)
 	if s == nil && pl.isPlain(pod) {
+		pl.unlisted.add(pod.UID)
 		return pl.evictor.plain.PostFilter(ctx, state, pod, m)
 	}
 	pl.noteRefusals(pod, m)

@@ -74,5 +74,9 @@ func (pl *Plugin) Unreserve(_ context.Context, state fwk.CycleState, pod *corev1
 		return
 	}
 	pl.tracker.Ledger.Forget(pod.UID)
+	pl.unlisted.add(pod.UID)
+	if !pl.exists(pod) {
+		pl.unlisted.remove(pod.UID) // nobody else would: that it is gone may have been told before
+	}
 	pl.nodeChanged(nodeName)
 }

@@ -30,6 +30,9 @@ type search struct {
 	allowed   []int // by budget, for the planner
 	// comingBack are pods whose memory comes back without being evicted for this pod.
 	comingBack claims.ComingBack
+	now        time.Time
+	// drained is the state of a try on a node where nobody is assumed to be gone.
+	drained *cycleState
 
 	// found are the plans that are complete, by node, and cheapest is the cheapest of them. While nodes are searched in
 	// parallel they do not change. all says that the plans of all nodes are wanted.
@@ -51,7 +54,7 @@ func (e *evictor) newSearch(s *cycleState, state fwk.CycleState, pod *corev1.Pod
 	}
 	search := &search{
 		e: e, state: state, shared: s, preemptor: pod, evictIdle: e.pl.claims.MayEvictIdle(pod, now), budgets: newBudgets(pdbs),
-		comingBack: e.pl.claims.ComingBack(pod.UID), found: map[string]*eviction{},
+		comingBack: e.pl.claims.ComingBack(pod.UID), now: now, drained: s.assume(true), found: map[string]*eviction{},
 	}
 	for i := range search.budgets {
 		search.allowed = append(search.allowed, search.budgets[i].allowed)

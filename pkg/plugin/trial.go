@@ -45,7 +45,7 @@ type trial struct {
 // newTrial returns a trial of a pod on a node, under what is assumed.
 func newTrial(ctx context.Context, e *evictor, state fwk.CycleState, assumed *cycleState, pod *corev1.Pod, ni fwk.NodeInfo) *trial {
 	state = state.Clone()
-	state.Write(cycleKey, assumed)
+	state.Write(cycleKey, assumed.Clone()) // a trial takes more away
 	return &trial{e: e, ctx: ctx, state: state, preemptor: pod, node: ni.Snapshot()}
 }
 

@@ -51,12 +51,16 @@ func (p *eviction) name() string { return p.node.Node().Name }
 // if that is dearer than the cheapest plan found so far.
 func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *eviction {
 	dry := s.dryRun(ni)
-	p := &eviction{node: ni, view: s.e.pl.explained(dry, ni)}
-	if p.view.Reason != "" {
+	view := s.e.pl.explained(dry, ni)
+	if view.Reason != "" {
 		return nil
 	}
-	if err := s.findEligible(ctx, p); err != nil {
-		return nil
+	if known := s.known(&view); known != nil && len(known.victims) == 0 {
+		return nil // most nodes of a cluster in which nobody may be evicted
+	}
+	p := &eviction{node: ni, view: view}
+	if err := s.findEligible(ctx, p); err != nil || len(p.victims) == 0 {
+		return nil // that it fits without victims was looked for before
 	}
 	var best alloc.EvictionPlan
 	var ok bool
@@ -75,11 +79,13 @@ func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *eviction {
 // dryRun returns the state of a try on a node: what comes back counts as free, unless the pod has waited for it there in
 // vain.
 func (s *search) dryRun(ni fwk.NodeInfo) *cycleState {
-	drained := !s.e.pl.claims.HasGivenUp(s.shared.uid, ni.Node().Name, s.e.pl.clock.Now())
-	if !drained {
+	if s.e.pl.claims.HasGivenUp(s.shared.uid, ni.Node().Name, s.now) {
 		return s.shared.assume(false)
 	}
-	return s.shared.assume(true, on(ni, s.comingBack))
+	if gone := on(ni, s.comingBack); gone != nil {
+		return s.shared.assume(true, gone)
+	}
+	return s.drained
 }
 
 // eligibility is who may be evicted on a node for any pod of a priority, whenever that is, kept with the node's view.
@@ -89,18 +95,25 @@ type eligibility struct {
 	victims  []alloc.Victim // without budgets
 }
 
+// known returns who may be evicted on a node, if that was found out before; else nil.
+func (s *search) known(view *gpustate.View) *eligibility {
+	known, _ := view.Derived().(*eligibility)
+	if known == nil || known.priority != s.shared.priority || len(s.comingBack[view.Name]) > 0 {
+		return nil
+	}
+	return known
+}
+
 // findEligible fills in who may be evicted on the node for the preemptor now, and notes when others may be.
 func (s *search) findEligible(ctx context.Context, p *eviction) error {
-	known, _ := p.view.Derived().(*eligibility)
-	unpromised := len(s.comingBack[p.name()]) == 0
-	if known != nil && known.priority == s.shared.priority && unpromised {
+	if known := s.known(&p.view); known != nil {
 		p.eligible, p.victims = known.eligible, known.victims
 	} else {
 		always, err := s.judgeAll(ctx, p)
 		if err != nil {
 			return err
 		}
-		if always && unpromised && !s.e.groups {
+		if always && len(s.comingBack[p.name()]) == 0 && !s.e.groups {
 			p.view.SetDerived(&eligibility{s.shared.priority, p.eligible, p.victims})
 		}
 	}

@@ -39,10 +39,11 @@ func (pl *Plugin) findWait(ctx context.Context, s *cycleState, state fwk.CycleSt
 	}
 	comingBack := pl.claims.ComingBack(pod.UID)
 	now := pl.clock.Now()
+	drained := s.assume(true)
 	var mu sync.Mutex
 	var found []*waitingPlace
 	pl.handle.Parallelizer().Until(ctx, len(nodes), func(i int) {
-		if w := pl.waitOn(ctx, s, state, pod, nodes[i], comingBack, now); w != nil {
+		if w := pl.waitOn(ctx, s, drained, state, pod, nodes[i], comingBack, now); w != nil {
 			mu.Lock()
 			defer mu.Unlock()
 			found = append(found, w)
@@ -84,14 +85,17 @@ func (pl *Plugin) isSoon(w *waitingPlace, now time.Time) bool {
 }
 
 // waitOn says whether the pod would fit on a node once memory is back: its GPU memory, and by the framework's own
-// filters all its other needs, once terminating pods and those of comingBack are gone.
-func (pl *Plugin) waitOn(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, comingBack claims.ComingBack, now time.Time) *waitingPlace {
+// filters all its other needs, once terminating pods and those of comingBack are gone. drained is the state in which none
+// of the latter are there.
+func (pl *Plugin) waitOn(ctx context.Context, s, drained *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, comingBack claims.ComingBack, now time.Time) *waitingPlace {
 	name := ni.Node().Name
 	if pl.claims.HasGivenUp(pod.UID, name, now) {
 		return nil
 	}
-	gone := on(ni, comingBack)
-	assumed := s.assume(true, gone)
+	gone, assumed := on(ni, comingBack), drained
+	if gone != nil {
+		assumed = s.assume(true, gone)
+	}
 	view := pl.view(assumed, ni)
 	if !pl.fit(s, &view).Fits {
 		return nil

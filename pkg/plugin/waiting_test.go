@@ -186,7 +186,7 @@ func TestTimers(t *testing.T) {
 func TestHints(t *testing.T) {
 	f := waitingFixture(t)
 	waiting := bt.MakePod("waiting").Memory("60Gi").Obj()
-	unknown := bt.MakePod("unknown").Memory("60Gi").Obj()
+	unbound := bt.MakePod("unbound").Memory("1Gi").Obj()
 	node := bt.MakeNode("node")
 	labelled := bt.MakeNode("node")
 	labelled.Labels["berth.dev/device-plugin"] = "shared"
@@ -216,7 +216,13 @@ func TestHints(t *testing.T) {
 	}
 	gone := holder("x", "GPU-0").Obj()
 	check("a pod is deleted whose processes are still there", hint(fwk.AssignedPod, fwk.Delete, waiting, gone, nil), fwk.QueueSkip)
-	check("a pod is deleted, of which it is not known whether it helps", hint(fwk.AssignedPod, fwk.Delete, unknown, gone, nil), fwk.Queue)
+	f.known(unbound)
+	state := f.reserve(unbound, "node")
+	f.pl.Unreserve(f.ctx, state, unbound, "node")
+	check("a pod is deleted, for one whose binding failed", hint(fwk.AssignedPod, fwk.Delete, unbound, gone, nil), fwk.Queue)
+	late := bt.MakePod("late").Memory("60Gi").Obj()
+	f.park(late)
+	check("the same, for one that was in a cycle before it was listed", hint(fwk.AssignedPod, fwk.Delete, late, gone, nil), fwk.Queue)
 	check("something else is deleted", hint(fwk.AssignedPod, fwk.Delete, waiting, "?", nil), fwk.Queue)
 	f.pl.podGone(gone)
 	f.clock.Step(time.Second)

@@ -30,9 +30,7 @@ type Change struct {
 
 // Now returns a change that happens now.
 func (l *List) Now(node string, what What) Change {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return Change{Node: node, What: what, turn: l.turn}
+	return Change{Node: node, What: what, turn: l.turn.Load()}
 }
 
 // Concerns says whether a pod was listed before the change, and did not make it.

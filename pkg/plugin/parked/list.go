@@ -7,9 +7,11 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -57,10 +59,12 @@ type group struct {
 
 // List is the pods that were tried, or gated, and are not placed. It is safe for concurrent use.
 type List struct {
-	mu      sync.RWMutex
-	pods    map[types.UID]*Pod
-	groups  map[kind]*group
-	turn    uint64
+	mu     sync.RWMutex
+	pods   map[types.UID]*Pod
+	groups map[kind]*group
+	turn   atomic.Uint64
+	// recent are the pods that were listed last, by turn.
+	recent  [64]types.UID
 	numbers map[string]int // of nodes, for nodeSet
 }
 
@@ -77,8 +81,8 @@ func (l *List) Add(p Pod) {
 	if old := l.pods[p.UID]; old != nil {
 		p.wokenBy = old.wokenBy
 	}
-	l.turn++
-	p.turn, p.refused = l.turn, nodeSet{}
+	p.turn, p.refused = l.turn.Add(1), nodeSet{}
+	l.recent[p.turn%uint64(len(l.recent))] = p.UID
 	l.put(&p)
 }
 
@@ -149,11 +153,27 @@ func (l *List) Get(uid types.UID) *Pod {
 	return l.pods[uid]
 }
 
-// LastTurn is that of the pod that was listed last.
-func (l *List) LastTurn() uint64 {
+// Turn counts how often a pod was listed.
+func (l *List) Turn() uint64 { return l.turn.Load() }
+
+// Since returns the pods that were listed after a change.
+func (l *List) Since(c Change) sets.Set[types.UID] {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.turn
+	late := sets.New[types.UID]()
+	last := l.turn.Load()
+	if last-c.turn <= uint64(len(l.recent)) {
+		for turn := c.turn + 1; turn <= last; turn++ {
+			late.Insert(l.recent[turn%uint64(len(l.recent))])
+		}
+		return late
+	}
+	for uid, p := range l.pods {
+		if p.turn > c.turn {
+			late.Insert(uid)
+		}
+	}
+	return late
 }
 
 // Of returns the pods whose request was made from a profile, or that wait for it, in the order of their turns.
