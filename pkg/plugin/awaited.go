@@ -29,7 +29,7 @@ func (pl *Plugin) awaited(s *cycleState, ni fwk.NodeInfo, devices []alloc.Device
 		return slices.ContainsFunc(devices, func(share alloc.DeviceShare) bool { return share.UUID == uuid })
 	}
 	going := map[types.UID]bool{}
-	comingBack := pl.claims.ComingBack("")[ni.Node().Name]
+	comingBack := pl.claims.ComingBackOn(ni.Node().Name, "")
 	for _, pi := range ni.GetPods() {
 		pod := pi.GetPod()
 		going[pod.UID] = pod.DeletionTimestamp != nil || comingBack.Has(pod.UID)

@@ -39,14 +39,17 @@ func (pl *Plugin) follow(ctx context.Context, s *cycleState, state fwk.CycleStat
 		return nil, ""
 	}
 	ni, err := pl.nodeInfo(e.Node)
-	if _, gone := pl.nodes.Get(e.Node); err != nil || gone != nil { // the snapshot may still have it
+	node, gone := pl.nodes.Get(e.Node)
+	if err != nil || gone != nil { // the snapshot may still have it
 		pl.claims.GiveUp(pod.UID, e.Node, pl.clock.Now().Add(giveUpFor))
 		pl.reject(pod, e, "node-gone", "the node is gone")
 		return nil, ""
 	}
 	now := pl.clock.Now()
-	devices, status := pl.judge(ctx, s, state, pod, ni, e)
+	devices, status := pl.judge(ctx, s, state, pod, ni, node, e)
 	switch {
+	case status.Code() == fwk.Error:
+		return e, fmt.Sprintf(waitingOn, e.Node, "it could not be looked at: "+status.Message())
 	case !status.IsSuccess() && status.Plugin() != Name:
 		pl.reject(pod, e, "node-refused", status.Message())
 		return nil, ""
@@ -114,16 +117,18 @@ func (pl *Plugin) victimsLeft(c *gpustate.Claim) (left int, alive bool) {
 }
 
 // judge says whether a pod fits on the node of its claim once all that is on its way is back, and everyone has loaded,
-// by the framework's filters; and on which devices: those that it claims, if they will still do.
-func (pl *Plugin) judge(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, e *gpustate.Entry) ([]alloc.DeviceShare, *fwk.Status) {
-	comingBack := pl.claims.ComingBack(pod.UID)
+// by the framework's filters; and on which devices: those that it claims, if they will still do. node is the newest that
+// is known of the node itself.
+func (pl *Plugin) judge(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, node *corev1.Node, e *gpustate.Entry) ([]alloc.DeviceShare, *fwk.Status) {
+	comingBack := pl.claims.ComingBackOn(e.Node, pod.UID)
 	victims := sets.New[types.UID]()
 	for _, v := range e.Claim.Victims {
 		victims.Insert(v.UID)
 	}
-	assumed := s.assume(true, victims, comingBack[e.Node])
+	assumed := s.assume(true, victims, comingBack)
 	t := newTrial(ctx, pl.evictor, state, assumed, pod, ni)
-	if status := t.removeGone(victims, comingBack[e.Node]); !status.IsSuccess() {
+	t.node.SetNode(node)
+	if status := t.removeGone(victims, comingBack); !status.IsSuccess() {
 		return nil, status
 	}
 	if status := t.fits(); !status.IsSuccess() {
@@ -252,10 +257,10 @@ func (pl *Plugin) isOurs(pod *corev1.Pod) bool {
 	return pod.Spec.SchedulerName == pl.handle.ProfileName()
 }
 
-// retryAt retries a waiting pod at a moment.
+// retryAt retries a pod that claims something at a moment.
 func (pl *Plugin) retryAt(why string, uid types.UID, at time.Time) {
 	pl.timers.at(why+string(uid), at, func() {
-		if p := pl.parked.Get(uid); p != nil {
+		if p := pl.parked.Get(uid); p != nil && pl.tracker.Ledger.ClaimOf(uid) != nil {
 			pl.activate([]*parked.Pod{p})
 		}
 	})

@@ -147,13 +147,16 @@ func TestPodsThatWaitAreWokenByTheirNode(t *testing.T) {
 		before, after any
 		want          bool
 	}{
-		{"its node is cordoned", "Node tainted", bt.MakeNode("a"), bt.MakeNode("a"), true},
-		{"another node is cordoned", "Node tainted", bt.MakeNode("b"), bt.MakeNode("b"), false},
+		{"its node gets a taint", "Node tainted", bt.MakeNode("a"), bt.MakeNode("a"), true},
+		{"another node gets one", "Node tainted", bt.MakeNode("b"), bt.MakeNode("b"), false},
 		{"its node is deleted", "Node deleted", bt.MakeNode("a"), nil, true},
 		{"another node is deleted", "Node deleted", bt.MakeNode("b"), nil, false},
-		{"a pod comes to its node", "AssignedPod added", nil, bt.MakePod("x").Node("a").Obj(), true},
-		{"a pod comes to another node", "AssignedPod added", nil, bt.MakePod("x").Node("b").Obj(), false},
-		{"a pod of its node is deleted", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, true},
+		{"a pod of another scheduler comes to its node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("a").Obj(), true},
+		{"a pod of higher priority comes to its node", "AssignedPod added", nil, bt.MakePod("x").Priority(200).Node("a").Obj(), true},
+		{"a pod of this scheduler comes to its node, which knew of the claim", "AssignedPod added", nil, bt.MakePod("x").Node("a").Obj(), false},
+		{"a pod comes to another node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("b").Obj(), false},
+		{"its victim is gone", "AssignedPod deleted", bt.MakePod("on-a").Node("a").Obj(), nil, true},
+		{"another pod of its node is gone", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := twoFullNodes(t)
@@ -169,6 +172,21 @@ func TestPodsThatWaitAreWokenByTheirNode(t *testing.T) {
 			}
 		})
 	}
+	t.Run("its node is cordoned, of which the framework tells nobody", func(t *testing.T) {
+		f := twoFullNodes(t)
+		f.wantPostFilter("at first", bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj(), "a", "on-a")
+		f.queue.take()
+		cordoned := bt.MakeNode("a")
+		cordoned.Spec.Unschedulable = true
+		f.pl.nodeSeen(bt.MakeNode("a"), bt.MakeNode("a"))
+		f.pl.nodeSeen(cordoned, cordoned)
+		f.pl.nodeSeen(cordoned, bt.MakeNode("a"))
+		f.clock.Step(time.Second)
+		f.wantActivated("nothing like that")
+		f.pl.nodeSeen(bt.MakeNode("a"), cordoned)
+		f.clock.Step(time.Second)
+		f.eventually("the activation", func() bool { return slices.Equal(f.queue.take(), []string{"preemptor"}) })
+	})
 	t.Run("its nomination is taken", func(t *testing.T) {
 		f := twoFullNodes(t)
 		pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
@@ -203,6 +221,16 @@ func TestWaitingHasAPrice(t *testing.T) {
 	t.Run("the memory comes in an hour", func(t *testing.T) {
 		f := leaving(time.Hour)
 		f.wantPostFilter("at first", preemptor(), "b", "on-b")
+	})
+	t.Run("the memory comes in an hour, and beside it is a smaller pod: its eviction would not be enough", func(t *testing.T) {
+		f := newFixture(t)
+		f.node(bt.MakeNode("a"), bt.MakeGPUNodeOf("a", 1, "80Gi"))
+		f.node(bt.MakeNode("b"), bt.MakeGPUNodeOf("b", 1, "80Gi"))
+		f.resident("leaving", "a", nil, "GPU-0=50Gi")
+		f.resident("beside", "a", nil, "GPU-0=20Gi")
+		f.resident("large", "b", func(p *bt.Pod) { p.Priority(10) }, "GPU-0=70Gi")
+		f.terminatingUntil("leaving", epoch.Add(time.Hour))
+		f.wantPostFilter("at first", preemptor(), "b", "large")
 	})
 	t.Run("a dead process drains", func(t *testing.T) {
 		f := twoFullNodes(t)

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
@@ -51,23 +53,31 @@ type answers struct {
 	last *answer
 }
 
-// answer returns whom an event of a node helps: the pods for which there is room by what the tracker knows, if the event
-// can make any as look says, and those that wait on the node. They are activated too, for a hint alone would leave them
-// in backoff, and not from here, for the queue is locked.
-func (pl *Plugin) answer(before, after any, node string, look func() (what parked.What, room bool)) *answer {
+// question is what an event may do: make room on a node, and end what pods wait for there.
+type question struct {
+	room bool
+	what parked.What
+	// ends says of a claim on the node whether it is over what it waited for, or may have become impossible.
+	ends func(*gpustate.Entry) bool
+}
+
+// answer returns whom an event of a node helps: the pods for which there is room by what the tracker knows, and those
+// that wait on the node and have something to do. They are activated too, for a hint alone would leave them in backoff, and not from here,
+// for the queue is locked.
+func (pl *Plugin) answer(before, after any, node string, ask func() question) *answer {
 	pl.answers.mu.Lock()
 	defer pl.answers.mu.Unlock()
 	if a := pl.answers.last; a != nil && a.before == before && a.after == after {
 		return a
 	}
-	what, room := look()
-	a := &answer{before: before, after: after, change: pl.parked.Now(node, what)}
+	q := ask()
+	a := &answer{before: before, after: after, change: pl.parked.Now(node, q.what)}
 	var helped []*parked.Pod
-	if room {
+	if q.room {
 		helped = pl.helped(a.change)
 	}
 	for _, e := range pl.tracker.Ledger.ClaimsOn(node) {
-		if p := pl.parked.Get(e.UID); p != nil {
+		if p := pl.parked.Get(e.UID); p != nil && q.ends(e) {
 			helped = append(helped, p)
 		}
 	}
@@ -143,7 +153,11 @@ func (pl *Plugin) afterPodDeleted(_ klog.Logger, pod *corev1.Pod, oldObj, newObj
 	}
 	// A nominated pod may have held memory where it was nominated to.
 	node := cmp.Or(gone.Spec.NodeName, gone.Status.NominatedNodeName)
-	return pl.hint(pl.answer(oldObj, newObj, node, func() (parked.What, bool) { return parked.MemoryFreed, true }), pod), nil
+	return pl.hint(pl.answer(oldObj, newObj, node, func() question {
+		// Whoever evicted it is kept out of the queue until it is gone, see PreEnqueue.
+		isVictim := func(v *corev1.Pod) bool { return v.UID == gone.UID }
+		return question{room: true, ends: func(e *gpustate.Entry) bool { return slices.ContainsFunc(e.Claim.Victims, isVictim) }}
+	}), pod), nil
 }
 
 // afterPodAdded retries pods that wait on the node of a new pod: it may have taken what they need beside GPU memory.
@@ -152,7 +166,10 @@ func (pl *Plugin) afterPodAdded(_ klog.Logger, pod *corev1.Pod, oldObj, newObj a
 	if !ok {
 		return fwk.Queue, nil
 	}
-	a := pl.answer(oldObj, newObj, added.Spec.NodeName, func() (parked.What, bool) { return parked.MemoryFreed, false })
+	a := pl.answer(oldObj, newObj, added.Spec.NodeName, func() question {
+		// A pod of this scheduler left to nominated pods of its own priority and above what they need.
+		return question{ends: func(e *gpustate.Entry) bool { return !pl.isOurs(added) || priorityOf(added) > e.Priority }}
+	})
 	if a.helped.Has(pod.UID) {
 		return fwk.Queue, nil
 	}
@@ -166,13 +183,16 @@ func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newOb
 	if !ok {
 		return fwk.Queue, nil
 	}
-	return pl.hint(pl.answer(oldObj, newObj, node.Name, func() (parked.What, bool) {
+	return pl.hint(pl.answer(oldObj, newObj, node.Name, func() question {
+		q := question{room: newObj != nil, ends: anyClaim}
 		if old, ok := oldObj.(*corev1.Node); !ok || !maps.Equal(withOurKeys(old.Labels), withOurKeys(node.Labels)) {
-			return parked.DevicesCame, newObj != nil // it comes, or is handed over
+			q.what = parked.DevicesCame // it comes, or is handed over
 		}
-		return parked.MemoryFreed, newObj != nil
+		return q
 	}), pod), nil
 }
+
+func anyClaim(*gpustate.Entry) bool { return true }
 
 // afterRequestChanged retries a pod whose own request was edited.
 func (pl *Plugin) afterRequestChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {

@@ -66,6 +66,13 @@ func (pl *Plugin) startInformers(ctx context.Context) error {
 		return err
 	}
 
+	nodes := pl.handle.SharedInformerFactory().Core().V1().Nodes().Informer()
+	if err := pl.handleEvents(nodes, cache.ResourceEventHandlerDetailedFuncs{
+		UpdateFunc: func(old, obj any) { pl.nodeSeen(old.(*corev1.Node), obj.(*corev1.Node)) },
+	}); err != nil {
+		return err
+	}
+
 	gpuNodes := newInformer(client, "gpunodes", "", &berthv1alpha1.GPUNode{})
 	if err := pl.handleEvents(gpuNodes, cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc: func(obj any, initial bool) { pl.reportSeen(obj.(*berthv1alpha1.GPUNode), !initial) },
@@ -162,6 +169,27 @@ func (pl *Plugin) settle(node string) {
 			pl.nodeChanged(node)
 		})
 	}
+}
+
+// cordonDelay is how long after a cordon was seen those that wait on the node are woken: the scheduler's own cache learns
+// of it by a handler of its own.
+const cordonDelay = 100 * time.Millisecond
+
+// nodeSeen wakes those that wait on a node which was cordoned. The framework has no event for that; the taint that tells
+// of it, if anybody sets one, comes later.
+func (pl *Plugin) nodeSeen(before, node *corev1.Node) {
+	if before.Spec.Unschedulable || !node.Spec.Unschedulable || len(pl.tracker.Ledger.ClaimsOn(node.Name)) == 0 {
+		return
+	}
+	pl.timers.at("cordon/"+node.Name, pl.clock.Now().Add(cordonDelay), func() {
+		var waiting []*parked.Pod
+		for _, e := range pl.tracker.Ledger.ClaimsOn(node.Name) {
+			if p := pl.parked.Get(e.UID); p != nil {
+				waiting = append(waiting, p)
+			}
+		}
+		pl.activate(waiting)
+	})
 }
 
 func (pl *Plugin) leaseSeen(lease *coordinationv1.Lease, live bool) {

@@ -59,7 +59,7 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycleState, state fwk.CycleSt
 		if best, err = pl.findWait(ctx, s, state, pod, m); err != nil {
 			return nil, fwk.AsStatus(err)
 		}
-		if best != nil && pl.isSoon(best, pl.clock.Now()) {
+		if best != nil && pl.isSoon(best.expected, pl.clock.Now()) {
 			return pl.claimWait(s, pod, best)
 		}
 		if claim != nil {

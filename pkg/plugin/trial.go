@@ -23,7 +23,7 @@ import (
 // too. It says whether there is such a plan, with victims at all.
 func (s *search) complete(ctx context.Context, p *eviction) bool {
 	t := newTrial(ctx, s.e, s.state, s.dryRun(p.node), s.preemptor, p.node)
-	victims, status := t.victims(p, s.comingBack[p.name()])
+	victims, status := t.victims(p, getCycleState(t.state).gone)
 	if !status.IsSuccess() || len(victims) == 0 {
 		// Without victims it fits once memory is back, which was looked for before, or something else changed meanwhile.
 		return false
@@ -92,11 +92,13 @@ func (t *trial) victims(p *eviction, comingBack sets.Set[types.UID]) ([]int, *fw
 	return victims, nil
 }
 
-// removeGone takes the pods away that terminate, and those of some sets.
+// removeGone takes the pods away that are assumed to go without being evicted for this pod: those of some sets, and
+// those that terminate, if it is assumed that they do so in time.
 func (t *trial) removeGone(gone ...sets.Set[types.UID]) *fwk.Status {
+	terminating := getCycleState(t.state).drained
 	for _, pi := range slices.Clone(t.node.GetPods()) {
 		pod := pi.GetPod()
-		if pod.DeletionTimestamp != nil || slices.ContainsFunc(gone, func(s sets.Set[types.UID]) bool { return s.Has(pod.UID) }) {
+		if terminating && pod.DeletionTimestamp != nil || slices.ContainsFunc(gone, func(s sets.Set[types.UID]) bool { return s.Has(pod.UID) }) {
 			if status := t.remove(pi); !status.IsSuccess() {
 				return status
 			}

@@ -76,10 +76,11 @@ func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *eviction {
 	return p
 }
 
-// dryRun returns the state of a try on a node: what comes back counts as free, unless the pod has waited for it there in
-// vain.
+// dryRun returns the state of a try on a node: what comes back counts as free, unless that takes longer than
+// waitBeforeEviction, or the pod has waited for it there in vain: nobody is evicted to wait for an hour beside.
 func (s *search) dryRun(ni fwk.NodeInfo) *cycleState {
-	if s.e.pl.claims.HasGivenUp(s.shared.uid, ni.Node().Name, s.now) {
+	expected := s.e.pl.expected(ni, s.comingBack, s.now)
+	if !s.e.pl.isSoon(expected, s.now) || s.e.pl.claims.HasGivenUp(s.shared.uid, ni.Node().Name, s.now) {
 		return s.shared.assume(false)
 	}
 	if gone := on(ni, s.comingBack); gone != nil {

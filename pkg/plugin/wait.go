@@ -53,7 +53,7 @@ func (pl *Plugin) findWait(ctx context.Context, s *cycleState, state fwk.CycleSt
 		return nil, nil
 	}
 	return slices.MinFunc(found, func(a, b *waitingPlace) int {
-		sa, sb := pl.isSoon(a, now), pl.isSoon(b, now)
+		sa, sb := pl.isSoon(a.expected, now), pl.isSoon(b.expected, now)
 		if sa != sb {
 			return first(sa)
 		}
@@ -79,9 +79,9 @@ func first(left bool) int {
 	return 1
 }
 
-// isSoon says whether waiting is better than to evict somebody.
-func (pl *Plugin) isSoon(w *waitingPlace, now time.Time) bool {
-	return w.expected.Sub(now) <= pl.args.WaitBeforeEviction.Duration
+// isSoon says of when memory is expected whether waiting for it is better than to evict somebody.
+func (pl *Plugin) isSoon(expected, now time.Time) bool {
+	return expected.Sub(now) <= pl.args.WaitBeforeEviction.Duration
 }
 
 // waitOn says whether the pod would fit on a node once memory is back: its GPU memory, and by the framework's own
@@ -165,7 +165,7 @@ func (pl *Plugin) claimWait(s *cycleState, pod *corev1.Pod, w *waitingPlace) (*f
 	now := pl.clock.Now()
 	patience := pl.args.WaitBeforeEviction.Duration
 	c := gpustate.Claim{MadeAt: now, Deadline: w.deadline, PatientUntil: now.Add(patience)}
-	if !pl.isSoon(w, now) {
+	if !pl.isSoon(w.expected, now) {
 		c.HoldsFrom = w.expected.Add(-patience)
 	}
 	pl.setClaim(pod, w.name(), w.allocation.Devices, c)

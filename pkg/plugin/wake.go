@@ -117,7 +117,7 @@ func (pl *Plugin) claimMoved(viewer *gpustate.Viewer, node *corev1.Node, e *gpus
 			left++
 		}
 	}
-	q.Removed.Insert(pl.claims.ComingBack(e.UID)[node.Name].UnsortedList()...)
+	q.Removed = q.Removed.Union(pl.claims.ComingBackOn(node.Name, e.UID))
 	view = viewer.View(node, pods, &q)
 	fits := view.Reason == "" && alloc.Fits(&view.Node, &p.Request.Request)
 	if e.IsLost() {

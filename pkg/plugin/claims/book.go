@@ -113,6 +113,25 @@ func (b *Book) ComingBack(uid types.UID) ComingBack {
 	return out
 }
 
+// ComingBackOn is ComingBack for one node: what a claim waits for is on its node.
+func (b *Book) ComingBackOn(node string, uid types.UID) sets.Set[types.UID] {
+	b.mu.Lock()
+	out := b.evicted[node].Clone()
+	b.mu.Unlock()
+	for _, e := range b.ledger.ClaimsOn(node) {
+		if e.UID == uid {
+			continue
+		}
+		for _, v := range e.Claim.Victims {
+			if out == nil {
+				out = sets.New[types.UID]()
+			}
+			out.Insert(v.UID)
+		}
+	}
+	return out
+}
+
 // GiveUp says that a pod waited in vain on a node, and does not wait there again until a moment.
 func (b *Book) GiveUp(uid types.UID, node string, until time.Time) {
 	b.mu.Lock()
