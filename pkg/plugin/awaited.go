@@ -13,15 +13,16 @@ import (
 
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 // awaited tells, for people, what keeps the pod of the cycle from devices of a node now, as far as that is known; and
 // whether it is memory that is in use.
-func (pl *Plugin) awaited(s *cycleState, ni fwk.NodeInfo, devices []alloc.DeviceShare) (what string, inMemory bool) {
-	now := s.assume(false)
-	now.dryRun = false
-	q := now.query()
-	view := s.viewer.Explain(ni.Node(), podsOf(ni), &q)
+func (pl *Plugin) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.DeviceShare) (what string, inMemory bool) {
+	now := s.Assume(false)
+	now.DryRun = false
+	q := now.Query()
+	view := s.Viewer.Explain(ni.Node(), cycle.PodsOf(ni), &q)
 	if isSilent(view.Reason) {
 		return "its agent has been silent, so nothing is known of it", true
 	}
@@ -57,7 +58,7 @@ func (pl *Plugin) awaited(s *cycleState, ni fwk.NodeInfo, devices []alloc.Device
 	}
 	inMemory = len(parts) > 0
 	for _, e := range pl.tracker.Ledger.OnNode(ni.Node().Name) {
-		if e.UID != s.uid && e.KeepsOff(s.request.Runtime, pl.args.LoadTimeout.Duration, s.viewer.Snapshot.Now()) &&
+		if e.UID != s.UID && e.KeepsOff(s.Request.Runtime, pl.args.LoadTimeout.Duration, s.Viewer.Snapshot.Now()) &&
 			slices.ContainsFunc(e.Allocation.Devices, func(d alloc.DeviceShare) bool { return claimed(d.UUID) }) {
 			parts = append(parts, fmt.Sprintf("pod %s/%s is still loading", e.Namespace, e.Name))
 		}

@@ -18,13 +18,14 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
 // Bind writes node and GPUs in one Binding: the apiserver merges its annotations into the pod in the same write that
 // sets nodeName. Pods without a request are left to the default binder.
 func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, nodeName string) *fwk.Status {
-	if getCycleState(state) == nil {
+	if cycle.Of(state) == nil {
 		return fwk.NewStatus(fwk.Skip)
 	}
 	data, err := state.Read(reservedKey)

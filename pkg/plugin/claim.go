@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
@@ -24,7 +25,7 @@ const giveUpFor = 10 * time.Minute
 // follow returns what the pod of the cycle claims, and what the pod is told, if that is still under way, so that nothing
 // else is done for it: upstream alone would forget the nomination, or evict a second time, exactly while a dead process
 // drains. Everything is judged again, by the framework's own filters. Claims lives in package claims, see its drawing.
-func (pl *Plugin) follow(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod) (claim *gpustate.Entry, msg string) {
+func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleState, pod *corev1.Pod) (claim *gpustate.Entry, msg string) {
 	e := pl.tracker.Ledger.ClaimOf(pod.UID)
 	if e == nil {
 		return nil, ""
@@ -119,29 +120,29 @@ func (pl *Plugin) victimsLeft(c *gpustate.Claim) (left int, alive bool) {
 // judge says whether a pod fits on the node of its claim once all that is on its way is back, and everyone has loaded,
 // by the framework's filters; and on which devices: those that it claims, if they will still do. node is the newest that
 // is known of the node itself.
-func (pl *Plugin) judge(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, node *corev1.Node, e *gpustate.Entry) ([]alloc.DeviceShare, *fwk.Status) {
+func (pl *Plugin) judge(ctx context.Context, s *cycle.State, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, node *corev1.Node, e *gpustate.Entry) ([]alloc.DeviceShare, *fwk.Status) {
 	comingBack := pl.claims.ComingBackOn(e.Node, pod.UID)
 	victims := sets.New[types.UID]()
 	for _, v := range e.Claim.Victims {
 		victims.Insert(v.UID)
 	}
-	assumed := s.assume(true, victims, comingBack)
+	assumed := s.Assume(true, victims, comingBack)
 	t := newTrial(ctx, pl.evictor, state, assumed, pod, ni)
 	t.node.SetNode(node)
 	if status := t.removeGone(victims, comingBack); !status.IsSuccess() {
 		return nil, status
 	}
 	if status := t.fits(); !status.IsSuccess() {
-		if view := pl.view(assumed, ni); status.Plugin() == Name && isSilent(view.Reason) {
+		if view := assumed.View(ni); status.Plugin() == Name && isSilent(view.Reason) {
 			return e.Allocation.Devices, nil // nothing is known to be against it, and the agent may be back soon
 		}
 		return nil, status
 	}
-	view := pl.view(assumed, ni)
+	view := assumed.View(ni)
 	if len(e.Allocation.Devices) > 0 && alloc.Validate(&view.Node, e.Allocation.Devices) == nil {
 		return e.Allocation.Devices, nil
 	}
-	best, ok := alloc.Best(&view.Node, &s.request.Request, pl.args.Strategy)
+	best, ok := alloc.Best(&view.Node, &s.Request.Request, pl.args.Strategy)
 	if !ok {
 		return nil, rejected(fwk.Unschedulable, gpustate.ReasonInsufficientMemory).WithPlugin(Name)
 	}
@@ -222,7 +223,7 @@ func (pl *Plugin) adoptOrphans(viewer *gpustate.Viewer) {
 		q := gpustate.Query{
 			Pod: pod.UID, Runtime: r.request.Runtime, Priority: priorityOf(pod), Returned: true, IgnoreLoading: true,
 		}
-		view := viewer.View(ni.Node(), podsOf(ni), &q)
+		view := viewer.View(ni.Node(), cycle.PodsOf(ni), &q)
 		best, ok := alloc.Best(&view.Node, &r.request.Request, pl.args.Strategy)
 		if view.Reason != "" || !ok {
 			continue

@@ -20,6 +20,7 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 const (
@@ -127,7 +128,7 @@ func TestPreFilter(t *testing.T) {
 			if status.Code() != tc.code || !strings.Contains(status.Message(), tc.says) {
 				t.Errorf("got %v %q, want %v %q", status.Code(), status.Message(), tc.code, tc.says)
 			}
-			if has := getCycleState(state) != nil; has != (tc.code == fwk.Success) {
+			if has := cycle.Of(state) != nil; has != (tc.code == fwk.Success) {
 				t.Errorf("a state was written: %v", has)
 			}
 		})

@@ -22,6 +22,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 // evictor runs the framework's own preemption machinery: its executor deletes victims, sets their conditions and
@@ -99,15 +100,13 @@ const roomCame = "room came up on node %s, so nobody is evicted"
 
 // roomNow looks once more, before the first victim goes, at the nodes that only Berth refused: the cycle has seen the
 // state of its beginning, and somebody may have left since. It returns the node on which the pod fits now, or "".
-func (pl *Plugin) roomNow(s *cycleState, m fwk.NodeToStatusReader, nodes []fwk.NodeInfo) string {
-	now := &cycleState{cycleShared: &cycleShared{
-		request: s.request, shape: s.shape, viewer: pl.tracker.Viewer(), priority: s.priority, uid: s.uid,
-	}}
+func (pl *Plugin) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.NodeInfo) string {
+	now := &cycle.State{Pod: s.With(pl.tracker.Viewer())}
 	for _, ni := range nodes {
 		if m.Get(ni.Node().Name).Plugin() != Name {
 			continue
 		}
-		if view := pl.view(now, ni); pl.fit(now, &view).Fits {
+		if view := now.View(ni); now.Fit(&view).Fits {
 			return ni.Node().Name
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 // maxExplained bounds how many nodes are looked at for the nearest miss: it is for people, and a cluster that is full
@@ -22,7 +23,7 @@ const maxExplained = 64
 
 // explain says, for people, how near the pod came: the node on which the option that lacks least lacks how much, GPU
 // by GPU. It goes behind the counted reasons in the pod's PodScheduled condition and FailedScheduling event.
-func (pl *Plugin) explain(s *cycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) []string {
+func (pl *Plugin) explain(s *cycle.State, pod *corev1.Pod, m fwk.NodeToStatusReader) []string {
 	var reasons []string
 	if pl.isSurge(pod) {
 		reasons = append(reasons, "this is the surge pod of a rolling update, and the pods that it is to replace hold the GPUs: "+
@@ -37,7 +38,7 @@ func (pl *Plugin) explain(s *cycleState, pod *corev1.Pod, m fwk.NodeToStatusRead
 	return reasons
 }
 
-func (pl *Plugin) nearestMiss(s *cycleState, m fwk.NodeToStatusReader) (string, bool) {
+func (pl *Plugin) nearestMiss(s *cycle.State, m fwk.NodeToStatusReader) (string, bool) {
 	nodes, err := m.NodesForStatusCode(pl.handle.SnapshotSharedLister().NodeInfos(), fwk.Unschedulable)
 	if err != nil {
 		return "", false
@@ -45,12 +46,12 @@ func (pl *Plugin) nearestMiss(s *cycleState, m fwk.NodeToStatusReader) (string, 
 	var nearest string
 	var lacks alloc.Bytes
 	for _, ni := range nodes[:min(len(nodes), maxExplained)] {
-		view := pl.view(s, ni)
+		view := s.View(ni)
 		if view.Reason != "" {
 			continue
 		}
-		for _, v := range alloc.Explain(&view.Node, &s.request.Request) {
-			short, text := missOf(&v, len(s.request.Options()[v.Option].Shares))
+		for _, v := range alloc.Explain(&view.Node, &s.Request.Request) {
+			short, text := missOf(&v, len(s.Request.Options()[v.Option].Shares))
 			if text != "" && (nearest == "" || short.Less(lacks)) {
 				nearest, lacks = "nearest on node "+view.Name+": "+text, short
 			}

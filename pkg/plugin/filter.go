@@ -12,33 +12,34 @@ import (
 
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 // Filter says whether any option of the pod fits on the node that it is handed.
 func (pl *Plugin) Filter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo) *fwk.Status {
-	s := getCycleState(state)
+	s := cycle.Of(state)
 	if s == nil {
 		return nil
 	}
-	view := pl.view(s, ni)
-	f := pl.fit(s, &view)
+	view := s.View(ni)
+	f := s.Fit(&view)
 	if f.Fits {
-		if !s.dryRun {
-			s.scores.Store(ni.Node(), f.Score)
+		if !s.DryRun {
+			s.Scores.Store(ni.Node(), f.Score)
 		}
 		return nil
 	}
 	code, reason := pl.verdict(s, ni, &view, f.Why)
 	if logger := klog.FromContext(ctx).V(5); logger.Enabled() {
 		logger.Info("Does not fit", "pod", klog.KObj(pod), "node", klog.KObj(ni.Node()), "reason", reason,
-			"verdicts", alloc.Explain(&view.Node, &s.request.Request))
+			"verdicts", alloc.Explain(&view.Node, &s.Request.Request))
 	}
 	return rejected(code, reason)
 }
 
 // verdict says why no option fits, and whether evicting or waiting could help: UnschedulableAndUnresolvable spares
 // the node the search for victims.
-func (pl *Plugin) verdict(s *cycleState, ni fwk.NodeInfo, view *gpustate.View, why uint8) (fwk.Code, alloc.Reason) {
+func (pl *Plugin) verdict(s *cycle.State, ni fwk.NodeInfo, view *gpustate.View, why uint8) (fwk.Code, alloc.Reason) {
 	switch view.Reason {
 	case "":
 	case gpustate.ReasonStaleReport:
@@ -47,15 +48,15 @@ func (pl *Plugin) verdict(s *cycleState, ni fwk.NodeInfo, view *gpustate.View, w
 		return fwk.UnschedulableAndUnresolvable, view.Reason
 	}
 	switch why {
-	case tooSmall:
+	case cycle.TooSmall:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonTooSmall
-	case unhealthy:
+	case cycle.Unhealthy:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonUnhealthyDevices
 	}
-	if !s.dryRun && hasLoading(&view.Node) {
+	if !s.DryRun && hasLoading(&view.Node) {
 		loaded := *s
-		loaded.dryRun = true
-		if v := pl.view(&loaded, ni); alloc.Fits(&v.Node, &s.request.Request) {
+		loaded.DryRun = true
+		if v := loaded.View(ni); alloc.Fits(&v.Node, &s.Request.Request) {
 			return fwk.Unschedulable, gpustate.ReasonLoading
 		}
 	}

@@ -4,7 +4,6 @@
 package plugin
 
 import (
-	"fmt"
 	"testing"
 
 	bt "github.com/berth-dev/berth/internal/testing"
@@ -79,21 +78,5 @@ func TestRequestsThatAskForTheSameHaveOneNumber(t *testing.T) {
 			t.Errorf("%s has the number %d of %s", name, n, other)
 		}
 		seen[n] = name
-	}
-}
-
-func TestNumbersAreNeverUsedForAnotherRequest(t *testing.T) {
-	f := newFixture(t)
-	first := f.pl.resolve(bt.MakePod("first").Memory("1Gi").Obj()).request
-	seen := map[uint64]bool{f.pl.shapes.of(first): true}
-	for i := range maxShapes + 10 {
-		n := f.pl.shapes.of(f.pl.resolve(bt.MakePod(fmt.Sprint("p", i)).Memory(fmt.Sprint(1<<30 + i + 1)).Obj()).request)
-		if seen[n] {
-			t.Fatalf("number %d is used twice", n)
-		}
-		seen[n] = true
-	}
-	if len(f.pl.shapes.numbers) > maxShapes {
-		t.Errorf("%d requests are remembered", len(f.pl.shapes.numbers))
 	}
 }

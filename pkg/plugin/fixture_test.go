@@ -40,6 +40,7 @@ import (
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 // epoch is where fake clocks start; the API's timestamps are in whole seconds.
@@ -188,7 +189,7 @@ func (f *fixture) park(pod *corev1.Pod) {
 // free returns what is free on each device of a node, in GiB, as everyone sees it now.
 func (f *fixture) free(node string) []uint64 {
 	ni := f.nodeInfo(node)
-	v := f.pl.tracker.Viewer().View(ni.Node(), podsOf(ni), &gpustate.Query{})
+	v := f.pl.tracker.Viewer().View(ni.Node(), cycle.PodsOf(ni), &gpustate.Query{})
 	var out []uint64
 	for i := range v.Devices {
 		out = append(out, v.Devices[i].Free().Uint64()>>30)

@@ -18,6 +18,7 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
@@ -33,7 +34,7 @@ type Plugin struct {
 	profiles profileLister
 	nodes    corelisters.NodeLister
 	requests requestCache
-	shapes   shapes
+	shapes   cycle.Shapes
 	pods     corelisters.PodLister
 	parked   *parked.List
 	recovery recovery

@@ -11,6 +11,7 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
@@ -18,7 +19,7 @@ import (
 // for is under way; a node where memory comes back soon is waited for; the cheapest pods are evicted; a node where memory
 // comes back at all is waited for. A pod that asks for no GPU memory goes through the default preemption.
 func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
-	s := getCycleState(state)
+	s := cycle.Of(state)
 	if s == nil && pl.isPlain(pod) {
 		pl.unlisted.add(pod.UID)
 		return pl.evictor.plain.PostFilter(ctx, state, pod, m)
@@ -42,7 +43,7 @@ func (pl *Plugin) isPlain(pod *corev1.Pod) bool {
 	return r.request == nil && r.unresolved == nil && r.err == nil
 }
 
-func (pl *Plugin) makeRoom(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
+func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	if s == nil { // PreFilter, or that of another plugin, said that it can be placed nowhere
 		pl.dropClaim(pod)
 		return nominate(""), fwk.NewStatus(fwk.Unschedulable)
@@ -83,7 +84,7 @@ func nominate(node string) *fwk.PostFilterResult {
 }
 
 // evictFor evicts the cheapest pods that make room. It says whether there is more to do: nobody can be evicted.
-func (pl *Plugin) evictFor(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (_ *fwk.PostFilterResult, _ *fwk.Status, more bool) {
+func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (_ *fwk.PostFilterResult, _ *fwk.Status, more bool) {
 	now := pl.clock.Now()
 	search, err := pl.evictor.newSearch(s, state, pod, now)
 	if err != nil {
@@ -107,7 +108,7 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycleState, state fwk.CycleSt
 		Victims: victims, MadeAt: now, Deadline: now.Add(pl.args.MemoryReturnTimeout.Duration),
 	})
 	for _, victim := range victims {
-		if priorityOf(victim) == s.priority {
+		if priorityOf(victim) == s.Priority {
 			pl.claims.LostIdle(victim, now)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 // cycleState runs PreFilter of all plugins.
@@ -116,7 +117,7 @@ func TestSearchSkipsNoCheaperNode(t *testing.T) {
 			f.known(pod)
 			state := f.cycleState(pod)
 			names := func(all bool) (node string, victims []string, cost string) {
-				s, err := f.pl.evictor.newSearch(getCycleState(state), state, pod, epoch)
+				s, err := f.pl.evictor.newSearch(cycle.Of(state), state, pod, epoch)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -274,7 +275,7 @@ func TestEligibilityIsNotReusedForOthers(t *testing.T) {
 		pod := bt.MakePod(fmt.Sprintf("preemptor-%d", priority)).Memory("40Gi").Priority(priority).Obj()
 		f.known(pod)
 		state := f.cycleState(pod)
-		s, err := f.pl.evictor.newSearch(getCycleState(state), state, pod, epoch)
+		s, err := f.pl.evictor.newSearch(cycle.Of(state), state, pod, epoch)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -81,7 +81,7 @@ func (pl *Plugin) resolve(pod *corev1.Pod) *resolved {
 		r.request, r.unresolved, r.err = gpustate.NewRequest(pod, parsed, profile, gpustate.Sizing{TrustObservedPeaks: pl.args.TrustObservedPeaks})
 	}
 	if r.request != nil {
-		r.shape = pl.shapes.of(r.request)
+		r.shape = pl.shapes.Of(r.request)
 	}
 	pl.requests.Store(pod.UID, r)
 	if !pl.exists(pod) {

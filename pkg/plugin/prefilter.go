@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
@@ -42,15 +43,15 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	if e := pl.tracker.Ledger.Get(pod.UID); e != nil && e.State == gpustate.Unknown {
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonBindUnknown)
 	}
-	shared := &cycleShared{
-		request: resolved.request, shape: resolved.shape, viewer: pl.tracker.Viewer(),
-		priority: priorityOf(pod), uid: pod.UID,
+	shared := &cycle.Pod{
+		UID: pod.UID, Priority: priorityOf(pod), Request: resolved.request, Shape: resolved.shape,
+		Viewer: pl.tracker.Viewer(), Strategy: pl.args.Strategy,
 	}
 	if !pl.anyCouldEverFit(shared, nodes) {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+largest(shared, nodes))
 	}
-	pl.adoptOrphans(shared.viewer)
-	state.Write(cycleKey, &cycleState{cycleShared: shared})
+	pl.adoptOrphans(shared.Viewer)
+	state.Write(cycle.Key, &cycle.State{Pod: shared})
 	return nil, nil
 }
 
@@ -69,16 +70,16 @@ func (pl *Plugin) announce(pod *corev1.Pod, r *resolved) {
 
 // anyCouldEverFit fails fast for a pod that no node could hold: only when every node has a fresh report, since a
 // node without one may turn out to be large enough.
-func (pl *Plugin) anyCouldEverFit(s *cycleShared, nodes []fwk.NodeInfo) bool {
+func (pl *Plugin) anyCouldEverFit(s *cycle.Pod, nodes []fwk.NodeInfo) bool {
 	if len(nodes) == 0 {
 		return true
 	}
 	for _, ni := range nodes {
-		report, fresh := s.viewer.Snapshot.Report(ni.Node().Name, s.viewer.Policy.StaleAfter)
+		report, fresh := s.Viewer.Snapshot.Report(ni.Node().Name, s.Viewer.Policy.StaleAfter)
 		if report == nil || !fresh {
 			return true
 		}
-		if alloc.CanEverFit(&alloc.Node{Name: report.Node, Devices: report.Devices}, &s.request.Request) {
+		if alloc.CanEverFit(&alloc.Node{Name: report.Node, Devices: report.Devices}, &s.Request.Request) {
 			return true
 		}
 	}
@@ -86,15 +87,15 @@ func (pl *Plugin) anyCouldEverFit(s *cycleShared, nodes []fwk.NodeInfo) bool {
 }
 
 // largest says, for people, what the largest share is that could be held, for each count of devices asked for.
-func largest(s *cycleShared, nodes []fwk.NodeInfo) string {
+func largest(s *cycle.Pod, nodes []fwk.NodeInfo) string {
 	msg := ""
-	for i := range s.request.Options() {
-		o := &s.request.Options()[i]
+	for i := range s.Request.Options() {
+		o := &s.Request.Options()[i]
 		var most alloc.Bytes
 		for _, ni := range nodes {
-			if report, _ := s.viewer.Snapshot.Report(ni.Node().Name, 0); report != nil {
+			if report, _ := s.Viewer.Snapshot.Report(ni.Node().Name, 0); report != nil {
 				n := alloc.Node{Name: report.Node, Devices: report.Devices}
-				most = most.Max(alloc.Largest(&n, len(o.Shares), s.request.MixedModels()))
+				most = most.Max(alloc.Largest(&n, len(o.Shares), s.Request.MixedModels()))
 			}
 		}
 		if msg != "" {
@@ -115,8 +116,8 @@ func (pl *Plugin) PreFilterExtensions() fwk.PreFilterExtensions { return pl }
 // AddPod takes back what RemovePod assumed: a victim is reprieved, or a nominated pod is added. Its memory is
 // counted from the NodeInfo, or from what it claims.
 func (pl *Plugin) AddPod(_ context.Context, state fwk.CycleState, _ *corev1.Pod, added fwk.PodInfo, _ fwk.NodeInfo) *fwk.Status {
-	if s := getCycleState(state); s != nil {
-		s.gone.Delete(added.GetPod().UID)
+	if s := cycle.Of(state); s != nil {
+		s.Gone.Delete(added.GetPod().UID)
 	}
 	return nil
 }
@@ -124,8 +125,8 @@ func (pl *Plugin) AddPod(_ context.Context, state fwk.CycleState, _ *corev1.Pod,
 // RemovePod assumes that a victim is gone with the memory that its processes hold: NVML still measures them in a dry
 // run, and charging that memory to nobody would make every plan fail.
 func (pl *Plugin) RemovePod(_ context.Context, state fwk.CycleState, _ *corev1.Pod, removed fwk.PodInfo, _ fwk.NodeInfo) *fwk.Status {
-	if s := getCycleState(state); s != nil {
-		s.assumeGone(removed.GetPod().UID)
+	if s := cycle.Of(state); s != nil {
+		s.AssumeGone(removed.GetPod().UID)
 	}
 	return nil
 }

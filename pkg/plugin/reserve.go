@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"context"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -12,7 +13,10 @@ import (
 
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
+
+const reservedKey fwk.StateKey = "Reserve" + Name
 
 // reserved is what Reserve booked, for Bind.
 type reserved struct {
@@ -29,7 +33,7 @@ func (r *reserved) Clone() fwk.StateData { return r }
 // Reserve plans once more, on the snapshot that the cycle pinned, and books the best allocation. It may be tentative
 // and be repeated (pod groups); it is in memory only, and idempotent.
 func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, nodeName string) *fwk.Status {
-	s := getCycleState(state)
+	s := cycle.Of(state)
 	if s == nil {
 		return nil
 	}
@@ -37,11 +41,11 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
-	view := pl.view(s, ni)
+	view := s.View(ni)
 	if view.Reason != "" {
 		return rejected(fwk.Unschedulable, view.Reason)
 	}
-	options := alloc.Plan(&view.Node, &s.request.Request, pl.args.Strategy)
+	options := alloc.Plan(&view.Node, &s.Request.Request, pl.args.Strategy)
 	if len(options) == 0 {
 		// Filter judged this same view with nominated pods on it, so this is a change of the books in between.
 		return rejected(fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
@@ -50,27 +54,27 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if err := alloc.Validate(&view.Node, best.Devices); err != nil {
 		return fwk.AsStatus(err)
 	}
-	annotations, err := s.request.Annotations(best, &view.Node)
+	annotations, err := s.Request.Annotations(best, &view.Node)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
-	booked := s.request.Allocation(best)
+	booked := s.Request.Allocation(best)
 	claim := pl.tracker.Ledger.ClaimOf(pod.UID)
 	if err := pl.tracker.Ledger.Assume(pod, nodeName, booked); err != nil {
 		return fwk.AsStatus(err)
 	}
 	state.Write(reservedKey, &reserved{
-		allocation: booked, annotations: annotations, message: decisionMessage(s.request, options, &view.Node), claim: claim,
+		allocation: booked, annotations: annotations, message: decisionMessage(s.Request, options, &view.Node), claim: claim,
 	})
 	pl.unpark(pod.UID, nodeName)
-	pl.logDecision(klog.FromContext(ctx), pod, s.request, options, &view)
+	pl.logDecision(klog.FromContext(ctx), pod, s.Request, options, &view)
 	return nil
 }
 
 // Unreserve takes the booking back, unless the pod may be bound after all. It runs from the binding goroutine,
 // concurrently with the next pod's cycle.
 func (pl *Plugin) Unreserve(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodeName string) {
-	if getCycleState(state) == nil {
+	if cycle.Of(state) == nil {
 		return
 	}
 	pl.tracker.Ledger.Forget(pod.UID)
@@ -79,4 +83,13 @@ func (pl *Plugin) Unreserve(_ context.Context, state fwk.CycleState, pod *corev1
 		pl.unlisted.remove(pod.UID) // nobody else would: that it is gone may have been told before
 	}
 	pl.nodeChanged(nodeName)
+}
+
+// nodeInfo returns a node of the cycle's snapshot.
+func (pl *Plugin) nodeInfo(name string) (fwk.NodeInfo, error) {
+	ni, err := pl.handle.SnapshotSharedLister().NodeInfos().Get(name)
+	if err != nil {
+		return nil, fmt.Errorf("node %s of the snapshot: %w", name, err)
+	}
+	return ni, nil
 }

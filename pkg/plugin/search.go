@@ -16,13 +16,14 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/plugin/claims"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 // search is one search for the cheapest eviction over all nodes.
 type search struct {
 	e         *evictor
 	state     fwk.CycleState
-	shared    *cycleState
+	shared    *cycle.State
 	preemptor *corev1.Pod
 	// evictIdle says that the preemptor may evict idle pods of its own priority.
 	evictIdle bool
@@ -32,7 +33,7 @@ type search struct {
 	comingBack claims.ComingBack
 	now        time.Time
 	// drained is the state of a try on a node where nobody is assumed to be gone.
-	drained *cycleState
+	drained *cycle.State
 
 	// found are the plans that are complete, by node, and cheapest is the cheapest of them. While nodes are searched in
 	// parallel they do not change. all says that the plans of all nodes are wanted.
@@ -47,14 +48,14 @@ type search struct {
 type searchKey struct{}
 
 // newSearch prepares a search for the pod of the cycle.
-func (e *evictor) newSearch(s *cycleState, state fwk.CycleState, pod *corev1.Pod, now time.Time) (*search, error) {
+func (e *evictor) newSearch(s *cycle.State, state fwk.CycleState, pod *corev1.Pod, now time.Time) (*search, error) {
 	pdbs, err := e.evaluator.PdbLister.List(labels.Everything())
 	if err != nil {
 		return nil, err
 	}
 	search := &search{
 		e: e, state: state, shared: s, preemptor: pod, evictIdle: e.pl.claims.MayEvictIdle(pod, now), budgets: newBudgets(pdbs),
-		comingBack: e.pl.claims.ComingBack(pod.UID), now: now, drained: s.assume(true), found: map[string]*eviction{},
+		comingBack: e.pl.claims.ComingBack(pod.UID), now: now, drained: s.Assume(true), found: map[string]*eviction{},
 	}
 	for i := range search.budgets {
 		search.allowed = append(search.allowed, search.budgets[i].allowed)

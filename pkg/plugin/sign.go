@@ -12,6 +12,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 // podSignature is everything of a pod that Filter and Score read: pods with equal signatures can share a ranking of
@@ -20,13 +21,7 @@ type podSignature struct {
 	Priority    int32
 	Runtime     berthv1alpha1.Runtime
 	MixedModels bool
-	Options     []optionSignature
-}
-
-type optionSignature struct {
-	Shares  []uint64
-	Take    uint32
-	Outside uint64
+	Options     []cycle.OptionSignature
 }
 
 // SignPod returns the signature of what a pod asks for. A pod whose request is not known cannot be signed.
@@ -42,20 +37,7 @@ func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragmen
 	}
 	signature := podSignature{
 		Priority: corev1helpers.PodPriority(pod), Runtime: r.request.Runtime, MixedModels: r.request.MixedModels(),
-		Options: optionSignatures(r.request),
+		Options: cycle.OptionSignatures(r.request),
 	}
 	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: signature}}, nil
-}
-
-func optionSignatures(r *gpustate.Request) []optionSignature {
-	var signatures []optionSignature
-	for i := range r.Options() {
-		o := &r.Options()[i]
-		s := optionSignature{Take: uint32(o.Take), Outside: o.Outside.Uint64()}
-		for _, share := range o.Shares {
-			s.Shares = append(s.Shares, share.Uint64())
-		}
-		signatures = append(signatures, s)
-	}
-	return signatures
 }

@@ -16,6 +16,7 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 // complete tries with the framework's own filters whether the pod fits on the node of a plan once its victims are
@@ -23,7 +24,7 @@ import (
 // too. It says whether there is such a plan, with victims at all.
 func (s *search) complete(ctx context.Context, p *eviction) bool {
 	t := newTrial(ctx, s.e, s.state, s.dryRun(p.node), s.preemptor, p.node)
-	victims, status := t.victims(p, getCycleState(t.state).gone)
+	victims, status := t.victims(p, cycle.Of(t.state).Gone)
 	if !status.IsSuccess() || len(victims) == 0 {
 		// Without victims it fits once memory is back, which was looked for before, or something else changed meanwhile.
 		return false
@@ -43,9 +44,9 @@ type trial struct {
 }
 
 // newTrial returns a trial of a pod on a node, under what is assumed.
-func newTrial(ctx context.Context, e *evictor, state fwk.CycleState, assumed *cycleState, pod *corev1.Pod, ni fwk.NodeInfo) *trial {
+func newTrial(ctx context.Context, e *evictor, state fwk.CycleState, assumed *cycle.State, pod *corev1.Pod, ni fwk.NodeInfo) *trial {
 	state = state.Clone()
-	state.Write(cycleKey, assumed.Clone()) // a trial takes more away
+	state.Write(cycle.Key, assumed.Clone()) // a trial takes more away
 	return &trial{e: e, ctx: ctx, state: state, preemptor: pod, node: ni.Snapshot()}
 }
 
@@ -95,7 +96,7 @@ func (t *trial) victims(p *eviction, comingBack sets.Set[types.UID]) ([]int, *fw
 // removeGone takes the pods away that are assumed to go without being evicted for this pod: those of some sets, and
 // those that terminate, if it is assumed that they do so in time.
 func (t *trial) removeGone(gone ...sets.Set[types.UID]) *fwk.Status {
-	terminating := getCycleState(t.state).drained
+	terminating := cycle.Of(t.state).Drained
 	for _, pi := range slices.Clone(t.node.GetPods()) {
 		pod := pi.GetPod()
 		if terminating && pod.DeletionTimestamp != nil || slices.ContainsFunc(gone, func(s sets.Set[types.UID]) bool { return s.Has(pod.UID) }) {

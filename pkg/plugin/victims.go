@@ -18,6 +18,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 // eviction is the cheapest eviction on one node: first for the memory alone, then, complete, for all that the pod needs.
@@ -51,7 +52,7 @@ func (p *eviction) name() string { return p.node.Node().Name }
 // if that is dearer than the cheapest plan found so far.
 func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *eviction {
 	dry := s.dryRun(ni)
-	view := s.e.pl.explained(dry, ni)
+	view := dry.Explained(ni)
 	if view.Reason != "" {
 		return nil
 	}
@@ -65,9 +66,9 @@ func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *eviction {
 	var best alloc.EvictionPlan
 	var ok bool
 	if s.cheapest == nil || s.all {
-		best, ok = alloc.EvictBest(&p.view.Node, &dry.request.Request, p.victims, s.allowed)
+		best, ok = alloc.EvictBest(&p.view.Node, &dry.Request.Request, p.victims, s.allowed)
 	} else {
-		best, ok = alloc.EvictBelow(&p.view.Node, &dry.request.Request, p.victims, s.allowed, s.cheapest.cost, p.name() < s.cheapest.name())
+		best, ok = alloc.EvictBelow(&p.view.Node, &dry.Request.Request, p.victims, s.allowed, s.cheapest.cost, p.name() < s.cheapest.name())
 	}
 	if !ok {
 		return nil
@@ -78,13 +79,13 @@ func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *eviction {
 
 // dryRun returns the state of a try on a node: what comes back counts as free, unless that takes longer than
 // waitBeforeEviction, or the pod has waited for it there in vain: nobody is evicted to wait for an hour beside.
-func (s *search) dryRun(ni fwk.NodeInfo) *cycleState {
+func (s *search) dryRun(ni fwk.NodeInfo) *cycle.State {
 	expected := s.e.pl.expected(ni, s.comingBack, s.now)
-	if !s.e.pl.isSoon(expected, s.now) || s.e.pl.claims.HasGivenUp(s.shared.uid, ni.Node().Name, s.now) {
-		return s.shared.assume(false)
+	if !s.e.pl.isSoon(expected, s.now) || s.e.pl.claims.HasGivenUp(s.shared.UID, ni.Node().Name, s.now) {
+		return s.shared.Assume(false)
 	}
-	if gone := on(ni, s.comingBack); gone != nil {
-		return s.shared.assume(true, gone)
+	if gone := cycle.On(ni, s.comingBack); gone != nil {
+		return s.shared.Assume(true, gone)
 	}
 	return s.drained
 }
@@ -99,7 +100,7 @@ type eligibility struct {
 // known returns who may be evicted on a node, if that was found out before; else nil.
 func (s *search) known(view *gpustate.View) *eligibility {
 	known, _ := view.Derived().(*eligibility)
-	if known == nil || known.priority != s.shared.priority || len(s.comingBack[view.Name]) > 0 {
+	if known == nil || known.priority != s.shared.Priority || len(s.comingBack[view.Name]) > 0 {
 		return nil
 	}
 	return known
@@ -115,7 +116,7 @@ func (s *search) findEligible(ctx context.Context, p *eviction) error {
 			return err
 		}
 		if always && len(s.comingBack[p.name()]) == 0 && !s.e.groups {
-			p.view.SetDerived(&eligibility{s.shared.priority, p.eligible, p.victims})
+			p.view.SetDerived(&eligibility{s.shared.Priority, p.eligible, p.victims})
 		}
 	}
 	if len(s.budgets) > 0 {
@@ -171,7 +172,7 @@ func (s *search) judgeAll(ctx context.Context, p *eviction) (always bool, err er
 func (s *search) fillWithLoaders(p *eviction, node string) (any bool) {
 	for _, e := range s.e.pl.tracker.Ledger.OnNode(node) {
 		going := e.Pod != nil && e.Pod.DeletionTimestamp != nil || s.comingBack[node].Has(e.UID)
-		if going || e.UID == s.preemptor.UID || !e.KeepsOff(s.shared.request.Runtime, s.e.pl.args.LoadTimeout.Duration, s.shared.viewer.Snapshot.Now()) {
+		if going || e.UID == s.preemptor.UID || !e.KeepsOff(s.shared.Request.Runtime, s.e.pl.args.LoadTimeout.Duration, s.shared.Viewer.Snapshot.Now()) {
 			continue
 		}
 		if !any {
@@ -228,15 +229,15 @@ func (s *search) mayGo(c *candidate, e *gpustate.Entry, report *gpustate.Report)
 	if measured {
 		c.lastActive = idleSince.UnixNano()
 	}
-	now := s.shared.viewer.Snapshot.Now()
+	now := s.shared.Viewer.Snapshot.Now()
 	c.idle = measured && terms.IdleAfter > 0 && now.Sub(idleSince) >= terms.IdleAfter
 	if until, loads := gpustate.LoadingUntil(c.pod, s.e.pl.args.LoadTimeout.Duration); loads && e != nil {
 		c.loads = until.IsZero() || now.Before(until)
 	}
 	switch p := priorityOf(c.pod); {
-	case p > s.shared.priority:
+	case p > s.shared.Priority:
 		return false
-	case p == s.shared.priority && (!s.evictIdle || !c.idle || sameWorkload(s.preemptor, c.pod)):
+	case p == s.shared.Priority && (!s.evictIdle || !c.idle || sameWorkload(s.preemptor, c.pod)):
 		return false
 	}
 	return e == nil || !now.Before(e.ProtectedUntil(s.e.pl.args.LoadTimeout.Duration, s.e.pl.args.MaxMinRuntime.Duration))
@@ -265,7 +266,7 @@ func (s *search) message(p *eviction) string {
 	if !p.exact {
 		msg += " found"
 	}
-	if _, next, _ := alloc.Evict(&p.view.Node, &s.shared.request.Request, p.victims, s.allowed); next != nil {
+	if _, next, _ := alloc.Evict(&p.view.Node, &s.shared.Request.Request, p.victims, s.allowed); next != nil {
 		msg += fmt.Sprintf("; next on that node would have been %s (%s)", p.names(next.Victims), next.Cost)
 	}
 	return msg

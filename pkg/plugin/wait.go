@@ -17,6 +17,7 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
 // waitingPlace is a node on which the pod fits once memory is back.
@@ -32,14 +33,14 @@ func (w *waitingPlace) name() string { return w.node.Node().Name }
 
 // findWait looks for a node on which the pod only has to wait: for the memory of processes whose pod is gone, of pods
 // that terminate, for pods that load. Foreign memory does not come back. Nil if there is none.
-func (pl *Plugin) findWait(ctx context.Context, s *cycleState, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*waitingPlace, error) {
+func (pl *Plugin) findWait(ctx context.Context, s *cycle.State, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*waitingPlace, error) {
 	nodes, err := m.NodesForStatusCode(pl.handle.SnapshotSharedLister().NodeInfos(), fwk.Unschedulable)
 	if err != nil {
 		return nil, err
 	}
 	comingBack := pl.claims.ComingBack(pod.UID)
 	now := pl.clock.Now()
-	drained := s.assume(true)
+	drained := s.Assume(true)
 	var mu sync.Mutex
 	var found []*waitingPlace
 	pl.handle.Parallelizer().Until(ctx, len(nodes), func(i int) {
@@ -87,27 +88,27 @@ func (pl *Plugin) isSoon(expected, now time.Time) bool {
 // waitOn says whether the pod would fit on a node once memory is back: its GPU memory, and by the framework's own
 // filters all its other needs, once terminating pods and those of comingBack are gone. drained is the state in which none
 // of the latter are there.
-func (pl *Plugin) waitOn(ctx context.Context, s, drained *cycleState, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, comingBack claims.ComingBack, now time.Time) *waitingPlace {
+func (pl *Plugin) waitOn(ctx context.Context, s, drained *cycle.State, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo, comingBack claims.ComingBack, now time.Time) *waitingPlace {
 	name := ni.Node().Name
 	if pl.claims.HasGivenUp(pod.UID, name, now) {
 		return nil
 	}
-	gone, assumed := on(ni, comingBack), drained
+	gone, assumed := cycle.On(ni, comingBack), drained
 	if gone != nil {
-		assumed = s.assume(true, gone)
+		assumed = s.Assume(true, gone)
 	}
-	view := pl.view(assumed, ni)
-	if !pl.fit(s, &view).Fits {
+	view := assumed.View(ni)
+	if !s.Fit(&view).Fits {
 		return nil
 	}
-	if view := pl.view(s, ni); pl.fit(s, &view).Fits {
+	if view := s.View(ni); s.Fit(&view).Fits {
 		return nil // it is not the memory that it lacks here
 	}
 	t := newTrial(ctx, pl.evictor, state, assumed, pod, ni)
 	if !t.removeGone(gone).IsSuccess() || !t.fits().IsSuccess() {
 		return nil
 	}
-	best, ok := alloc.Best(&view.Node, &s.request.Request, pl.args.Strategy)
+	best, ok := alloc.Best(&view.Node, &s.Request.Request, pl.args.Strategy)
 	if !ok {
 		return nil
 	}
@@ -161,7 +162,7 @@ func (pl *Plugin) waitDeadline(ni fwk.NodeInfo) time.Time {
 }
 
 // claimWait makes the pod wait on a node. Memory that is not expected soon is not held against others until it is.
-func (pl *Plugin) claimWait(s *cycleState, pod *corev1.Pod, w *waitingPlace) (*fwk.PostFilterResult, *fwk.Status) {
+func (pl *Plugin) claimWait(s *cycle.State, pod *corev1.Pod, w *waitingPlace) (*fwk.PostFilterResult, *fwk.Status) {
 	now := pl.clock.Now()
 	patience := pl.args.WaitBeforeEviction.Duration
 	c := gpustate.Claim{MadeAt: now, Deadline: w.deadline, PatientUntil: now.Add(patience)}

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 )
 
 // sameWorkload says whether two pods are replicas of one workload, over the revisions of a Deployment too.
@@ -34,3 +35,5 @@ func workloadOf(pod *corev1.Pod) string {
 	}
 	return owner.Kind + "/" + owner.Name
 }
+
+func priorityOf(pod *corev1.Pod) int32 { return corev1helpers.PodPriority(pod) }

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package cycle
 
 import (
 	"fmt"
@@ -12,41 +12,41 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
-// fit says whether a pod fits on what it sees of a node, and how good its best allocation there is, 0 to 100. What was
+// Fit says whether a pod fits on what it sees of a node, and how good its best allocation there is, 0 to 100. What was
 // found out for a pod that asks for the same, such as the last replica of its Deployment, is not worked out again
 // as long as the node looks the same.
-func (pl *Plugin) fit(s *cycleState, view *gpustate.View) gpustate.Fit {
+func (s *State) Fit(view *gpustate.View) gpustate.Fit {
 	if view.Reason != "" {
 		return gpustate.Fit{}
 	}
-	if known, ok := view.Fit(s.shape); ok {
+	if known, ok := view.Fit(s.Shape); ok {
 		return known
 	}
 	var f gpustate.Fit
-	if best, ok := alloc.Best(&view.Node, &s.request.Request, pl.args.Strategy); ok {
-		f = gpustate.Fit{Fits: true, Score: alloc.Score(&view.Node, &best, pl.args.Strategy)}
+	if best, ok := alloc.Best(&view.Node, &s.Request.Request, s.Strategy); ok {
+		f = gpustate.Fit{Fits: true, Score: alloc.Score(&view.Node, &best, s.Strategy)}
 	} else {
-		f.Why = whyNot(&view.Node, s.request)
+		f.Why = whyNot(&view.Node, s.Request)
 	}
-	view.RememberFit(s.shape, f)
+	view.RememberFit(s.Shape, f)
 	return f
 }
 
 // Why a request does not fit on a node that can be planned on.
 const (
-	notFree uint8 = iota
-	tooSmall
-	unhealthy
+	NotFree uint8 = iota
+	TooSmall
+	Unhealthy
 )
 
 func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
 	switch {
 	case !alloc.CanEverFit(n, &r.Request):
-		return tooSmall
+		return TooSmall
 	case !alloc.CanEverFit(usable(n), &r.Request):
-		return unhealthy
+		return Unhealthy
 	}
-	return notFree
+	return NotFree
 }
 
 // usable returns the node without the devices that no eviction and no waiting pod can free.
@@ -65,9 +65,9 @@ func usable(n *alloc.Node) *alloc.Node {
 	return out
 }
 
-// shapes numbers requests, from 1: equal requests have the same number. A number is never used for another request, but
+// Shapes numbers requests, from 1: equal requests have the same number. A number is never used for another request, but
 // a request may get a new one.
-type shapes struct {
+type Shapes struct {
 	mu      sync.Mutex
 	numbers map[string]uint64
 	last    uint64
@@ -76,9 +76,9 @@ type shapes struct {
 // maxShapes bounds the memory of requests that are not seen again.
 const maxShapes = 4096
 
-// of returns the number of what a request asks for.
-func (s *shapes) of(r *gpustate.Request) uint64 {
-	key := fmt.Sprint(r.MixedModels(), optionSignatures(r))
+// Of returns the number of what a request asks for.
+func (s *Shapes) Of(r *gpustate.Request) uint64 {
+	key := fmt.Sprint(r.MixedModels(), OptionSignatures(r))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	number, ok := s.numbers[key]

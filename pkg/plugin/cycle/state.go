@@ -1,0 +1,153 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cycle is what one scheduling cycle knows of its pod, and how the pod sees a node: as it is, or under the
+// assumption that others are gone, that memory which is on its way is back, and that everyone has loaded. It decides
+// nothing.
+package cycle
+
+import (
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	fwk "k8s.io/kube-scheduler/framework"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/claims"
+)
+
+// Key is where PreFilter leaves the state.
+const Key fwk.StateKey = "PreFilterBerth"
+
+// State is what PreFilter found out for one pod and cycle, and what is assumed in a try.
+type State struct {
+	// Pod never changes during a cycle and is shared by all clones.
+	*Pod
+	// Gone are pods that are assumed to be gone, such as victims. Nodes are tried in parallel, each with a clone.
+	Gone sets.Set[types.UID]
+	// DryRun says that this is a try under assumptions: the loader rule is left out, since it is waited for.
+	DryRun bool
+	// Drained says that memory that is on its way back counts as free.
+	Drained bool
+}
+
+// Pod is the pod of a cycle.
+type Pod struct {
+	UID      types.UID
+	Priority int32
+	Request  *gpustate.Request
+	// Shape is the number of what is asked for.
+	Shape uint64
+	// Viewer has the reports as they were when the cycle began.
+	Viewer   *gpustate.Viewer
+	Strategy alloc.Strategy
+	// Scores are what Filter found out for Score on the way: *corev1.Node → int64.
+	Scores sync.Map
+}
+
+// With returns the pod with another viewer.
+func (p *Pod) With(v *gpustate.Viewer) *Pod {
+	return &Pod{UID: p.UID, Priority: p.Priority, Request: p.Request, Shape: p.Shape, Viewer: v, Strategy: p.Strategy}
+}
+
+// Clone implements fwk.StateData.
+func (s *State) Clone() fwk.StateData {
+	c := *s
+	c.Gone = s.Gone.Clone()
+	return &c
+}
+
+// Of returns the state of a pod that asks for GPU memory; nil for one that does not, whose PreFilter wrote none.
+func Of(state fwk.CycleState) *State {
+	data, err := state.Read(Key)
+	if err != nil {
+		return nil
+	}
+	s, _ := data.(*State)
+	return s
+}
+
+// Query is how the pod looks at nodes.
+func (s *State) Query() gpustate.Query {
+	return gpustate.Query{
+		Pod: s.UID, Runtime: s.Request.Runtime, Priority: s.Priority, Removed: s.Gone,
+		IgnoreLoading: s.DryRun, Returned: s.Drained,
+	}
+}
+
+// View derives what a node looks like to the pod.
+func (s *State) View(ni fwk.NodeInfo) gpustate.View {
+	q := s.Query()
+	q.Generation = ni.GetGeneration()
+	if view, ok := s.Viewer.Recall(ni.Node(), &q); ok {
+		return view
+	}
+	var room [64]*corev1.Pod // on the stack: views are made for thousands of nodes
+	return s.Viewer.View(ni.Node(), appendPods(room[:0], ni), &q)
+}
+
+// Explained is View with the charges of each pod.
+func (s *State) Explained(ni fwk.NodeInfo) gpustate.View {
+	q := s.Query()
+	q.Generation = ni.GetGeneration()
+	if view, ok := s.Viewer.Recall(ni.Node(), &q); ok && view.Charges != nil {
+		return view
+	}
+	return s.Viewer.Explain(ni.Node(), PodsOf(ni), &q)
+}
+
+// PodsOf returns the pods of a NodeInfo.
+func PodsOf(ni fwk.NodeInfo) []*corev1.Pod {
+	return appendPods(make([]*corev1.Pod, 0, len(ni.GetPods())), ni)
+}
+
+func appendPods(pods []*corev1.Pod, ni fwk.NodeInfo) []*corev1.Pod {
+	for _, pi := range ni.GetPods() {
+		pods = append(pods, pi.GetPod())
+	}
+	return pods
+}
+
+// Assume returns the state of a try in which pods are gone and everyone has loaded; drained says that all memory that is
+// on its way back is back.
+func (s *State) Assume(drained bool, gone ...sets.Set[types.UID]) *State {
+	a := &State{Pod: s.Pod, Gone: s.Gone.Clone(), DryRun: true, Drained: drained}
+	for _, pods := range gone {
+		if a.Gone == nil && len(pods) > 0 {
+			a.Gone = sets.New[types.UID]()
+		}
+		for uid := range pods {
+			a.Gone.Insert(uid)
+		}
+	}
+	return a
+}
+
+// AssumeGone marks a victim of a dry run.
+func (s *State) AssumeGone(uid types.UID) {
+	if s.Gone == nil {
+		s.Gone = sets.New[types.UID]()
+	}
+	s.Gone.Insert(uid)
+	s.DryRun = true
+}
+
+// On returns the pods of a NodeInfo whose memory comes back; nil if there are none.
+func On(ni fwk.NodeInfo, all claims.ComingBack) (found sets.Set[types.UID]) {
+	coming := all[ni.Node().Name]
+	if len(coming) == 0 {
+		return nil
+	}
+	for _, pi := range ni.GetPods() {
+		if uid := pi.GetPod().UID; coming.Has(uid) {
+			if found == nil {
+				found = sets.New[types.UID]()
+			}
+			found.Insert(uid)
+		}
+	}
+	return found
+}
