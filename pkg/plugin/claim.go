@@ -11,12 +11,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
+	"github.com/berth-dev/berth/pkg/plugin/preempt"
 )
 
 // giveUpFor is how long a pod does not wait again on a node where it waited in vain.
@@ -30,7 +32,7 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 	if e == nil {
 		return nil, ""
 	}
-	if pl.evictor.isRunning(pod) {
+	if pl.evictor.IsRunning(pod) {
 		return e, fmt.Sprintf("evicting %s on node %s", plural(len(e.Claim.Victims), "pod"), e.Node)
 	}
 	next := *e.Claim
@@ -127,12 +129,12 @@ func (pl *Plugin) judge(ctx context.Context, s *cycle.State, state fwk.CycleStat
 		victims.Insert(v.UID)
 	}
 	assumed := s.Assume(true, victims, comingBack)
-	t := newTrial(ctx, pl.evictor, state, assumed, pod, ni)
-	t.node.SetNode(node)
-	if status := t.removeGone(victims, comingBack); !status.IsSuccess() {
+	t := pl.evictor.NewTrial(ctx, state, assumed, pod, ni)
+	t.SetNode(node)
+	if status := t.RemoveGone(victims, comingBack); !status.IsSuccess() {
 		return nil, status
 	}
-	if status := t.fits(); !status.IsSuccess() {
+	if status := t.Fits(); !status.IsSuccess() {
 		if view := assumed.View(ni); status.Plugin() == Name && isSilent(view.Reason) {
 			return e.Allocation.Devices, nil // nothing is known to be against it, and the agent may be back soon
 		}
@@ -229,7 +231,7 @@ func (pl *Plugin) adoptOrphans(viewer *gpustate.Viewer) {
 			continue
 		}
 		now := pl.clock.Now()
-		if pl.setClaim(pod, view.Name, best.Devices, gpustate.Claim{MadeAt: now, Deadline: pl.waitDeadline(ni)}) != nil {
+		if pl.setClaim(pod, view.Name, best.Devices, gpustate.Claim{MadeAt: now, Deadline: pl.evictor.WaitDeadline(ni)}) != nil {
 			pl.claims.Tried(pod.UID)
 		}
 	}
@@ -253,6 +255,24 @@ func (pl *Plugin) nominationSeen(before, pod *corev1.Pod) {
 	}
 }
 
+// claimWait makes the pod wait on a node. Memory that is not expected soon is not held against others until it is.
+func (pl *Plugin) claimWait(s *cycle.State, pod *corev1.Pod, w *preempt.Wait) (*fwk.PostFilterResult, *fwk.Status) {
+	now := pl.clock.Now()
+	patience := pl.args.WaitBeforeEviction.Duration
+	c := gpustate.Claim{MadeAt: now, Deadline: w.Deadline, PatientUntil: now.Add(patience)}
+	if !pl.evictor.IsSoon(w.Expected, now) {
+		c.HoldsFrom = w.Expected.Add(-patience)
+	}
+	pl.setClaim(pod, w.Name(), w.Allocation.Devices, c)
+	awaited, _ := pl.awaited(s, w.Node, w.Allocation.Devices)
+	msg := fmt.Sprintf(waitingOn, w.Name(), awaited)
+	if pod.Status.NominatedNodeName != w.Name() {
+		pl.event(pod, nil, corev1.EventTypeNormal, eventWaiting, actionWait,
+			fmt.Sprintf("Fits on node %s once it need not wait any more: %s; nobody is evicted", w.Name(), awaited))
+	}
+	return nominate(w.Name()), fwk.NewStatus(fwk.Success, msg)
+}
+
 // isOurs says whether a pod is one of this scheduler.
 func (pl *Plugin) isOurs(pod *corev1.Pod) bool {
 	return pod.Spec.SchedulerName == pl.handle.ProfileName()
@@ -266,3 +286,5 @@ func (pl *Plugin) retryAt(why string, uid types.UID, at time.Time) {
 		}
 	})
 }
+
+func priorityOf(pod *corev1.Pod) int32 { return corev1helpers.PodPriority(pod) }

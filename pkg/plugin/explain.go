@@ -15,6 +15,7 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/preempt"
 )
 
 // maxExplained bounds how many nodes are looked at for the nearest miss: it is for people, and a cluster that is full
@@ -85,7 +86,7 @@ func missOf(v *alloc.OptionVerdict, devices int) (alloc.Bytes, string) {
 
 // isSurge says whether the pod is to replace others of its own Deployment that hold GPU memory.
 func (pl *Plugin) isSurge(pod *corev1.Pod) bool {
-	workload := workloadOf(pod)
+	workload := preempt.WorkloadOf(pod)
 	if !strings.HasPrefix(workload, "Deployment/") {
 		return false
 	}
@@ -94,7 +95,7 @@ func (pl *Plugin) isSurge(pod *corev1.Pod) bool {
 		return false
 	}
 	for _, other := range siblings {
-		if other.Spec.NodeName != "" && workloadOf(other) == workload && claims.ControllerOf(other) != claims.ControllerOf(pod) {
+		if other.Spec.NodeName != "" && preempt.WorkloadOf(other) == workload && claims.ControllerOf(other) != claims.ControllerOf(pod) {
 			return true
 		}
 	}

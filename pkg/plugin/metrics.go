@@ -17,6 +17,7 @@ type pluginMetrics struct {
 	freedBytes     *metrics.Counter
 	evictionToBind *metrics.Histogram
 	plansRejected  *metrics.CounterVec
+	cutShort       *metrics.Counter
 }
 
 const metricsSubsystem = "berth_scheduler"
@@ -38,9 +39,13 @@ var registerMetrics = sync.OnceValue(func() *pluginMetrics {
 		}),
 		plansRejected: metrics.NewCounterVec(&metrics.CounterOpts{
 			Subsystem: metricsSubsystem, Name: "plans_rejected_total", StabilityLevel: metrics.ALPHA,
-			Help: "Plans to make room that were given up, by reason.",
+			Help: "Claims of waiting pods that were given up, by reason.",
 		}, []string{"reason"}),
+		cutShort: metrics.NewCounter(&metrics.CounterOpts{
+			Subsystem: metricsSubsystem, Name: "searches_cut_short_total", StabilityLevel: metrics.ALPHA,
+			Help: "Evictions that may not be the cheapest, because the search ended at its bound.",
+		}),
 	}
-	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected)
+	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected, m.cutShort)
 	return m
 })

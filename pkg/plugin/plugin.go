@@ -20,6 +20,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
+	"github.com/berth-dev/berth/pkg/plugin/preempt"
 )
 
 // Name is the name of the plugin in a KubeSchedulerConfiguration.
@@ -39,7 +40,7 @@ type Plugin struct {
 	parked   *parked.List
 	recovery recovery
 	claims   *claims.Book
-	evictor  *evictor
+	evictor  *preempt.Evictor
 	metrics  *pluginMetrics
 	// announcer tells the owners of pods that were placed.
 	announcer *announcer
@@ -108,10 +109,31 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		pl.event(p.pod, nil, corev1.EventTypeNormal, eventAllocated, actionAllocate, p.note)
 	})
 	var err error
-	if pl.evictor, err = newEvictor(ctx, pl); err != nil {
+	if pl.evictor, err = pl.newEvictor(ctx); err != nil {
 		return nil, err
 	}
 	return pl, nil
+}
+
+// newEvictor makes what evicts for the plugin.
+func (pl *Plugin) newEvictor(ctx context.Context) (*preempt.Evictor, error) {
+	return preempt.New(ctx, preempt.World{
+		Rules: preempt.Rules{
+			Strategy: pl.args.Strategy, LoadTimeout: pl.args.LoadTimeout.Duration, MaxMinRuntime: pl.args.MaxMinRuntime.Duration,
+			MemoryReturnTimeout: pl.args.MemoryReturnTimeout.Duration, WaitBeforeEviction: pl.args.WaitBeforeEviction.Duration,
+			EvictOtherSchedulers: pl.args.EvictOtherSchedulers,
+		},
+		Plugin: Name, Handle: pl.handle, Clock: pl.clock, Ledger: pl.tracker.Ledger, Claims: pl.claims, Viewer: pl.tracker.Viewer,
+		Evicted: func(victim *corev1.Pod) {
+			pl.claims.Evicted(victim)
+			if !pl.exists(victim) {
+				pl.claims.Gone(victim) // nobody else would: that it is gone may have been told before
+			}
+		},
+		Tell: func(victim *corev1.Pod, preemptor runtime.Object, note string) {
+			pl.event(victim, preemptor, corev1.EventTypeNormal, eventEvicted, actionEvict, note)
+		},
+	})
 }
 
 // requestCache remembers what pods ask for, so that a pod's annotations are parsed once for each version of it.

@@ -13,6 +13,7 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
+	"github.com/berth-dev/berth/pkg/plugin/preempt"
 )
 
 // PostFilter makes room for a pod that fits nowhere. In this order: what it claims already is kept while what it waits
@@ -22,7 +23,7 @@ func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *cor
 	s := cycle.Of(state)
 	if s == nil && pl.isPlain(pod) {
 		pl.unlisted.add(pod.UID)
-		return pl.evictor.plain.PostFilter(ctx, state, pod, m)
+		return pl.evictor.Plain.PostFilter(ctx, state, pod, m)
 	}
 	pl.noteRefusals(pod, m)
 	result, status := pl.makeRoom(ctx, s, state, pod, m)
@@ -54,13 +55,13 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleS
 		// Nominated again each time: a rejected reservation, or a preemptor of higher priority, may have cleared it.
 		return nominate(claim.Node), fwk.NewStatus(fwk.Unschedulable, msg)
 	}
-	var best *waitingPlace
+	var best *preempt.Wait
 	if !held {
 		var err error
-		if best, err = pl.findWait(ctx, s, state, pod, m); err != nil {
+		if best, err = pl.evictor.FindWait(ctx, s, state, pod, m); err != nil {
 			return nil, fwk.AsStatus(err)
 		}
-		if best != nil && pl.isSoon(best.expected, pl.clock.Now()) {
+		if best != nil && pl.evictor.IsSoon(best.Expected, pl.clock.Now()) {
 			return pl.claimWait(s, pod, best)
 		}
 		if claim != nil {
@@ -86,15 +87,15 @@ func nominate(node string) *fwk.PostFilterResult {
 // evictFor evicts the cheapest pods that make room. It says whether there is more to do: nobody can be evicted.
 func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (_ *fwk.PostFilterResult, _ *fwk.Status, more bool) {
 	now := pl.clock.Now()
-	search, err := pl.evictor.newSearch(s, state, pod, now)
+	search, err := pl.evictor.NewSearch(s, state, pod, now)
 	if err != nil {
 		return nil, fwk.AsStatus(err), false
 	}
-	chosen, result, status := pl.evictor.preempt(ctx, search, m)
+	chosen, result, status := pl.evictor.Preempt(ctx, search, m)
 	if status.Code() == fwk.Error {
 		return result, status, false
 	}
-	if search.roomOn != "" {
+	if search.RoomOn != "" {
 		if p := pl.parked.Get(pod.UID); p != nil {
 			pl.activate([]*parked.Pod{p}) // remembered, for it is in flight
 		}
@@ -103,8 +104,8 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleS
 	if !status.IsSuccess() {
 		return result, fwk.NewStatus(status.Code(), pl.explain(s, pod, m)...), true
 	}
-	victims := chosen.pods()
-	pl.setClaim(pod, chosen.name(), chosen.allocation.Devices, gpustate.Claim{
+	victims := chosen.Pods()
+	pl.setClaim(pod, chosen.Name(), chosen.Allocation.Devices, gpustate.Claim{
 		Victims: victims, MadeAt: now, Deadline: now.Add(pl.args.MemoryReturnTimeout.Duration),
 	})
 	for _, victim := range victims {
@@ -113,8 +114,22 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleS
 		}
 	}
 	pl.metrics.victims.Add(float64(len(victims)))
-	pl.metrics.freedBytes.Add(float64(chosen.freed().Uint64()))
-	msg := search.message(chosen)
+	pl.metrics.freedBytes.Add(float64(chosen.Freed().Uint64()))
+	if !chosen.Exact {
+		pl.metrics.cutShort.Inc()
+	}
+	msg := search.Message(chosen)
 	pl.event(pod, nil, corev1.EventTypeNormal, eventEvicting, actionEvict, msg)
 	return result, fwk.NewStatus(fwk.Success, msg), false
+}
+
+// PodGroupPostFilter forwards to the default preemption, which Berth takes the place of. It knows nothing of memory that
+// drains, nor of the terms of victims: for a group with pods that ask for GPU memory it evicts nobody.
+func (pl *Plugin) PodGroupPostFilter(ctx context.Context, state fwk.PodGroupCycleState, info fwk.PodGroupInfo, schedule fwk.PodGroupSchedulingFunc) (*fwk.PodGroupPostFilterResult, *fwk.Status) {
+	for _, pod := range info.GetUnscheduledPods() {
+		if !pl.isPlain(pod) {
+			return nil, fwk.NewStatus(fwk.Unschedulable, "nobody is evicted for a group whose pods ask for GPU memory")
+		}
+	}
+	return pl.evictor.Plain.PodGroupPostFilter(ctx, state, info, schedule)
 }

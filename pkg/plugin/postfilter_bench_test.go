@@ -87,7 +87,7 @@ func BenchmarkPostFilter(parent *testing.B) {
 					}
 					f.running(pods...)
 				}
-				f.pl.evictor.plain.Executor.PreemptPod = func(context.Context, preemption.Candidate, preemption.ExecutorPreemptor, *corev1.Pod, string) (bool, error) {
+				f.pl.evictor.Plain.Executor.PreemptPod = func(context.Context, preemption.Candidate, preemption.ExecutorPreemptor, *corev1.Pod, string) (bool, error) {
 					return true, nil // nobody goes: the next round finds the same cluster
 				}
 				f.benchmark(b, bt.MakePod("preemptor-of-"+request[0]).Memory(request[0]).GPUCount(request[1]).Priority(100).Obj())
@@ -110,7 +110,7 @@ func (f *fixture) benchmark(b *testing.B, pod *corev1.Pod) {
 		if !status.IsSuccess() || result.NominatedNodeName == "" {
 			b.Fatal(status)
 		}
-		for f.pl.evictor.isRunning(pod) {
+		for f.pl.evictor.IsRunning(pod) {
 			time.Sleep(10 * time.Microsecond)
 		}
 		f.pl.dropClaim(pod)

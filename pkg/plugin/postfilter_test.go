@@ -41,7 +41,7 @@ func (f *fixture) postFilter(pod *corev1.Pod) (node string, status *fwk.Status) 
 	f.t.Helper()
 	f.known(pod)
 	result, status := f.pl.PostFilter(f.ctx, f.cycleState(pod), pod, refusedByBerth())
-	f.eventually("the executor is done", func() bool { return !f.pl.evictor.isRunning(pod) })
+	f.eventually("the executor is done", func() bool { return !f.pl.evictor.IsRunning(pod) })
 	if result != nil && result.NominatingInfo != nil {
 		node = result.NominatedNodeName
 	}
@@ -117,18 +117,18 @@ func TestSearchSkipsNoCheaperNode(t *testing.T) {
 			f.known(pod)
 			state := f.cycleState(pod)
 			names := func(all bool) (node string, victims []string, cost string) {
-				s, err := f.pl.evictor.newSearch(cycle.Of(state), state, pod, epoch)
+				s, err := f.pl.evictor.NewSearch(cycle.Of(state), state, pod, epoch)
 				if err != nil {
 					t.Fatal(err)
 				}
-				p := s.run(f.ctx, f.nodeInfos(), all)
+				p := s.Run(f.ctx, f.nodeInfos(), all)
 				if p == nil {
 					return "", nil, ""
 				}
-				for _, v := range p.pods() {
+				for _, v := range p.Pods() {
 					victims = append(victims, v.Name)
 				}
-				return p.name(), victims, p.cost.String()
+				return p.Name(), victims, p.Cost.String()
 			}
 			node, victims, cost := names(false)
 			wantNode, wantVictims, wantCost := names(true)
@@ -275,15 +275,19 @@ func TestEligibilityIsNotReusedForOthers(t *testing.T) {
 		pod := bt.MakePod(fmt.Sprintf("preemptor-%d", priority)).Memory("40Gi").Priority(priority).Obj()
 		f.known(pod)
 		state := f.cycleState(pod)
-		s, err := f.pl.evictor.newSearch(cycle.Of(state), state, pod, epoch)
+		s, err := f.pl.evictor.NewSearch(cycle.Of(state), state, pod, epoch)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := s.forMemory(f.ctx, f.nodeInfo("node"))
+		p := s.Run(f.ctx, f.nodeInfos(), false)
 		if p == nil {
 			return nil
 		}
-		return []string{p.names(p.chosen)}
+		var names []string
+		for _, v := range p.Pods() {
+			names = append(names, v.Name)
+		}
+		return names
 	}
 	check := func(what string, priority int32, want ...string) {
 		t.Helper()
@@ -293,18 +297,18 @@ func TestEligibilityIsNotReusedForOthers(t *testing.T) {
 			}
 		}
 	}
-	check("of a priority above all", 100, "default/a")
+	check("of a priority above all", 100, "a")
 	check("of that of the lesser pod", 10)
-	check("in between", 15, "default/a")
+	check("in between", 15, "a")
 	f.pods[0].Annotations["berth.dev/min-runtime"] = "1h"
 	f.snapshot()
 	f.pl.podSeen(f.pods[0].DeepCopy())
-	check("the first may not be evicted yet", 100, "default/b")
+	check("the first may not be evicted yet", 100, "b")
 	delete(f.pods[0].Annotations, "berth.dev/min-runtime")
 	f.snapshot()
 	f.pl.podSeen(f.pods[0].DeepCopy())
 	f.pl.claims.Evicted(f.pods[0])
-	check("the first goes anyway: its room is enough", 100, "")
+	check("the first goes anyway: its room is enough", 100)
 }
 
 // TestRetriedWhenAVictimBecomesEligible: no event tells that min-runtime is over.

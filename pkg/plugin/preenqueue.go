@@ -20,7 +20,7 @@ import (
 // PreEnqueue keeps a pod out of the queue while the size of its model is not known, or while its victims are being
 // evicted. The controller tells the user, by Events, what a gated pod waits for; no API is called here.
 func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
-	if status := pl.evictor.preEnqueue(ctx, pod); !status.IsSuccess() {
+	if status := pl.evictor.PreEnqueue(ctx, pod); !status.IsSuccess() {
 		return status
 	}
 	resolved := pl.resolve(pod)

@@ -13,6 +13,7 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 
 	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/plugin/preempt"
 )
 
 // ownedBy gives a pod a controller of a kind.
@@ -33,7 +34,7 @@ func TestWhoMayBeAVictim(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		victim *bt.Pod
-		args   func(*Args)
+		args   func(*preempt.Rules)
 		after  time.Duration
 		want   bool
 	}{
@@ -41,7 +42,7 @@ func TestWhoMayBeAVictim(t *testing.T) {
 		{name: "a pod of another scheduler", victim: foreign(), want: false},
 		{name: "one that says that it may be", victim: foreign().Annotation("evictable", "true"), want: true},
 		{name: "one that says that it may not be", victim: foreign().Annotation("evictable", "false"), want: false},
-		{name: "the admin says that all may be", victim: foreign(), args: func(a *Args) { a.EvictOtherSchedulers = true }, want: true},
+		{name: "the admin says that all may be", victim: foreign(), args: func(a *preempt.Rules) { a.EvictOtherSchedulers = true }, want: true},
 		{name: "Ready, within its min-runtime", victim: resident().Annotation("min-runtime", "5m").Ready(epoch), after: 4 * time.Minute, want: false},
 		{name: "Ready, after its min-runtime", victim: resident().Annotation("min-runtime", "5m").Ready(epoch), after: 5 * time.Minute, want: true},
 		{name: "never Ready, within its time to load and min-runtime", victim: resident().Annotation("min-runtime", "5m"), after: 19 * time.Minute, want: false},
@@ -54,7 +55,7 @@ func TestWhoMayBeAVictim(t *testing.T) {
 			f := newFixture(t)
 			f.pl.tracker.Policy.StaleAfter = 0
 			if tc.args != nil {
-				tc.args(f.pl.args)
+				tc.args(&f.pl.evictor.Rules)
 			}
 			f.node(bt.MakeNode("node"), bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("resident", "70Gi"))
 			f.running(tc.victim)

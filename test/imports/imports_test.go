@@ -67,6 +67,18 @@ var rules = []rule{
 		tests:    true,
 	},
 	{
+		name:     "the rooms of the plugin call downwards only: preempt, cycle, claims and parked",
+		prefixes: []string{module + "pkg/plugin/preempt", module + "pkg/plugin/cycle"},
+		never:    []string{"pkg/plugin/claims", "pkg/plugin/parked"},
+		tests:    true,
+	},
+	{
+		name:     "how a pod sees a node does not depend on whom it may evict",
+		prefixes: []string{module + "pkg/plugin/preempt"},
+		never:    []string{"pkg/plugin/cycle"},
+		tests:    true,
+	},
+	{
 		name:     "what runs in a cluster does not depend on the lab",
 		prefixes: []string{module + "pkg/lab"},
 		only:     []string{"pkg/lab", "cmd/berth-lab", "test"},

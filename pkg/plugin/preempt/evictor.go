@@ -1,15 +1,17 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package preempt
 
 import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
@@ -19,65 +21,93 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/defaultpreemption"
 	plfeature "k8s.io/kubernetes/pkg/scheduler/framework/plugins/feature"
 	"k8s.io/kubernetes/pkg/scheduler/framework/preemption"
+	"k8s.io/utils/clock"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
-// evictor runs the framework's own preemption machinery: its executor deletes victims, sets their conditions and
+// Evictor runs the framework's own preemption machinery: its executor deletes victims, sets their conditions and
 // keeps the preemptor out of the queue meanwhile. Pods that ask for no GPU memory go through the default preemption,
-// unchanged; for the others only the choice of node and victims is Berth's, see search.
-type evictor struct {
-	pl        *Plugin
-	plain     *defaultpreemption.DefaultPreemption
+// unchanged; for the others only the choice of node and victims is Berth's, see Search.
+type Evictor struct {
+	World
+	// Plain is the default preemption.
+	Plain     *defaultpreemption.DefaultPreemption
 	evaluator *preemption.Evaluator
 	// groups says that pods can belong to groups that are disrupted as a whole.
 	groups bool
 }
 
-var _ preemption.Interface = &evictor{}
+var _ preemption.Interface = &Evictor{}
 
-func newEvictor(ctx context.Context, pl *Plugin) (*evictor, error) {
+// World is what an evictor needs to know, and whom it tells.
+type World struct {
+	Rules
+	// Plugin is the name of the plugin that evicts.
+	Plugin string
+	Handle fwk.Handle
+	Clock  clock.PassiveClock
+	Ledger *gpustate.Ledger
+	Claims *claims.Book
+	// Viewer returns a viewer of the state as it is now.
+	Viewer func() *gpustate.Viewer
+	// Evicted is called when a victim was deleted, and Tell to let its owner know why.
+	Evicted func(victim *corev1.Pod)
+	Tell    func(victim *corev1.Pod, preemptor runtime.Object, note string)
+}
+
+// Rules are what an admin says about evictions.
+type Rules struct {
+	Strategy                                                            alloc.Strategy
+	LoadTimeout, MaxMinRuntime, MemoryReturnTimeout, WaitBeforeEviction time.Duration
+	EvictOtherSchedulers                                                bool
+}
+
+// New makes an evictor.
+func New(ctx context.Context, w World) (*Evictor, error) {
 	features := plfeature.NewSchedulerFeaturesFromGates(utilfeature.DefaultFeatureGate)
 	// The defaults of DefaultPreemptionArgs.
 	args := &schedulerconfig.DefaultPreemptionArgs{MinCandidateNodesPercentage: 10, MinCandidateNodesAbsolute: 100}
-	plain, err := defaultpreemption.New(ctx, args, pl.handle, features)
+	plain, err := defaultpreemption.New(ctx, args, w.Handle, features)
 	if err != nil {
 		return nil, fmt.Errorf("default preemption: %w", err)
 	}
-	e := &evictor{pl: pl, plain: plain, groups: features.EnableGenericWorkload}
-	e.evaluator = preemption.NewEvaluator(Name, pl.handle, e, plain.Executor)
+	e := &Evictor{World: w, Plain: plain, groups: features.EnableGenericWorkload}
+	e.evaluator = preemption.NewEvaluator(w.Plugin, w.Handle, e, plain.Executor)
 	e.announceVictims()
 	return e, nil
 }
 
-// preEnqueue keeps a pod out of the queue while its victims are being evicted.
-func (e *evictor) preEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
-	return e.plain.PreEnqueue(ctx, pod)
+// PreEnqueue keeps a pod out of the queue while its victims are being evicted.
+func (e *Evictor) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
+	return e.Plain.PreEnqueue(ctx, pod)
 }
 
-// isRunning says whether victims of the pod are being evicted right now.
-func (e *evictor) isRunning(pod *corev1.Pod) bool {
-	return e.plain.Executor.IsPodRunningPreemption(pod.UID)
+// IsRunning says whether victims of the pod are being evicted right now.
+func (e *Evictor) IsRunning(pod *corev1.Pod) bool {
+	return e.Plain.Executor.IsPodRunningPreemption(pod.UID)
 }
 
-// preempt evicts the victims of the cheapest eviction of a search, and nominates the pod to its node. It is nil if
+// Preempt evicts the victims of the cheapest eviction of a search, and nominates the pod to its node. It is nil if
 // there is none: then the status says why.
-func (e *evictor) preempt(ctx context.Context, s *search, m fwk.NodeToStatusReader) (*eviction, *fwk.PostFilterResult, *fwk.Status) {
-	nodes, err := m.NodesForStatusCode(e.pl.handle.SnapshotSharedLister().NodeInfos(), fwk.Unschedulable)
+func (e *Evictor) Preempt(ctx context.Context, s *Search, m fwk.NodeToStatusReader) (*Eviction, *fwk.PostFilterResult, *fwk.Status) {
+	nodes, err := m.NodesForStatusCode(e.Handle.SnapshotSharedLister().NodeInfos(), fwk.Unschedulable)
 	if err != nil {
 		return nil, nil, fwk.AsStatus(err)
 	}
 	var candidates []fwk.NodeInfo
 	if may, _ := e.PodEligibleToPreemptOthers(ctx, s.preemptor, nil); may {
 		// An extender may refuse the cheapest: then the evaluator needs the others too.
-		all := len(e.pl.handle.Extenders()) > 0
-		if cheapest := s.run(ctx, nodes, all); cheapest != nil {
-			if s.roomOn = e.pl.roomNow(s.shared, m, nodes); s.roomOn != "" {
-				return nil, nil, fwk.NewStatus(fwk.Unschedulable, fmt.Sprintf(roomCame, s.roomOn))
+		all := len(e.Handle.Extenders()) > 0
+		if cheapest := s.Run(ctx, nodes, all); cheapest != nil {
+			if s.RoomOn = e.roomNow(s.shared, m, nodes); s.RoomOn != "" {
+				return nil, nil, fwk.NewStatus(fwk.Unschedulable, fmt.Sprintf(roomCame, s.RoomOn))
 			}
-			candidates = []fwk.NodeInfo{cheapest.node}
+			candidates = []fwk.NodeInfo{cheapest.Node}
 		}
 		if all {
 			candidates = slices.DeleteFunc(nodes, func(ni fwk.NodeInfo) bool { return s.found[ni.Node().Name] == nil })
@@ -100,10 +130,10 @@ const roomCame = "room came up on node %s, so nobody is evicted"
 
 // roomNow looks once more, before the first victim goes, at the nodes that only Berth refused: the cycle has seen the
 // state of its beginning, and somebody may have left since. It returns the node on which the pod fits now, or "".
-func (pl *Plugin) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.NodeInfo) string {
-	now := &cycle.State{Pod: s.With(pl.tracker.Viewer())}
+func (e *Evictor) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.NodeInfo) string {
+	now := &cycle.State{Pod: s.With(e.Viewer())}
 	for _, ni := range nodes {
-		if m.Get(ni.Node().Name).Plugin() != Name {
+		if m.Get(ni.Node().Name).Plugin() != e.Plugin {
 			continue
 		}
 		if view := now.View(ni); now.Fit(&view).Fits {
@@ -125,27 +155,27 @@ func (c candidateNodes) NodesForStatusCode(fwk.NodeInfoLister, fwk.Code) ([]fwk.
 }
 
 // SelectVictimsOnNode returns the victims that the search found on a node.
-func (e *evictor) SelectVictimsOnNode(ctx context.Context, _ fwk.CycleState, _ *corev1.Pod, ni fwk.NodeInfo, _ []*preemption.DomainVictim,
+func (e *Evictor) SelectVictimsOnNode(ctx context.Context, _ fwk.CycleState, _ *corev1.Pod, ni fwk.NodeInfo, _ []*preemption.DomainVictim,
 	_ []*policyv1.PodDisruptionBudget) ([]*corev1.Pod, int, *fwk.Status) {
-	if s, _ := ctx.Value(searchKey{}).(*search); s != nil {
+	if s, _ := ctx.Value(searchKey{}).(*Search); s != nil {
 		if p := s.found[ni.Node().Name]; p != nil {
-			return p.pods(), p.cost.Violations, nil
+			return p.Pods(), p.Cost.Violations, nil
 		}
 	}
-	return nil, 0, rejected(fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
+	return nil, 0, fwk.NewStatus(fwk.Unschedulable, string(gpustate.ReasonInsufficientMemory))
 }
 
 // GetOffsetAndNumCandidates makes the evaluator look at every node that it is given.
-func (e *evictor) GetOffsetAndNumCandidates(nodes int32) (offset, candidates int32) { return 0, nodes }
+func (e *Evictor) GetOffsetAndNumCandidates(nodes int32) (offset, candidates int32) { return 0, nodes }
 
 // CandidatesToVictimsMap returns the victims by node.
-func (e *evictor) CandidatesToVictimsMap(candidates []preemption.Candidate) map[string]*extenderv1.Victims {
-	return e.plain.CandidatesToVictimsMap(candidates)
+func (e *Evictor) CandidatesToVictimsMap(candidates []preemption.Candidate) map[string]*extenderv1.Victims {
+	return e.Plain.CandidatesToVictimsMap(candidates)
 }
 
 // PodEligibleToPreemptOthers says whether the pod may evict at all. What it waits for already was looked at before,
 // see PostFilter.
-func (e *evictor) PodEligibleToPreemptOthers(_ context.Context, pod *corev1.Pod, _ *fwk.Status) (bool, string) {
+func (e *Evictor) PodEligibleToPreemptOthers(_ context.Context, pod *corev1.Pod, _ *fwk.Status) (bool, string) {
 	if pod.Spec.PreemptionPolicy != nil && *pod.Spec.PreemptionPolicy == corev1.PreemptNever {
 		return false, "not eligible due to preemptionPolicy=Never."
 	}
@@ -153,23 +183,23 @@ func (e *evictor) PodEligibleToPreemptOthers(_ context.Context, pod *corev1.Pod,
 }
 
 // OrderedScoreFuncs ranks nodes as the search does: the default breaks ties at random.
-func (e *evictor) OrderedScoreFuncs(ctx context.Context, nodes map[string]*extenderv1.Victims) []func(string) int64 {
-	s, _ := ctx.Value(searchKey{}).(*search)
-	plans := make([]*eviction, 0, len(nodes))
+func (e *Evictor) OrderedScoreFuncs(ctx context.Context, nodes map[string]*extenderv1.Victims) []func(string) int64 {
+	s, _ := ctx.Value(searchKey{}).(*Search)
+	plans := make([]*Eviction, 0, len(nodes))
 	for name := range nodes {
 		plans = append(plans, s.found[name])
 	}
-	slices.SortFunc(plans, (*eviction).compare)
+	slices.SortFunc(plans, (*Eviction).compare)
 	rank := make(map[string]int64, len(plans))
 	for i, p := range plans {
-		rank[p.name()] = -int64(i)
+		rank[p.Name()] = -int64(i)
 	}
 	return []func(string) int64{func(node string) int64 { return rank[node] }}
 }
 
 // single returns the pods of a node that can be evicted one by one. A group that goes as a whole is too dear for memory
 // on one node.
-func (e *evictor) single(ctx context.Context, ni fwk.NodeInfo) ([]fwk.PodInfo, error) {
+func (e *Evictor) single(ctx context.Context, ni fwk.NodeInfo) ([]fwk.PodInfo, error) {
 	if !e.groups {
 		return ni.GetPods(), nil
 	}
@@ -187,40 +217,20 @@ func (e *evictor) single(ctx context.Context, ni fwk.NodeInfo) ([]fwk.PodInfo, e
 }
 
 // announceVictims tells each victim by an Event who took its place, and notes that it goes.
-func (e *evictor) announceVictims() {
-	evict := e.plain.Executor.PreemptPod
-	e.plain.Executor.PreemptPod = func(ctx context.Context, c preemption.Candidate, preemptor preemption.ExecutorPreemptor, victim *corev1.Pod, pluginName string) (bool, error) {
+func (e *Evictor) announceVictims() {
+	evict := e.Plain.Executor.PreemptPod
+	e.Plain.Executor.PreemptPod = func(ctx context.Context, c preemption.Candidate, preemptor preemption.ExecutorPreemptor, victim *corev1.Pod, pluginName string) (bool, error) {
 		inMemory, err := evict(ctx, c, preemptor, victim, pluginName)
 		if err == nil && !inMemory {
-			e.pl.podGoing(victim)
+			e.Evicted(victim)
 		}
-		if err == nil && pluginName == Name {
+		if err == nil && pluginName == e.Plugin {
 			why := fmt.Sprintf("its priority is %d, this pod's is %d", preemptor.Priority(), corev1helpers.PodPriority(victim))
 			if preemptor.Priority() == corev1helpers.PodPriority(victim) {
 				why = "of the same priority, and this pod has been idle for longer than its " + berthv1alpha1.AnnotationIdleAfter
 			}
-			e.pl.event(victim, preemptor.Obj(), corev1.EventTypeNormal, eventEvicted, actionEvict,
-				fmt.Sprintf("Evicted from node %s to make room for GPU memory of pod %s: %s", c.Name(), klog.KObj(preemptor), why))
+			e.Tell(victim, preemptor.Obj(), fmt.Sprintf("Evicted from node %s to make room for GPU memory of pod %s: %s", c.Name(), klog.KObj(preemptor), why))
 		}
 		return inMemory, err
 	}
-}
-
-// podGoing notes that a pod was deleted to make room.
-func (pl *Plugin) podGoing(pod *corev1.Pod) {
-	pl.claims.Evicted(pod)
-	if !pl.exists(pod) {
-		pl.claims.Gone(pod) // nobody else would: that it is gone may have been told before
-	}
-}
-
-// PodGroupPostFilter forwards to the default preemption, which Berth takes the place of. It knows nothing of memory that
-// drains, nor of the terms of victims: for a group with pods that ask for GPU memory it evicts nobody.
-func (pl *Plugin) PodGroupPostFilter(ctx context.Context, state fwk.PodGroupCycleState, info fwk.PodGroupInfo, schedule fwk.PodGroupSchedulingFunc) (*fwk.PodGroupPostFilterResult, *fwk.Status) {
-	for _, pod := range info.GetUnscheduledPods() {
-		if !pl.isPlain(pod) {
-			return nil, fwk.NewStatus(fwk.Unschedulable, "nobody is evicted for a group whose pods ask for GPU memory")
-		}
-	}
-	return pl.evictor.plain.PodGroupPostFilter(ctx, state, info, schedule)
 }

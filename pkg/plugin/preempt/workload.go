@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package preempt
 
 import (
 	"strings"
@@ -9,7 +9,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 )
 
 // sameWorkload says whether two pods are replicas of one workload, over the revisions of a Deployment too.
@@ -17,13 +16,13 @@ func sameWorkload(a, b *corev1.Pod) bool {
 	if a.Namespace != b.Namespace {
 		return false
 	}
-	wa, wb := workloadOf(a), workloadOf(b)
+	wa, wb := WorkloadOf(a), WorkloadOf(b)
 	return wa != "" && wa == wb
 }
 
-// workloadOf names the workload of a pod within its namespace: its Deployment if it is a Deployment's, else its
+// WorkloadOf names the workload of a pod within its namespace: its Deployment if it is a Deployment's, else its
 // controller; empty if it has none.
-func workloadOf(pod *corev1.Pod) string {
+func WorkloadOf(pod *corev1.Pod) string {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {
 		return ""
@@ -35,5 +34,3 @@ func workloadOf(pod *corev1.Pod) string {
 	}
 	return owner.Kind + "/" + owner.Name
 }
-
-func priorityOf(pod *corev1.Pod) int32 { return corev1helpers.PodPriority(pod) }

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package preempt
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -21,19 +22,19 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
-// eviction is the cheapest eviction on one node: first for the memory alone, then, complete, for all that the pod needs.
-type eviction struct {
-	node fwk.NodeInfo
+// Eviction is the cheapest eviction on one node: first for the memory alone, then, complete, for all that the pod needs.
+type Eviction struct {
+	Node fwk.NodeInfo
 	view gpustate.View
 	// eligible are the pods that may be evicted, and victims what they are to the planner.
 	eligible []candidate
 	victims  []alloc.Victim
 	// allocation is what is booked once those chosen, indexes into eligible, are gone: the most important first.
-	allocation alloc.Allocation
+	Allocation alloc.Allocation
 	chosen     []int
-	cost       alloc.Cost
-	// exact says that nothing cheaper is possible for the memory alone; else the search was cut short.
-	exact bool
+	Cost       alloc.Cost
+	// Exact says that nothing cheaper is possible for the memory alone; else the search was cut short.
+	Exact bool
 }
 
 // candidate is a pod that may be evicted.
@@ -46,11 +47,12 @@ type candidate struct {
 	lastActive int64
 }
 
-func (p *eviction) name() string { return p.node.Node().Name }
+// Name is the node's.
+func (p *Eviction) Name() string { return p.Node.Node().Name }
 
 // forMemory finds the pods on a node whose eviction makes room in its GPUs at the least cost; nil if no eviction does, or
 // if that is dearer than the cheapest plan found so far.
-func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *eviction {
+func (s *Search) forMemory(ctx context.Context, ni fwk.NodeInfo) *Eviction {
 	dry := s.dryRun(ni)
 	view := dry.Explained(ni)
 	if view.Reason != "" {
@@ -59,7 +61,7 @@ func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *eviction {
 	if known := s.known(&view); known != nil && len(known.victims) == 0 {
 		return nil // most nodes of a cluster in which nobody may be evicted
 	}
-	p := &eviction{node: ni, view: view}
+	p := &Eviction{Node: ni, view: view}
 	if err := s.findEligible(ctx, p); err != nil || len(p.victims) == 0 {
 		return nil // that it fits without victims was looked for before
 	}
@@ -68,20 +70,20 @@ func (s *search) forMemory(ctx context.Context, ni fwk.NodeInfo) *eviction {
 	if s.cheapest == nil || s.all {
 		best, ok = alloc.EvictBest(&p.view.Node, &dry.Request.Request, p.victims, s.allowed)
 	} else {
-		best, ok = alloc.EvictBelow(&p.view.Node, &dry.Request.Request, p.victims, s.allowed, s.cheapest.cost, p.name() < s.cheapest.name())
+		best, ok = alloc.EvictBelow(&p.view.Node, &dry.Request.Request, p.victims, s.allowed, s.cheapest.Cost, p.Name() < s.cheapest.Name())
 	}
 	if !ok {
 		return nil
 	}
-	p.allocation, p.chosen, p.cost, p.exact = best.Allocation, best.Victims, best.Cost, best.Exact
+	p.Allocation, p.chosen, p.Cost, p.Exact = best.Allocation, best.Victims, best.Cost, best.Exact
 	return p
 }
 
 // dryRun returns the state of a try on a node: what comes back counts as free, unless that takes longer than
 // waitBeforeEviction, or the pod has waited for it there in vain: nobody is evicted to wait for an hour beside.
-func (s *search) dryRun(ni fwk.NodeInfo) *cycle.State {
-	expected := s.e.pl.expected(ni, s.comingBack, s.now)
-	if !s.e.pl.isSoon(expected, s.now) || s.e.pl.claims.HasGivenUp(s.shared.UID, ni.Node().Name, s.now) {
+func (s *Search) dryRun(ni fwk.NodeInfo) *cycle.State {
+	soon := expected(ni, s.comingBack, s.now)
+	if !s.e.IsSoon(soon, s.now) || s.e.Claims.HasGivenUp(s.shared.UID, ni.Node().Name, s.now) {
 		return s.shared.Assume(false)
 	}
 	if gone := cycle.On(ni, s.comingBack); gone != nil {
@@ -98,7 +100,7 @@ type eligibility struct {
 }
 
 // known returns who may be evicted on a node, if that was found out before; else nil.
-func (s *search) known(view *gpustate.View) *eligibility {
+func (s *Search) known(view *gpustate.View) *eligibility {
 	known, _ := view.Derived().(*eligibility)
 	if known == nil || known.priority != s.shared.Priority || len(s.comingBack[view.Name]) > 0 {
 		return nil
@@ -107,7 +109,7 @@ func (s *search) known(view *gpustate.View) *eligibility {
 }
 
 // findEligible fills in who may be evicted on the node for the preemptor now, and notes when others may be.
-func (s *search) findEligible(ctx context.Context, p *eviction) error {
+func (s *Search) findEligible(ctx context.Context, p *Eviction) error {
 	if known := s.known(&p.view); known != nil {
 		p.eligible, p.victims = known.eligible, known.victims
 	} else {
@@ -115,7 +117,7 @@ func (s *search) findEligible(ctx context.Context, p *eviction) error {
 		if err != nil {
 			return err
 		}
-		if always && len(s.comingBack[p.name()]) == 0 && !s.e.groups {
+		if always && len(s.comingBack[p.Name()]) == 0 && !s.e.groups {
 			p.view.SetDerived(&eligibility{s.shared.Priority, p.eligible, p.victims})
 		}
 	}
@@ -130,10 +132,10 @@ func (s *search) findEligible(ctx context.Context, p *eviction) error {
 
 // judgeAll fills in who may be evicted, by looking at each pod. It returns whether that holds at any time: no pod has
 // terms that depend on it.
-func (s *search) judgeAll(ctx context.Context, p *eviction) (always bool, err error) {
+func (s *Search) judgeAll(ctx context.Context, p *Eviction) (always bool, err error) {
 	always = true
-	node := p.name()
-	pods, err := s.e.single(ctx, p.node)
+	node := p.Name()
+	pods, err := s.e.single(ctx, p.Node)
 	if err != nil {
 		return false, err
 	}
@@ -142,14 +144,14 @@ func (s *search) judgeAll(ctx context.Context, p *eviction) (always bool, err er
 	next := 0
 	for _, info := range pods {
 		c := candidate{pod: info.GetPod(), info: info, lastActive: math.MaxInt64}
-		e := s.e.pl.tracker.Ledger.Get(c.pod.UID)
+		e := s.e.Ledger.Get(c.pod.UID)
 		always = always && (e == nil || e.Terms == (gpustate.Terms{}))
 		if !s.mayGo(&c, e, p.view.Report) {
 			continue
 		}
 		always = always && !c.loads
 		v := alloc.Victim{
-			Name: c.pod.Namespace + "/" + c.pod.Name, Priority: priorityOf(c.pod), Idle: c.idle || c.loads,
+			Name: c.pod.Namespace + "/" + c.pod.Name, Priority: corev1helpers.PodPriority(c.pod), Idle: c.idle || c.loads,
 			Pinned: isPinned(c.pod), LastActive: c.lastActive,
 		}
 		if charge := chargeOf(p.view.Charges, c.pod.UID, &next); charge != nil {
@@ -169,10 +171,10 @@ func (s *search) judgeAll(ctx context.Context, p *eviction) (always bool, err er
 
 // fillWithLoaders makes devices full on which somebody loads next to whom the pod must not load, and lets whoever may be
 // evicted of those give the device back. It says whether there are any.
-func (s *search) fillWithLoaders(p *eviction, node string) (any bool) {
-	for _, e := range s.e.pl.tracker.Ledger.OnNode(node) {
+func (s *Search) fillWithLoaders(p *Eviction, node string) (any bool) {
+	for _, e := range s.e.Ledger.OnNode(node) {
 		going := e.Pod != nil && e.Pod.DeletionTimestamp != nil || s.comingBack[node].Has(e.UID)
-		if going || e.UID == s.preemptor.UID || !e.KeepsOff(s.shared.Request.Runtime, s.e.pl.args.LoadTimeout.Duration, s.shared.Viewer.Snapshot.Now()) {
+		if going || e.UID == s.preemptor.UID || !e.KeepsOff(s.shared.Request.Runtime, s.e.LoadTimeout, s.shared.Viewer.Snapshot.Now()) {
 			continue
 		}
 		if !any {
@@ -214,7 +216,7 @@ func chargeOf(charges []gpustate.Charge, uid types.UID, next *int) *gpustate.Cha
 }
 
 // mayGo says whether a pod may be evicted now, and fills in how idle it is; e is its booking, or nil.
-func (s *search) mayGo(c *candidate, e *gpustate.Entry, report *gpustate.Report) bool {
+func (s *Search) mayGo(c *candidate, e *gpustate.Entry, report *gpustate.Report) bool {
 	if c.pod.DeletionTimestamp != nil || s.comingBack[c.pod.Spec.NodeName].Has(c.pod.UID) || c.pod.UID == s.preemptor.UID {
 		return false
 	}
@@ -222,7 +224,7 @@ func (s *search) mayGo(c *candidate, e *gpustate.Entry, report *gpustate.Report)
 	if e != nil {
 		terms = e.Terms
 	}
-	if !s.e.pl.isOurs(c.pod) && !s.e.pl.args.EvictOtherSchedulers && c.pod.Annotations[berthv1alpha1.AnnotationEvictable] != "true" {
+	if c.pod.Spec.SchedulerName != s.e.Handle.ProfileName() && !s.e.EvictOtherSchedulers && c.pod.Annotations[berthv1alpha1.AnnotationEvictable] != "true" {
 		return false
 	}
 	idleSince, measured := report.IdleSince(c.pod.UID)
@@ -231,20 +233,20 @@ func (s *search) mayGo(c *candidate, e *gpustate.Entry, report *gpustate.Report)
 	}
 	now := s.shared.Viewer.Snapshot.Now()
 	c.idle = measured && terms.IdleAfter > 0 && now.Sub(idleSince) >= terms.IdleAfter
-	if until, loads := gpustate.LoadingUntil(c.pod, s.e.pl.args.LoadTimeout.Duration); loads && e != nil {
+	if until, loads := gpustate.LoadingUntil(c.pod, s.e.LoadTimeout); loads && e != nil {
 		c.loads = until.IsZero() || now.Before(until)
 	}
-	switch p := priorityOf(c.pod); {
+	switch p := corev1helpers.PodPriority(c.pod); {
 	case p > s.shared.Priority:
 		return false
 	case p == s.shared.Priority && (!s.evictIdle || !c.idle || sameWorkload(s.preemptor, c.pod)):
 		return false
 	}
-	return e == nil || !now.Before(e.ProtectedUntil(s.e.pl.args.LoadTimeout.Duration, s.e.pl.args.MaxMinRuntime.Duration))
+	return e == nil || !now.Before(e.ProtectedUntil(s.e.LoadTimeout, s.e.MaxMinRuntime))
 }
 
-// pods returns those that go.
-func (p *eviction) pods() []*corev1.Pod {
+// Pods returns those that go.
+func (p *Eviction) Pods() []*corev1.Pod {
 	out := make([]*corev1.Pod, len(p.chosen))
 	for i, v := range p.chosen {
 		out[i] = p.eligible[v].pod
@@ -252,18 +254,18 @@ func (p *eviction) pods() []*corev1.Pod {
 	return out
 }
 
-// freed is the GPU memory that those that go give back.
-func (p *eviction) freed() (sum alloc.Bytes) {
+// Freed is the GPU memory that those that go give back.
+func (p *Eviction) Freed() (sum alloc.Bytes) {
 	for _, v := range p.chosen {
 		sum = sum.Plus(p.victims[v].Reload)
 	}
 	return sum
 }
 
-// message tells, for people, what is evicted, where, and why this and not something else.
-func (s *search) message(p *eviction) string {
-	msg := fmt.Sprintf("Evicting %s from node %s, which frees %s: %s is the cheapest way", p.names(p.chosen), p.name(), p.freed(), p.cost)
-	if !p.exact {
+// Message tells, for people, what is evicted, where, and why this and not something else.
+func (s *Search) Message(p *Eviction) string {
+	msg := fmt.Sprintf("Evicting %s from node %s, which frees %s: %s is the cheapest way", p.names(p.chosen), p.Name(), p.Freed(), p.Cost)
+	if !p.Exact {
 		msg += " found"
 	}
 	if _, next, _ := alloc.Evict(&p.view.Node, &s.shared.Request.Request, p.victims, s.allowed); next != nil {
@@ -272,7 +274,7 @@ func (s *search) message(p *eviction) string {
 	return msg
 }
 
-func (p *eviction) names(chosen []int) string {
+func (p *Eviction) names(chosen []int) string {
 	names := make([]string, len(chosen))
 	for i, v := range chosen {
 		names[i] = p.victims[v].Name

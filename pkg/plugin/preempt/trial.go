@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package preempt
 
 import (
 	"context"
@@ -22,37 +22,40 @@ import (
 // complete tries with the framework's own filters whether the pod fits on the node of a plan once its victims are
 // gone. If the pod's other needs (CPU, memory, ports, affinity) are not met then, the least important others have to go
 // too. It says whether there is such a plan, with victims at all.
-func (s *search) complete(ctx context.Context, p *eviction) bool {
-	t := newTrial(ctx, s.e, s.state, s.dryRun(p.node), s.preemptor, p.node)
+func (s *Search) complete(ctx context.Context, p *Eviction) bool {
+	t := s.e.NewTrial(ctx, s.state, s.dryRun(p.Node), s.preemptor, p.Node)
 	victims, status := t.victims(p, cycle.Of(t.state).Gone)
 	if !status.IsSuccess() || len(victims) == 0 {
 		// Without victims it fits once memory is back, which was looked for before, or something else changed meanwhile.
 		return false
 	}
 	slices.SortFunc(victims, func(a, b int) int { return compareImportance(p.eligible[a].pod, p.eligible[b].pod) })
-	p.chosen, p.cost = victims, alloc.CostOf(p.victims, victims, s.allowed)
+	p.chosen, p.Cost = victims, alloc.CostOf(p.victims, victims, s.allowed)
 	return true
 }
 
-// trial is a copy of a node, and of the cycle's state, on which pods are taken away and put back.
-type trial struct {
-	e         *evictor
+// Trial is a copy of a node, and of the cycle's state, on which pods are taken away and put back.
+type Trial struct {
+	e         *Evictor
 	ctx       context.Context
 	state     fwk.CycleState
 	preemptor *corev1.Pod
 	node      fwk.NodeInfo
 }
 
-// newTrial returns a trial of a pod on a node, under what is assumed.
-func newTrial(ctx context.Context, e *evictor, state fwk.CycleState, assumed *cycle.State, pod *corev1.Pod, ni fwk.NodeInfo) *trial {
+// NewTrial returns a trial of a pod on a node, under what is assumed.
+func (e *Evictor) NewTrial(ctx context.Context, state fwk.CycleState, assumed *cycle.State, pod *corev1.Pod, ni fwk.NodeInfo) *Trial {
 	state = state.Clone()
 	state.Write(cycle.Key, assumed.Clone()) // a trial takes more away
-	return &trial{e: e, ctx: ctx, state: state, preemptor: pod, node: ni.Snapshot()}
+	return &Trial{e: e, ctx: ctx, state: state, preemptor: pod, node: ni.Snapshot()}
 }
 
+// SetNode replaces the node itself, where a newer one is known.
+func (t *Trial) SetNode(node *corev1.Node) { t.node.SetNode(node) }
+
 // victims returns those of the plan, and who else has to go.
-func (t *trial) victims(p *eviction, comingBack sets.Set[types.UID]) ([]int, *fwk.Status) {
-	if status := t.removeGone(comingBack); !status.IsSuccess() {
+func (t *Trial) victims(p *Eviction, comingBack sets.Set[types.UID]) ([]int, *fwk.Status) {
+	if status := t.RemoveGone(comingBack); !status.IsSuccess() {
 		return nil, status
 	}
 	for _, v := range p.chosen {
@@ -60,7 +63,7 @@ func (t *trial) victims(p *eviction, comingBack sets.Set[types.UID]) ([]int, *fw
 			return nil, status
 		}
 	}
-	if t.fits().IsSuccess() {
+	if t.Fits().IsSuccess() {
 		return slices.Clone(p.chosen), nil
 	}
 	var others []int
@@ -72,7 +75,7 @@ func (t *trial) victims(p *eviction, comingBack sets.Set[types.UID]) ([]int, *fw
 			}
 		}
 	}
-	if status := t.fits(); !status.IsSuccess() {
+	if status := t.Fits(); !status.IsSuccess() {
 		return nil, status
 	}
 	slices.SortFunc(others, func(a, b int) int { return compareImportance(p.eligible[a].pod, p.eligible[b].pod) })
@@ -82,7 +85,7 @@ func (t *trial) victims(p *eviction, comingBack sets.Set[types.UID]) ([]int, *fw
 		if status := t.add(info); !status.IsSuccess() {
 			return nil, status
 		}
-		if t.fits().IsSuccess() {
+		if t.Fits().IsSuccess() {
 			continue // reprieved
 		}
 		if status := t.remove(info); !status.IsSuccess() {
@@ -93,9 +96,9 @@ func (t *trial) victims(p *eviction, comingBack sets.Set[types.UID]) ([]int, *fw
 	return victims, nil
 }
 
-// removeGone takes the pods away that are assumed to go without being evicted for this pod: those of some sets, and
+// RemoveGone takes the pods away that are assumed to go without being evicted for this pod: those of some sets, and
 // those that terminate, if it is assumed that they do so in time.
-func (t *trial) removeGone(gone ...sets.Set[types.UID]) *fwk.Status {
+func (t *Trial) RemoveGone(gone ...sets.Set[types.UID]) *fwk.Status {
 	terminating := cycle.Of(t.state).Drained
 	for _, pi := range slices.Clone(t.node.GetPods()) {
 		pod := pi.GetPod()
@@ -108,20 +111,21 @@ func (t *trial) removeGone(gone ...sets.Set[types.UID]) *fwk.Status {
 	return nil
 }
 
-func (t *trial) fits() *fwk.Status {
-	return t.e.pl.handle.RunFilterPluginsWithNominatedPods(t.ctx, t.state, t.preemptor, t.node)
+// Fits runs the framework's filters.
+func (t *Trial) Fits() *fwk.Status {
+	return t.e.Handle.RunFilterPluginsWithNominatedPods(t.ctx, t.state, t.preemptor, t.node)
 }
 
-func (t *trial) remove(pi fwk.PodInfo) *fwk.Status {
+func (t *Trial) remove(pi fwk.PodInfo) *fwk.Status {
 	if err := t.node.RemovePod(klog.FromContext(t.ctx), pi.GetPod()); err != nil {
 		return fwk.AsStatus(err)
 	}
-	return t.e.pl.handle.RunPreFilterExtensionRemovePod(t.ctx, t.state, t.preemptor, pi, t.node)
+	return t.e.Handle.RunPreFilterExtensionRemovePod(t.ctx, t.state, t.preemptor, pi, t.node)
 }
 
-func (t *trial) add(pi fwk.PodInfo) *fwk.Status {
+func (t *Trial) add(pi fwk.PodInfo) *fwk.Status {
 	t.node.AddPodInfo(pi)
-	return t.e.pl.handle.RunPreFilterExtensionAddPod(t.ctx, t.state, t.preemptor, pi, t.node)
+	return t.e.Handle.RunPreFilterExtensionAddPod(t.ctx, t.state, t.preemptor, pi, t.node)
 }
 
 // compareImportance puts the higher priority first, then the older pod, then the name: the order in which the executor

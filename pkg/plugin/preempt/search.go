@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package preempt
 
 import (
 	"context"
@@ -19,9 +19,9 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
-// search is one search for the cheapest eviction over all nodes.
-type search struct {
-	e         *evictor
+// Search is one search for the cheapest eviction over all nodes.
+type Search struct {
+	e         *Evictor
 	state     fwk.CycleState
 	shared    *cycle.State
 	preemptor *corev1.Pod
@@ -37,25 +37,25 @@ type search struct {
 
 	// found are the plans that are complete, by node, and cheapest is the cheapest of them. While nodes are searched in
 	// parallel they do not change. all says that the plans of all nodes are wanted.
-	found    map[string]*eviction
-	cheapest *eviction
+	found    map[string]*Eviction
+	cheapest *Eviction
 	all      bool
-	// roomOn is a node on which room came up during the search.
-	roomOn string
+	// RoomOn is a node on which room came up during the search.
+	RoomOn string
 }
 
 // searchKey finds the search in the context: the evaluator's interface has no other place for it.
 type searchKey struct{}
 
-// newSearch prepares a search for the pod of the cycle.
-func (e *evictor) newSearch(s *cycle.State, state fwk.CycleState, pod *corev1.Pod, now time.Time) (*search, error) {
+// NewSearch prepares a search for the pod of the cycle.
+func (e *Evictor) NewSearch(s *cycle.State, state fwk.CycleState, pod *corev1.Pod, now time.Time) (*Search, error) {
 	pdbs, err := e.evaluator.PdbLister.List(labels.Everything())
 	if err != nil {
 		return nil, err
 	}
-	search := &search{
-		e: e, state: state, shared: s, preemptor: pod, evictIdle: e.pl.claims.MayEvictIdle(pod, now), budgets: newBudgets(pdbs),
-		comingBack: e.pl.claims.ComingBack(pod.UID), now: now, drained: s.Assume(true), found: map[string]*eviction{},
+	search := &Search{
+		e: e, state: state, shared: s, preemptor: pod, evictIdle: e.Claims.MayEvictIdle(pod, now), budgets: newBudgets(pdbs),
+		comingBack: e.Claims.ComingBack(pod.UID), now: now, drained: s.Assume(true), found: map[string]*Eviction{},
 	}
 	for i := range search.budgets {
 		search.allowed = append(search.allowed, search.budgets[i].allowed)
@@ -67,10 +67,10 @@ func (e *evictor) newSearch(s *cycle.State, state fwk.CycleState, pod *corev1.Po
 // is any, which the planner need not exceed on the others.
 const scouts = 16
 
-// run finds the cheapest plan over the nodes, by the order of alloc.Cost and then by the nodes' names, and keeps it in
+// Run finds the cheapest plan over the nodes, by the order of alloc.Cost and then by the nodes' names, and keeps it in
 // found; with all set, those of all nodes. Nodes are left out as soon as it is clear that they cannot have it, so the
 // result does not depend on their order.
-func (s *search) run(ctx context.Context, nodes []fwk.NodeInfo, all bool) *eviction {
+func (s *Search) Run(ctx context.Context, nodes []fwk.NodeInfo, all bool) *Eviction {
 	s.all = all
 	first := min(scouts, len(nodes))
 	s.among(ctx, nodes[:first])
@@ -83,16 +83,16 @@ func (s *search) run(ctx context.Context, nodes []fwk.NodeInfo, all bool) *evict
 // What the memory alone costs on a node is a lower bound, for the pod's other needs can only add victims. So the
 // nodes are tried in the order of that bound, and the framework's filters, which take most of the time, run only on
 // nodes that can still be the cheapest. In most clusters that is one.
-func (s *search) among(ctx context.Context, nodes []fwk.NodeInfo) {
-	inParallel := func(n int, do func(i int)) { s.e.pl.handle.Parallelizer().Until(ctx, n, do, Name) }
-	plans := make([]*eviction, len(nodes))
+func (s *Search) among(ctx context.Context, nodes []fwk.NodeInfo) {
+	inParallel := func(n int, do func(i int)) { s.e.Handle.Parallelizer().Until(ctx, n, do, s.e.Plugin) }
+	plans := make([]*Eviction, len(nodes))
 	inParallel(len(nodes), func(i int) { plans[i] = s.forMemory(ctx, nodes[i]) })
-	plans = slices.DeleteFunc(plans, func(p *eviction) bool { return p == nil })
-	slices.SortFunc(plans, (*eviction).compare)
+	plans = slices.DeleteFunc(plans, func(p *Eviction) bool { return p == nil })
+	slices.SortFunc(plans, (*Eviction).compare)
 	for size := 1; len(plans) > 0; size *= 2 {
 		if s.cheapest != nil && !s.all {
 			// The first that is dearer with its memory alone, and all after it, cannot be the cheapest.
-			end, _ := slices.BinarySearchFunc(plans, s.cheapest, (*eviction).compare)
+			end, _ := slices.BinarySearchFunc(plans, s.cheapest, (*Eviction).compare)
 			plans = plans[:end]
 		}
 		batch := plans[:min(size, len(plans))]
@@ -103,7 +103,7 @@ func (s *search) among(ctx context.Context, nodes []fwk.NodeInfo) {
 			if !complete[i] {
 				continue
 			}
-			s.found[p.name()] = p
+			s.found[p.Name()] = p
 			if s.cheapest == nil || p.compare(s.cheapest) < 0 {
 				s.cheapest = p
 			}
@@ -132,7 +132,7 @@ func newBudgets(pdbs []*policyv1.PodDisruptionBudget) []budget {
 	return out
 }
 
-func (s *search) budgetsOf(pod *corev1.Pod) (indexes []int) {
+func (s *Search) budgetsOf(pod *corev1.Pod) (indexes []int) {
 	if len(pod.Labels) == 0 {
 		return nil
 	}
@@ -149,9 +149,9 @@ func (s *search) budgetsOf(pod *corev1.Pod) (indexes []int) {
 }
 
 // compare orders plans by what they cost, then by node.
-func (p *eviction) compare(o *eviction) int {
-	if c := p.cost.Compare(o.cost); c != 0 {
+func (p *Eviction) compare(o *Eviction) int {
+	if c := p.Cost.Compare(o.Cost); c != 0 {
 		return c
 	}
-	return strings.Compare(p.name(), o.name())
+	return strings.Compare(p.Name(), o.Name())
 }
