@@ -25,16 +25,13 @@ type Tracker struct {
 	Changed func(node string)
 	// Reshaped is called after a change of what a node is: it has more devices, or healthy ones, or its agent is back.
 	Reshaped func(node string)
-	// Victim is called when a booked pod became one that may be evicted in time: it fell idle, or is Ready. When that
-	// time comes nothing else tells.
-	Victim func(e *Entry)
 }
 
 // NewTracker returns a tracker with an empty store and an empty ledger. headroom is kept free on every device.
 func NewTracker(headroom alloc.Bytes, policy Policy, c clock.PassiveClock) *Tracker {
 	return &Tracker{
 		Store: NewStore(headroom, c), Ledger: NewLedger(c), Policy: policy,
-		Changed: func(string) {}, Reshaped: func(string) {}, Victim: func(*Entry) {},
+		Changed: func(string) {}, Reshaped: func(string) {},
 	}
 }
 
@@ -83,9 +80,6 @@ func (t *Tracker) PodSeen(pod *corev1.Pod) {
 	if before != nil && (loaded != wasLoaded || terminates && !wasTerminating || wasUnread && a != nil) {
 		t.Changed(pod.Spec.NodeName)
 	}
-	if e := t.Ledger.Get(pod.UID); loaded && !wasLoaded && e != nil {
-		t.Victim(e)
-	}
 }
 
 // unclaim takes back what a pod claims, for others to have.
@@ -127,13 +121,6 @@ func (t *Tracker) ReportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 		return
 	}
 	t.Changed(gn.Name)
-	for uid := range after.pods {
-		_, idle := after.IdleSince(uid)
-		_, wasIdle := before.IdleSince(uid)
-		if e := t.Ledger.Get(uid); idle && !wasIdle && e != nil {
-			t.Victim(e)
-		}
-	}
 }
 
 // offersMore says whether there is a device that was not there before, is larger, of another model, or can be used

@@ -31,7 +31,7 @@ type Args struct {
 	LoadTimeout *metav1.Duration `json:"loadTimeout,omitempty"`
 	// MaxMinRuntime caps berth.dev/min-runtime. Default 1h.
 	MaxMinRuntime *metav1.Duration `json:"maxMinRuntime,omitempty"`
-	// MemoryReturnTimeout is how long after its victims are gone a pod waits for their memory before another plan is
+	// MemoryReturnTimeout is how long after its victims are gone a pod waits for their memory before another way is
 	// tried. Default 2m.
 	MemoryReturnTimeout *metav1.Duration `json:"memoryReturnTimeout,omitempty"`
 	// WaitBeforeEviction is how soon memory must come back for a pod to wait for it rather than to evict others elsewhere.

@@ -104,7 +104,6 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
 	pl.tracker.Changed = pl.nodeChanged
 	pl.tracker.Reshaped = pl.nodeReshaped
-	pl.tracker.Victim = func(e *gpustate.Entry) { pl.watchVictims(e.Node) }
 	pl.announcer = newAnnouncer(ctx, c, func(p placement) {
 		pl.event(p.pod, nil, corev1.EventTypeNormal, eventAllocated, actionAllocate, p.note)
 	})

@@ -51,7 +51,7 @@ type candidate struct {
 func (p *Eviction) Name() string { return p.Node.Node().Name }
 
 // forMemory finds the pods on a node whose eviction makes room in its GPUs at the least cost; nil if no eviction does, or
-// if that is dearer than the cheapest plan found so far.
+// if that is dearer than the cheapest found so far.
 func (s *Search) forMemory(ctx context.Context, ni fwk.NodeInfo) *Eviction {
 	dry := s.dryRun(ni)
 	view := dry.Explained(ni)

@@ -35,8 +35,8 @@ type Search struct {
 	// drained is the state of a try on a node where nobody is assumed to be gone.
 	drained *cycle.State
 
-	// found are the plans that are complete, by node, and cheapest is the cheapest of them. While nodes are searched in
-	// parallel they do not change. all says that the plans of all nodes are wanted.
+	// found are the evictions that are complete, by node, and cheapest is the cheapest of them. While nodes are searched in
+	// parallel they do not change. all says that those of all nodes are wanted.
 	found    map[string]*Eviction
 	cheapest *Eviction
 	all      bool
@@ -63,11 +63,11 @@ func (e *Evictor) NewSearch(s *cycle.State, state fwk.CycleState, pod *corev1.Po
 	return search, nil
 }
 
-// scouts is how many nodes are searched before the others: one of them is likely to have a plan about as cheap as there
+// scouts is how many nodes are searched before the others: one of them is likely to have one about as cheap as there
 // is any, which the planner need not exceed on the others.
 const scouts = 16
 
-// Run finds the cheapest plan over the nodes, by the order of alloc.Cost and then by the nodes' names, and keeps it in
+// Run finds the cheapest eviction over the nodes, by the order of alloc.Cost and then by the nodes' names, and keeps it in
 // found; with all set, those of all nodes. Nodes are left out as soon as it is clear that they cannot have it, so the
 // result does not depend on their order.
 func (s *Search) Run(ctx context.Context, nodes []fwk.NodeInfo, all bool) *Eviction {
@@ -78,7 +78,7 @@ func (s *Search) Run(ctx context.Context, nodes []fwk.NodeInfo, all bool) *Evict
 	return s.cheapest
 }
 
-// among finds the cheapest plan of these nodes and of those before.
+// among finds the cheapest eviction of these nodes and of those before.
 //
 // What the memory alone costs on a node is a lower bound, for the pod's other needs can only add victims. So the
 // nodes are tried in the order of that bound, and the framework's filters, which take most of the time, run only on
@@ -148,7 +148,7 @@ func (s *Search) budgetsOf(pod *corev1.Pod) (indexes []int) {
 	return indexes
 }
 
-// compare orders plans by what they cost, then by node.
+// compare orders evictions by what they cost, then by node.
 func (p *Eviction) compare(o *Eviction) int {
 	if c := p.Cost.Compare(o.Cost); c != 0 {
 		return c

@@ -19,9 +19,9 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
-// complete tries with the framework's own filters whether the pod fits on the node of a plan once its victims are
+// complete tries with the framework's own filters whether the pod fits on the node of an eviction once its victims are
 // gone. If the pod's other needs (CPU, memory, ports, affinity) are not met then, the least important others have to go
-// too. It says whether there is such a plan, with victims at all.
+// too. It says whether there is one, with victims at all.
 func (s *Search) complete(ctx context.Context, p *Eviction) bool {
 	t := s.e.NewTrial(ctx, s.state, s.dryRun(p.Node), s.preemptor, p.Node)
 	victims, status := t.victims(p, cycle.Of(t.state).Gone)
@@ -53,7 +53,7 @@ func (e *Evictor) NewTrial(ctx context.Context, state fwk.CycleState, assumed *c
 // SetNode replaces the node itself, where a newer one is known.
 func (t *Trial) SetNode(node *corev1.Node) { t.node.SetNode(node) }
 
-// victims returns those of the plan, and who else has to go.
+// victims returns those of the eviction, and who else has to go.
 func (t *Trial) victims(p *Eviction, comingBack sets.Set[types.UID]) ([]int, *fwk.Status) {
 	if status := t.RemoveGone(comingBack); !status.IsSuccess() {
 		return nil, status
