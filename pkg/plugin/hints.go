@@ -186,7 +186,7 @@ func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newOb
 	return pl.hint(pl.answer(oldObj, newObj, node.Name, func() question {
 		q := question{room: newObj != nil, ends: anyClaim}
 		if old, ok := oldObj.(*corev1.Node); !ok || !maps.Equal(withOurKeys(old.Labels), withOurKeys(node.Labels)) {
-			q.what = parked.DevicesCame // it comes, or is handed over
+			q.what = parked.Reshaped // it comes, or is handed over
 		}
 		return q
 	}), pod), nil

@@ -55,8 +55,15 @@ func TestWaitingPodsAreRetriedByWhatHelps(t *testing.T) {
 			f.pl.reportSeen(bt.MakeGPUNode("other").GPU("GPU-9", "80Gi").Process("", "40Gi").Obj(), true)
 		}, false},
 		{"a new node whose GPUs are too small for it", func(f *fixture) { f.node(bt.MakeNode("other"), bt.MakeGPUNodeOf("other", 8, "40Gi")) }, false},
-		{"a new node whose GPUs are large enough, though taken: it may evict there", func(f *fixture) {
+		{"a new node whose GPUs are large enough, though held by a foreign process", func(f *fixture) {
 			f.node(bt.MakeNode("other"), bt.MakeGPUNode("other").GPU("GPU-9", "80Gi").Process("", "50Gi"))
+		}, false},
+		{"a new node whose GPUs are large enough once a dead process has drained: it may wait there", func(f *fixture) {
+			f.node(bt.MakeNode("other"), bt.MakeGPUNode("other").GPU("GPU-9", "80Gi").Process("gone", "50Gi"))
+		}, true},
+		{"a new node whose GPUs are large enough, though held by a pod of lower priority: it may evict there", func(f *fixture) {
+			f.pl.podSeen(bt.MakePod("low").Memory("50Gi").Priority(-1).Bound("other", epoch, "GPU-9=50Gi").Started(epoch).Ready(epoch).Obj())
+			f.node(bt.MakeNode("other"), bt.MakeGPUNode("other").GPU("GPU-9", "80Gi").Process("low", "50Gi"))
 		}, true},
 		{"a GPU becomes unhealthy", func(f *fixture) { f.pl.reportSeen(held("70Gi", "70Gi").Unhealthy().Obj(), true) }, false},
 		{"a pod is deleted, and its processes are still there", func(f *fixture) { f.pl.podGone(holder("x", "GPU-0").Obj()) }, false},
@@ -231,10 +238,10 @@ func TestHints(t *testing.T) {
 	check("a pod is deleted that made room", hint(fwk.AssignedPod, fwk.Delete, waiting, gone.DeepCopy(), nil), fwk.Queue)
 	f.eventually("the activation, which the hint alone would not do", func() bool { return len(f.queue.take()) == 1 })
 	check("a node changes where there is room", hint(fwk.Node, fwk.UpdateNodeAllocatable, waiting, node, node), fwk.Queue)
+	check("a node with room is shared with the device plugin", hint(fwk.Node, fwk.UpdateNodeLabel, waiting, node.DeepCopy(), labelled), fwk.Queue)
+	check("a node with room comes", hint(fwk.Node, fwk.Add, waiting, nil, node.DeepCopy()), fwk.Queue)
 	f.pl.reportSeen(held("", "70Gi").At("GPU-0").Process("", "70Gi").Obj(), true)
 	check("a node changes where there is none", hint(fwk.Node, fwk.UpdateNodeAllocatable, waiting, node.DeepCopy(), node), fwk.QueueSkip)
-	check("a node is shared with the device plugin", hint(fwk.Node, fwk.UpdateNodeLabel, waiting, node, labelled), fwk.Queue)
-	check("a node comes", hint(fwk.Node, fwk.Add, waiting, nil, node), fwk.Queue)
 	edited := bt.MakePod("waiting").Memory("30Gi").Obj()
 	status := bt.MakePod("waiting").Memory("60Gi").Phase(corev1.PodPending).Obj()
 	check("its request is edited", hint(fwk.TargetPod, fwk.Update, waiting, waiting, edited), fwk.Queue)

@@ -5,7 +5,6 @@ package plugin
 
 import (
 	"context"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -19,11 +18,10 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
-// nodeChanged, nodeReshaped and victimsChanged retry the pods that a change of a node helps. The change must have been
+// nodeChanged and nodeReshaped retry the pods that a change of a node helps. The change must have been
 // applied to the tracker.
-func (pl *Plugin) nodeChanged(node string)    { pl.wake(pl.parked.Now(node, parked.MemoryFreed)) }
-func (pl *Plugin) nodeReshaped(node string)   { pl.wake(pl.parked.Now(node, parked.DevicesCame)) }
-func (pl *Plugin) victimsChanged(node string) { pl.wake(pl.parked.Now(node, parked.VictimsCame)) }
+func (pl *Plugin) nodeChanged(node string)  { pl.wake(pl.parked.Now(node, parked.MemoryFreed)) }
+func (pl *Plugin) nodeReshaped(node string) { pl.wake(pl.parked.Now(node, parked.Reshaped)) }
 
 // roomLeft retries the pods that are helped by what a pod's own cycle left on a node.
 func (pl *Plugin) roomLeft(node string, by types.UID) {
@@ -61,21 +59,15 @@ func (pl *Plugin) helped(c parked.Change) []*parked.Pod {
 		}
 	}
 	others := func(p *parked.Pod) bool { return !waits[p.UID] }
-	return append(helped, pl.parked.Helped(c, others, pl.room(viewer, node, report, c.What))...)
+	return append(helped, pl.parked.Helped(c, others, pl.room(viewer, node, c.What))...)
 }
 
 // room returns what a change may have made free on a node.
-func (pl *Plugin) room(viewer *gpustate.Viewer, node *corev1.Node, report *gpustate.Report, what parked.What) parked.Room {
+func (pl *Plugin) room(viewer *gpustate.Viewer, node *corev1.Node, what parked.What) parked.Room {
 	pods := pl.tracker.Ledger.Pods(node.Name)
 	return func(runtime berthv1alpha1.Runtime, priority int32) *alloc.Node {
 		q := gpustate.Query{Runtime: runtime, Priority: priority}
-		switch what {
-		case parked.DevicesCame:
-			if report == nil {
-				return nil
-			}
-			return &alloc.Node{Name: node.Name, Devices: slices.Clone(report.Devices)} // as if it were empty
-		case parked.VictimsCame:
+		if what == parked.Reshaped {
 			q.Returned, q.IgnoreLoading, q.Removed = true, true, pl.atMost(node.Name, priority)
 		}
 		view := viewer.View(node, pods, &q)

@@ -55,7 +55,7 @@ func TestRoomWhereOthersRefuse(t *testing.T) {
 		f.freed(fmt.Sprintf("other-%d", i%4), fmt.Sprint(i+2))
 	}
 	f.wantActivated("328 reports of others woke it 321 times before")
-	f.fullNode("new")
+	f.node(bt.MakeNode("new"), bt.MakeGPUNodeOf("new", 1, "80Gi"))
 	f.wantActivated("a node that it has not been refused on", "pod")
 	f.freed("pinned", "2")
 	f.wantActivated("room on its own node", "pod")

@@ -49,7 +49,7 @@ func (pl *Plugin) watchVictims(node string) {
 	if !next.IsZero() {
 		pl.timers.at("victims/"+node, next, func() {
 			pl.watchVictims(node)
-			pl.victimsChanged(node)
+			pl.nodeReshaped(node)
 		})
 	}
 }

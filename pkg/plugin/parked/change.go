@@ -11,11 +11,9 @@ type What uint8
 const (
 	// MemoryFreed: there may be more free memory than before.
 	MemoryFreed What = iota
-	// DevicesCame: the node has other devices than before, or is back. They may help in ways that only a cycle finds out,
-	// for instance by pods that can be evicted there.
-	DevicesCame
-	// VictimsCame: pods may be evicted that could not be before.
-	VictimsCame
+	// Reshaped: there may be more room than before in any way, also by waiting or by evicting others: the node has other
+	// devices, its agent is back, or pods may be evicted that could not be before.
+	Reshaped
 )
 
 // Change is a change of a node. It helps pods that were listed before it, each once: one that was tried since has seen

@@ -148,7 +148,7 @@ func TestSince(t *testing.T) {
 func TestWakesAreRememberedUntilTheCycleEnds(t *testing.T) {
 	l := NewList()
 	p := park(t, l, bt.MakePod("a").Memory("1Gi"))
-	first, second, devices := l.Now("x", MemoryFreed), l.Now("x", MemoryFreed), l.Now("x", DevicesCame)
+	first, second, devices := l.Now("x", MemoryFreed), l.Now("x", MemoryFreed), l.Now("x", Reshaped)
 	for _, c := range []Change{first, second, devices} {
 		l.Woken(c, []*Pod{p})
 	}
