@@ -52,7 +52,7 @@ func (r *recovery) ensure(ctx context.Context, pl *Plugin) error {
 	recovered, late := 0, 0
 	err := pl.eachBoundPod(ctx, func(pod *corev1.Pod) {
 		recovered++
-		if pl.tracker.Ledger.Get(pod.UID) == nil {
+		if e := pl.tracker.Ledger.Get(pod.UID); e == nil || e.State == gpustate.Claimed {
 			late++
 			pl.recoverPod(ctx, pod)
 		}

@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"context"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -64,13 +65,13 @@ func (pl *Plugin) helped(c parked.Change) []*parked.Pod {
 
 // room returns what a change may have made free on a node.
 func (pl *Plugin) room(viewer *gpustate.Viewer, node *corev1.Node, what parked.What) parked.Room {
-	pods := pl.tracker.Ledger.Pods(node.Name)
+	pods := sync.OnceValue(func() []*corev1.Pod { return pl.tracker.Ledger.Pods(node.Name) }) // mostly nobody waits
 	return func(runtime berthv1alpha1.Runtime, priority int32) *alloc.Node {
 		q := gpustate.Query{Runtime: runtime, Priority: priority}
 		if what == parked.Reshaped {
 			q.Returned, q.IgnoreLoading, q.Removed = true, true, pl.atMost(node.Name, priority)
 		}
-		view := viewer.View(node, pods, &q)
+		view := viewer.View(node, pods(), &q)
 		if view.Reason != "" {
 			return nil
 		}
