@@ -17,9 +17,9 @@ import (
 
 // oracleKey is the documented order as numbers, most significant first.
 type oracleKey struct {
-	steps, unlike, unlinked int64
-	weight                  uint64
-	uuids                   []string
+	steps, unlike, unlinked, split int64
+	weight                         uint64
+	uuids                          []string
 }
 
 func (k oracleKey) compare(o oracleKey) int {
@@ -27,6 +27,7 @@ func (k oracleKey) compare(o oracleKey) int {
 		cmp.Compare(k.steps, o.steps),
 		cmp.Compare(k.unlike, o.unlike),
 		cmp.Compare(k.unlinked, o.unlinked),
+		cmp.Compare(k.split, o.split),
 		cmp.Compare(k.weight, o.weight),
 		slices.Compare(k.uuids, o.uuids),
 	)
@@ -71,6 +72,9 @@ func oracleBest(n *Node, o *Option, mixed bool, s Strategy) (uint64, bool) {
 			}
 			key.unlike = 1
 		}
+		if oracleSplit(n, set) {
+			key.split = 1
+		}
 		key.steps = int64(key.weight / (64 << 20))
 		slices.Sort(key.uuids)
 		if best == 0 || key.compare(bestKey) < 0 {
@@ -78,6 +82,21 @@ func oracleBest(n *Node, o *Option, mixed bool, s Strategy) (uint64, bool) {
 		}
 	}
 	return best, best != 0
+}
+
+// oracleSplit says whether the set is on more than one NUMA node, of a node that knows where all usable devices are.
+func oracleSplit(n *Node, set uint64) bool {
+	on := map[int]bool{}
+	for i := range n.Devices {
+		d := &n.Devices[i]
+		if d.NUMA == 0 && !d.Free().IsZero() {
+			return false
+		}
+		if set>>i&1 == 1 {
+			on[d.NUMA] = true
+		}
+	}
+	return len(on) > 1
 }
 
 func uuids(n *Node, set uint64) []string {
@@ -139,6 +158,13 @@ func drawNode(t *rapid.T, size int) *Node {
 			d.Blocked = ReasonUnhealthy
 		}
 		n.Devices = append(n.Devices, d)
+	}
+	if rapid.Bool().Draw(t, "NUMA") {
+		// Often all of them are known, else the order would hardly ever be looked at.
+		least := rapid.SampledFrom([]int{1, 1, 1, 0}).Draw(t, "least NUMA node")
+		for i := range count {
+			n.Devices[i].NUMA = rapid.IntRange(least, 2).Draw(t, "NUMA node")
+		}
 	}
 	if rapid.Bool().Draw(t, "linked") {
 		for i := range count {

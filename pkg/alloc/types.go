@@ -34,6 +34,8 @@ type Device struct {
 	Blocked Reason
 	// Links has bit i set if this device has a fast link (NVLink) to Node.Devices[i], which then has one to it.
 	Links uint64
+	// NUMA is the NUMA node that the device is attached to, counted from 1; 0 = not known.
+	NUMA int
 }
 
 // Free is what can still be booked, at least zero; a blocked device has nothing free.
