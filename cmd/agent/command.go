@@ -29,6 +29,7 @@ import (
 	"github.com/berth-dev/berth/pkg/agent/cgroup"
 	"github.com/berth-dev/berth/pkg/agent/kube"
 	"github.com/berth-dev/berth/pkg/agent/nvml"
+	"github.com/berth-dev/berth/pkg/agent/pci"
 	"github.com/berth-dev/berth/pkg/agent/podresources"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
@@ -75,9 +76,14 @@ func newCommand() *cobra.Command {
 	return command
 }
 
+// newReader returns what reads the GPUs of this machine.
+func newReader(o *options) agent.Reader {
+	return pci.NewReader(nvml.New(nvml.Options{LibraryPath: o.nvmlLibrary}), o.sysRoot)
+}
+
 // printOnce prints the report of one reading as a GPUNode.
 func printOnce(ctx context.Context, o *options, out io.Writer) error {
-	reader := nvml.New(nvml.Options{LibraryPath: o.nvmlLibrary})
+	reader := newReader(o)
 	defer reader.Close()
 	status, err := agent.Once(ctx, reader, cgroup.NewAttributor(o.procRoot), clock.RealClock{})
 	if err != nil {
@@ -165,7 +171,7 @@ func newAgent(ctx context.Context, o *options, config *rest.Config) (*agent.Agen
 	}
 	options := agent.Options{
 		NodeName:       o.nodeName,
-		Reader:         nvml.New(nvml.Options{LibraryPath: o.nvmlLibrary}),
+		Reader:         newReader(o),
 		Attributor:     attributor,
 		Client:         client,
 		Pods:           pods,

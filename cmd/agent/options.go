@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/berth-dev/berth/pkg/agent"
+	"github.com/berth-dev/berth/pkg/agent/pci"
 	"github.com/berth-dev/berth/pkg/agent/podresources"
 )
 
@@ -23,6 +24,7 @@ type options struct {
 	kubeconfig         string
 	nvmlLibrary        string
 	procRoot           string
+	sysRoot            string
 	podResourcesSocket string
 	stateFile          string
 	listenAddress      string
@@ -44,6 +46,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "How to reach the API server; empty = as a pod of the cluster")
 	fs.StringVar(&o.nvmlLibrary, "nvml-library", "", "Path of the driver's management library; empty = libnvidia-ml.so.1 by the dynamic linker's search path")
 	fs.StringVar(&o.procRoot, "proc-root", "/proc", "Where the host's proc file system is")
+	fs.StringVar(&o.sysRoot, "sys-root", pci.DefaultSysRoot, "Where the host's sysfs is, which says where GPUs are attached")
 	fs.StringVar(&o.podResourcesSocket, "pod-resources-socket", podresources.DefaultSocket, "Socket of the kubelet's PodResources API; empty = do not ask")
 	fs.StringVar(&o.stateFile, "state-file", "", "Where to keep the pods of processes for the next start, on an emptyDir; empty = nowhere")
 	fs.StringVar(&o.listenAddress, "listen-address", ":9401", "Address of /metrics, /healthz and /readyz; empty = none")

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
@@ -35,6 +36,8 @@ func sameDevice(a, b *berthv1alpha1.GPUDevice, quantum int64) bool {
 		near(&a.Memory.Reserved, &b.Memory.Reserved, quantum) &&
 		near(&a.Memory.Used, &b.Memory.Used, quantum) &&
 		slices.Equal(a.Links, b.Links) &&
+		ptr.Equal(a.NUMANode, b.NUMANode) &&
+		a.PCIeSwitch == b.PCIeSwitch &&
 		slices.EqualFunc(a.Processes, b.Processes, func(a, b berthv1alpha1.GPUProcess) bool {
 			return a.PodUID == b.PodUID &&
 				a.Active == b.Active &&

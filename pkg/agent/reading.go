@@ -68,6 +68,11 @@ type Device struct {
 	Message string
 	// Links are fast links to other devices.
 	Links []berthv1alpha1.GPULink
+	// NUMANode is the NUMA node that the GPU is attached to; nil if the system does not say.
+	NUMANode *int32
+	// PCIeSwitch is the address of the PCIe bridge that the GPU shares with its nearest neighbours; empty if it shares
+	// none, or it is not known.
+	PCIeSwitch string
 }
 
 // Memory is a device's memory in bytes.

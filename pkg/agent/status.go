@@ -53,6 +53,8 @@ func newStatus(r *Reading, o *owners, tracker *activityTracker, now time.Time) *
 			Health:     berthv1alpha1.DeviceHealthy,
 			Reason:     d.Reason,
 			Links:      d.Links,
+			NUMANode:   d.NUMANode,
+			PCIeSwitch: d.PCIeSwitch,
 		}
 		if d.Reason != "" {
 			out.Health = berthv1alpha1.DeviceUnhealthy

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
@@ -173,6 +174,18 @@ func fullNode() (*Reading, *owners) {
 		r.Devices = append(r.Devices, d)
 	}
 	return r, o
+}
+
+func TestWhereAGPUIsAttachedIsReported(t *testing.T) {
+	known, unknown := gpu(0), gpu(1)
+	known.NUMANode, known.PCIeSwitch = ptr.To[int32](1), "0000:16:00.0"
+	s := statusOf(&Reading{Devices: []Device{known, unknown}}, &owners{})
+	if got := s.Devices[0]; !ptr.Equal(got.NUMANode, known.NUMANode) || got.PCIeSwitch != known.PCIeSwitch {
+		t.Errorf("got NUMA node %v, switch %q", got.NUMANode, got.PCIeSwitch)
+	}
+	if got := s.Devices[1]; got.NUMANode != nil || got.PCIeSwitch != "" {
+		t.Errorf("not known, but got NUMA node %v, switch %q", got.NUMANode, got.PCIeSwitch)
+	}
 }
 
 func TestReportOfAFullNodeIsUnder16KiB(t *testing.T) {

@@ -96,6 +96,9 @@ func (r *Report) readDevice(i int, d *berthv1alpha1.GPUDevice, headroom alloc.By
 		Total:    total,
 		Capacity: total.Minus(bytesOf(&d.Memory.Reserved)).Minus(headroom),
 	}
+	if d.NUMANode != nil {
+		r.Devices[i].NUMA = int(*d.NUMANode) + 1
+	}
 	if d.Health != "" && d.Health != berthv1alpha1.DeviceHealthy {
 		r.Devices[i].Blocked = alloc.ReasonUnhealthy
 	}
