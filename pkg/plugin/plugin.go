@@ -71,9 +71,16 @@ func New(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin
 	return start(ctx, obj, handle, leader.NewAlone())
 }
 
-// NewFor returns what makes the plugin of a process that places pods only while it leads.
+// NewFor returns what makes the plugin of a process that places pods only while it leads. It makes one only: plugins of
+// two profiles would keep books apart, and each give away what the other has booked and not yet bound.
 func NewFor(lead *leader.Leader) frameworkruntime.PluginFactory {
+	first := ""
 	return func(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+		if first != "" {
+			return nil, fmt.Errorf("only one profile can have the plugin %s, and that of schedulerName %s has it: disable it in that of %s",
+				Name, first, handle.ProfileName())
+		}
+		first = handle.ProfileName()
 		return start(ctx, obj, handle, lead)
 	}
 }
