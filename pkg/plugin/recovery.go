@@ -93,5 +93,5 @@ func (pl *Plugin) recoverPod(ctx context.Context, pod *corev1.Pod) {
 		return // the informer was quicker
 	}
 	pl.tracker.Ledger.MarkUnknown(pod.UID)
-	go pl.resolveUnknown(context.WithoutCancel(ctx), pod, pod.Spec.NodeName, pl.clock.Now())
+	go pl.resolveUnknown(context.WithoutCancel(ctx), pod, pod.Spec.NodeName, pl.clock.Now(), func() {})
 }
