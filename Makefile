@@ -25,7 +25,7 @@ COUNT := 2>&1 | awk '/^[^ \#]+$$/ { if (++n % 200 == 0) { print n " packages are
 
 .PHONY: help
 help: ## Show this help
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## Build all binaries into bin/ (the first time takes some ten minutes)
@@ -45,6 +45,10 @@ test-short: ## Run the tests that need no control plane
 .PHONY: e2e
 e2e: build ## Run the end-to-end tests on real kubelets, in a kind cluster (see docs/e2e.md)
 	$(RELEASE) hack/e2e.sh
+
+.PHONY: test-handoff
+test-handoff: ## Run the real NVIDIA container runtimes with each configuration that installers leave (part of test)
+	go test -v -count=1 ./test/handoff
 
 .PHONY: test-chart
 test-chart: ## Test that the Helm chart renders what the kustomization has
