@@ -14,8 +14,12 @@ import "math/bits"
 type amounts [MaxDevices]Bytes
 
 // room returns how many of the option's shares device d could hold with that much available, counted from the
-// smallest share. Zero also when the fraction that the engine takes in any case is more than that.
+// smallest share. Zero also when the fraction that the engine takes in any case is more than that, and for a MIG
+// instance if the option has other devices.
 func (o *Option) room(d *Device, available Bytes) int {
+	if !o.opens(d) {
+		return 0
+	}
 	if o.Take != 0 && available.Less(o.Take.Of(d.Total).Plus(o.Outside)) {
 		return 0
 	}
@@ -29,6 +33,11 @@ func (o *Option) room(d *Device, available Bytes) int {
 	}
 	return room
 }
+
+// opens says whether the engine could use the device in a set as large as the option's. A CUDA process enumerates one
+// MIG instance, however many it was given (NVIDIA MIG User Guide, CUDA Device Enumeration), and no engine that is known
+// here gives each of its ranks an instance of its own.
+func (o *Option) opens(d *Device) bool { return d.Parent == "" || len(o.Shares) == 1 }
 
 // group selects the devices that may be in one set: those of one model, or all; of one NUMA node, unless numa is 0.
 type group struct {

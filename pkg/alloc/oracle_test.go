@@ -56,15 +56,22 @@ func oracleBest(n *Node, o *Option, mixed bool, s Strategy) (uint64, bool) {
 		}
 		var key oracleKey
 		models := map[string]bool{}
+		instances := 0
 		for i := range n.Devices {
 			if set>>i&1 == 0 {
 				continue
 			}
 			d := &n.Devices[i]
+			if d.Parent != "" {
+				instances++
+			}
 			models[d.Model] = true
 			key.weight += s.weight(o, d, d.Free())
 			key.unlinked -= int64(bits.OnesCount64(d.Links & set))
 			key.uuids = append(key.uuids, d.UUID)
+		}
+		if instances > 0 && len(o.Shares) > 1 {
+			continue
 		}
 		if len(models) > 1 {
 			if !mixed {
@@ -156,6 +163,9 @@ func drawNode(t *rapid.T, size int) *Node {
 		}
 		if rapid.IntRange(0, 7).Draw(t, "blocked") == 0 {
 			d.Blocked = ReasonUnhealthy
+		}
+		if rapid.IntRange(0, 5).Draw(t, "instance") == 0 {
+			d.Parent = fmt.Sprintf("GPU-%d", rapid.IntRange(1, 2).Draw(t, "parent"))
 		}
 		n.Devices = append(n.Devices, d)
 	}
