@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+	dracel "k8s.io/dynamic-resource-allocation/cel"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/utils/clock"
 
@@ -41,6 +42,8 @@ type Plugin struct {
 	announcer *announcer
 	// synced are the informers that the first cycle waits for.
 	synced []cache.InformerSynced
+	// selectors are compiled selectors of devices; nil if DRA is off.
+	selectors *dracel.Cache
 	// timers holds the pending wake-ups by what they are for.
 	timers timers
 }
@@ -81,7 +84,9 @@ func New(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin
 // newPlugin makes the plugin without what feeds it.
 func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithDelayedExecution) (*Plugin, error) {
 	headroom := alloc.BytesOfInt64(args.Headroom.Value())
-	policy := gpustate.Policy{StaleAfter: args.StaleAfter.Duration, LoadTimeout: args.LoadTimeout.Duration}
+	policy := gpustate.Policy{
+		StaleAfter: args.StaleAfter.Duration, LoadTimeout: args.LoadTimeout.Duration, GPUResources: args.GPUResources,
+	}
 	pl := &Plugin{
 		args:    args,
 		handle:  handle,
@@ -92,6 +97,12 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		plans:   newPlans(),
 		metrics: registerMetrics(),
 		timers:  timers{clock: c, pending: map[string]*timer{}},
+	}
+	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
+		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)
+		pl.selectors = dracel.NewCache(selectorCacheSize, dracel.Features{
+			EnableConsumableCapacity: true, EnableListTypeAttributes: true,
+		})
 	}
 	pl.tracker.Changed = pl.nodeChanged
 	pl.tracker.Reshaped = pl.nodeReshaped
