@@ -272,12 +272,9 @@ func (c *counter) explainCharge(uid types.UID, use *podUse, a *Allocation, pod *
 		copy(charge.Measured, use.onDevice)
 	}
 	if a != nil {
+		charge.Lost = c.report.Lost(a)
 		for j := range a.Devices {
-			on := c.report.placesOf(a.Devices[j].UUID, a.parentOf(j))
-			if c.report.indexOf(a.Devices[j].UUID) < 0 {
-				charge.Lost = append(charge.Lost, LostDevice{UUID: a.Devices[j].UUID, Charged: on != 0})
-			}
-			for ; on != 0; on &= on - 1 {
+			for on := c.report.placesOf(a.Devices[j].UUID, a.parentOf(j)); on != 0; on &= on - 1 {
 				i := bits.TrailingZeros64(on)
 				charge.Booked[i] = charge.Booked[i].Plus(a.bookedOn(j, &c.view.Devices[i]))
 			}

@@ -216,6 +216,16 @@ func (r *Report) placesOf(uuid, parent string) (on uint64) {
 	return on
 }
 
+// Lost returns the devices of an allocation that the report does not have.
+func (r *Report) Lost(a *Allocation) (lost []LostDevice) {
+	for j := range a.Devices {
+		if uuid := a.Devices[j].UUID; r.indexOf(uuid) < 0 {
+			lost = append(lost, LostDevice{UUID: uuid, Charged: r.placesOf(uuid, a.parentOf(j)) != 0})
+		}
+	}
+	return lost
+}
+
 // holds says whether the processes of a pod hold memory on any device.
 func (r *Report) holds(uid types.UID) bool {
 	use := r.pods[uid]

@@ -128,6 +128,7 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 	pl.watchUnreported(pod)
 	if pl.tracker.Ledger.Get(pod.UID) != nil {
 		pl.watchLoads(pod.Spec.NodeName)
+		pl.watchLost(pod.Spec.NodeName)
 	}
 }
 
@@ -178,12 +179,14 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.waiting.remove(pod.UID)
 	pl.requests.Delete(pod.UID)
 	pl.dropPlan(pod)
+	pl.lost.forget(pod.UID)
 	pl.settle(pl.tracker.PodGone(pod))
 }
 
 func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	pl.tracker.ReportSeen(gn, live)
 	pl.settle(gn.Name)
+	pl.watchLost(gn.Name)
 }
 
 // settle forgets the leaving pods of a node ("" = none) whose memory is back, now and when only time can tell.

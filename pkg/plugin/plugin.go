@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	dracel "k8s.io/dynamic-resource-allocation/cel"
@@ -42,6 +43,8 @@ type Plugin struct {
 	announcer *announcer
 	// synced are the informers that the first cycle waits for.
 	synced []cache.InformerSynced
+	// lost is who was told that a GPU is gone.
+	lost lost
 	// selectors are compiled selectors of devices; nil if DRA is off.
 	selectors *dracel.Cache
 	// timers holds the pending wake-ups by what they are for.
@@ -97,6 +100,7 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		plans:   newPlans(),
 		metrics: registerMetrics(),
 		timers:  timers{clock: c, pending: map[string]*timer{}},
+		lost:    lost{told: map[types.UID]uint64{}},
 	}
 	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
 		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)
