@@ -72,7 +72,10 @@ func checkHandOff(t *testing.T, pod *corev1.Pod, hasRequest bool) {
 		}
 	}
 	for _, c := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
-		if _, whole := c.Resources.Limits[berthv1alpha1.ResourceNVIDIAGPU]; whole {
+		if berthv1alpha1.WholeGPUs(c.Resources.Limits) > 0 {
+			if visibleDevices(c.Env) != "" {
+				t.Errorf("container %s, which the device plugin gives a GPU, was told %v", c.Name, c.Env)
+			}
 			continue
 		}
 		refers := berthv1alpha1.HasReference(&c)

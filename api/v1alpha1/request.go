@@ -176,19 +176,13 @@ func (p *parser) checkWholeGPUs(path *field.Path, containers []corev1.Container)
 			{resources.Child("requests"), containers[i].Resources.Requests},
 		} {
 			for _, name := range slices.Sorted(maps.Keys(list.list)) {
-				if isWholeGPU(name) {
+				if q := list.list[name]; q.Sign() != 0 && IsWholeGPU(name) {
 					p.errs = append(p.errs, field.Forbidden(list.path.Key(string(name)),
 						"a pod asks for GPU memory or for whole GPUs, not for both: remove it or the "+keyPrefix+" annotations"))
 				}
 			}
 		}
 	}
-}
-
-// isWholeGPU says whether the resource is a GPU, a time slice of one, or a MIG instance of the stock device plugin.
-func isWholeGPU(name corev1.ResourceName) bool {
-	return name == ResourceNVIDIAGPU || strings.HasPrefix(string(name), ResourceNVIDIAGPU+".") ||
-		strings.HasPrefix(string(name), "nvidia.com/mig-")
 }
 
 // unknownKeyDetail says what the key could have been meant to be.

@@ -84,6 +84,29 @@ func podCases() []Case {
 		wholeGPU(berthv1alpha1.ResourceNVIDIAGPU),
 		wholeGPU("nvidia.com/gpu.shared"),
 		wholeGPU("nvidia.com/mig-1g.5gb"),
+		wholeGPU("nvidia.com/a100-small"),
+		wholeGPU("deviceclass.resource.kubernetes.io/mig.nvidia.com"),
+		{
+			Name: "memory beside no whole GPUs", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), limitTo(berthv1alpha1.ResourceNVIDIAGPU, "0")),
+		},
+		{
+			Name: "a container that asks for no whole GPUs", Pod: with(gpuPod(), limitTo(berthv1alpha1.ResourceNVIDIAGPU, "0")),
+		},
+		{
+			Name: "a container that asks for some other device of NVIDIA's", Pod: with(gpuPod(), limit("nvidia.com/hostdev")),
+		},
+		{
+			Name: "a container that asks for a whole GPU of another name", Pod: with(gpuPod(), limit("nvidia.com/a100")),
+		},
+		{
+			Name: "memory beside a NIC of NVIDIA's", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), limit("nvidia.com/hostdev")),
+		},
+		{
+			Name: "memory beside a VM's device of NVIDIA's", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), limit("nvidia.com/GA102GL_A10")),
+		},
 		{
 			Name: "memory beside a whole GPU of an init container", Refused: "not for both",
 			Pod: with(gpuPod("gpu-memory", "30Gi"), initContainer(initGPU)),

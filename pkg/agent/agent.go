@@ -39,8 +39,16 @@ const (
 	stuckAfter = 10 * time.Second
 	// assignmentsInterval is how often the kubelet is asked which devices its device manager gave away.
 	assignmentsInterval = 5 * time.Second
+	// assignmentsTrusted is for how long the kubelet's last answer stands.
+	assignmentsTrusted = 30 * time.Second
 	// failuresTolerated is how many readings in a row may fail before the devices are reported as unavailable.
 	failuresTolerated = 1
+)
+
+// Why the report does not know who holds devices through the kubelet.
+const (
+	assignmentsNotAsked    = "the agent does not ask the kubelet: --pod-resources-socket is empty"
+	assignmentsNotAnswered = "the kubelet does not answer on its PodResources socket"
 )
 
 // Options are the parts and the settings of an Agent.
@@ -89,8 +97,10 @@ type Agent struct {
 	counters  counters
 
 	// assigned and assignedAt are the observer's alone, as is failures.
-	assigned   map[string]types.UID
+	assigned   map[string][]types.UID
 	assignedAt time.Time
+	// answeredAt is when the kubelet last said what it gave away.
+	answeredAt time.Time
 	failures   int
 
 	mu sync.Mutex
@@ -227,7 +237,8 @@ func (a *Agent) observed(ctx context.Context, r *Reading) {
 		klog.FromContext(ctx).Info("GPUs readable again", "failures", a.failures, "devices", len(r.Devices))
 		a.failures = 0
 	}
-	o := owners{pods: a.attribute(r), assigned: a.assignments(ctx)}
+	o := owners{pods: a.attribute(r)}
+	o.assigned, o.assignedUnknown = a.assignments(ctx)
 	s := newStatus(r, &o, a.tracker, a.opts.Clock.Now())
 	a.checker.check(ctx, s, a.opts.Clock.Now(), &a.counters)
 	a.logHealth(ctx, r)
@@ -261,30 +272,39 @@ func (a *Agent) attribute(r *Reading) map[int]types.UID {
 	return pods
 }
 
-// assignments asks the kubelet now and then; when it does not answer, its last answer stands.
-func (a *Agent) assignments(ctx context.Context) map[string]types.UID {
+// assignments asks the kubelet now and then; when it does not answer, its last answer stands, and after a while it is
+// said that it is not known any more.
+func (a *Agent) assignments(ctx context.Context) (assigned map[string][]types.UID, unknown string) {
 	if a.opts.Assignments == nil {
-		return nil
+		return nil, assignmentsNotAsked
 	}
 	now := a.opts.Clock.Now()
-	if since := now.Sub(a.assignedAt); a.assigned != nil && 0 <= since && since < assignmentsInterval {
-		return a.assigned
+	since := now.Sub(a.assignedAt)
+	if a.assignedAt.IsZero() || since < 0 || since >= assignmentsInterval {
+		a.assignedAt = now
+		a.ask(ctx, now)
 	}
-	a.assignedAt = now
+	if a.answeredAt.IsZero() || now.Sub(a.answeredAt) > assignmentsTrusted {
+		return a.assigned, assignmentsNotAnswered
+	}
+	return a.assigned, ""
+}
+
+// ask asks the kubelet which devices it gave away.
+func (a *Agent) ask(ctx context.Context, now time.Time) {
 	pods, err := a.opts.Assignments.Assigned(ctx)
 	if err != nil {
-		if a.assigned == nil {
-			a.assigned = map[string]types.UID{}
-		}
 		a.counters.assignmentErrors.Add(1)
 		klog.FromContext(ctx).V(2).Info("Kubelet not asked for its devices", "err", err)
-		return a.assigned
+		return
 	}
-	a.assigned = make(map[string]types.UID, len(pods))
-	for device, name := range pods {
-		a.assigned[device] = a.uidOf(name)
+	a.answeredAt = now
+	a.assigned = make(map[string][]types.UID, len(pods))
+	for device, names := range pods {
+		for _, name := range names {
+			a.assigned[device] = append(a.assigned[device], a.uidOf(name))
+		}
 	}
-	return a.assigned
 }
 
 // uidOf returns the UID of a pod, or its name if it is not known: the device is taken, by whomever.

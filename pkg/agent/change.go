@@ -16,7 +16,7 @@ import (
 // quantum bytes; since it is compared with what was written, small changes cannot add up unseen. When a pod was last
 // active counts only by the second, and when the reading was made not at all.
 func changed(a, b *berthv1alpha1.GPUNodeStatus, quantum int64) bool {
-	return a.DriverVersion != b.DriverVersion ||
+	return a.DriverVersion != b.DriverVersion || a.AssignmentsUnknown != b.AssignmentsUnknown ||
 		!slices.EqualFunc(a.Devices, b.Devices, func(a, b berthv1alpha1.GPUDevice) bool {
 			return sameDevice(&a, &b, quantum)
 		})
@@ -31,7 +31,7 @@ func sameDevice(a, b *berthv1alpha1.GPUDevice, quantum int64) bool {
 		a.ComputeCapability == b.ComputeCapability &&
 		a.Health == b.Health &&
 		a.Reason == b.Reason &&
-		a.AssignedTo == b.AssignedTo &&
+		a.AssignedTo == b.AssignedTo && slices.Equal(a.AssignedPods, b.AssignedPods) &&
 		near(&a.Memory.Total, &b.Memory.Total, 0) &&
 		near(&a.Memory.Reserved, &b.Memory.Reserved, quantum) &&
 		near(&a.Memory.Used, &b.Memory.Used, quantum) &&

@@ -50,6 +50,8 @@ type Device struct {
 	Index int
 	// Parent is the UUID of the GPU that a MIG instance is a part of.
 	Parent string
+	// Minor is the number of the GPU's device file, /dev/nvidia<minor>; nil if it is not known, and for MIG instances.
+	Minor *int
 	// PCIBusID is the GPU's address, "00000000:07:00.0".
 	PCIBusID string
 	// Model is the marketing name.
@@ -139,8 +141,9 @@ type Attributor interface {
 	Attribute(pids []int) map[int]types.UID
 }
 
-// Assignments tells which devices the kubelet's device manager has given away.
+// Assignments tells which devices the kubelet has given away.
 type Assignments interface {
-	// Assigned returns the pods by what the device plugin calls their devices: a UUID, or the index of a GPU.
-	Assigned(ctx context.Context) (map[string]types.NamespacedName, error)
+	// Assigned returns the pods by what the device plugin calls their devices: a UUID, or the index of a GPU; or
+	// NVIDIA's driver of dynamic resource allocation: "gpu-" and the minor number of the GPU.
+	Assigned(ctx context.Context) (map[string][]types.NamespacedName, error)
 }

@@ -113,7 +113,7 @@ func TestSummary(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			o := &owners{assigned: map[string]types.UID{taken.UUID: "p"}}
+			o := &owners{assigned: map[string][]types.UID{taken.UUID: {"p"}}}
 			got := statusOf(&Reading{Devices: tc.devices}, o).Summary
 			if diff := cmp.Diff(&tc.want, got); diff != "" {
 				t.Errorf("summary (-want +got):\n%s", diff)
@@ -122,18 +122,25 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-func TestAssignedToIsFoundByUUIDAndByIndex(t *testing.T) {
+func TestAssignedPodsAreFoundByWhateverTheKubeletCallsTheirDevice(t *testing.T) {
 	instance := gpu(1)
 	instance.UUID, instance.Parent = "MIG-1", gpu(1).UUID
-	o := &owners{assigned: map[string]types.UID{gpu(0).UUID: "by-uuid", "1": "by-index"}}
-	s := statusOf(&Reading{Devices: []Device{gpu(0), gpu(1), instance, gpu(2)}}, o)
+	of7, seven := gpu(2), 7
+	of7.Minor = &seven
+	o := &owners{assigned: map[string][]types.UID{
+		gpu(0).UUID: {"by-uuid", "shares", "by-uuid"}, "1": {"by-index"}, "gpu-7": {"by-claim"}, "gpu-2": {"of another number"},
+	}}
+	s := statusOf(&Reading{Devices: []Device{gpu(0), gpu(1), instance, of7}}, o)
 	var got []types.UID
 	for _, d := range s.Devices {
 		got = append(got, d.AssignedTo)
 	}
 	// An instance has its parent's index, which is not its own.
-	if diff := cmp.Diff([]types.UID{"by-uuid", "by-index", "", ""}, got); diff != "" {
+	if diff := cmp.Diff([]types.UID{"by-uuid", "by-index", "", "by-claim"}, got); diff != "" {
 		t.Errorf("assigned (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]types.UID{"by-uuid", "shares"}, s.Devices[0].AssignedPods); diff != "" {
+		t.Errorf("assigned pods (-want +got):\n%s", diff)
 	}
 }
 
@@ -158,7 +165,7 @@ func TestUnavailableKeepsWhatWasSeenAndGivesNothing(t *testing.T) {
 // fullNode is 8 GPUs that are all connected, with 64 pods that are idle, which takes more to say than active.
 func fullNode() (*Reading, *owners) {
 	r := &Reading{DriverVersion: "580.159.04"}
-	o := &owners{pods: map[int]types.UID{}, assigned: map[string]types.UID{}}
+	o := &owners{pods: map[int]types.UID{}, assigned: map[string][]types.UID{}}
 	for i := range 8 {
 		d := gpu(i)
 		for j := range 8 {

@@ -12,14 +12,22 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 )
 
-// Allocation returns what a planned allocation books for the pod of this request.
-func (r *Request) Allocation(a *alloc.Allocation) *Allocation {
-	return &Allocation{Devices: a.Devices, TensorParallelSize: a.TensorParallelSize, Runtime: r.Runtime}
+// Allocation returns what an allocation that was planned on a node books for the pod of this request.
+func (r *Request) Allocation(a *alloc.Allocation, node *alloc.Node) *Allocation {
+	booked := &Allocation{Devices: a.Devices, TensorParallelSize: a.TensorParallelSize, Runtime: r.Runtime}
+	for i := range a.Devices {
+		for j := range node.Devices {
+			if node.Devices[j].UUID == a.Devices[i].UUID {
+				booked.setParent(i, node.Devices[j].Parent)
+			}
+		}
+	}
+	return booked
 }
 
 // Annotations returns what the pod is told of its allocation on a node, from which its environment is made.
 func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node) (map[string]string, error) {
-	booked := r.Allocation(a)
+	booked := r.Allocation(a, node)
 	encoded, err := EncodeAllocation(booked)
 	if err != nil {
 		return nil, err

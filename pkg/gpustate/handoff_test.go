@@ -33,7 +33,7 @@ func (f *fixture) place(p *bt.Pod) map[string]string {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if err := f.Ledger.Assume(pod, testNode, r.Allocation(&best)); err != nil {
+	if err := f.Ledger.Assume(pod, testNode, r.Allocation(&best, &v.Node)); err != nil {
 		f.t.Fatal(err)
 	}
 	return out

@@ -14,6 +14,10 @@ const (
 	ReasonStaleReport alloc.Reason = "node(s) had a stale GPUNode report"
 	// ReasonDevicePlugin: the stock device plugin could hand out the same GPUs.
 	ReasonDevicePlugin alloc.Reason = "node(s) advertised nvidia.com/gpu without the label berth.dev/device-plugin=shared"
+	// ReasonDRA: a driver of dynamic resource allocation could hand out the same GPUs.
+	ReasonDRA alloc.Reason = "node(s) had GPUs of a DRA driver without the label berth.dev/dra=shared"
+	// ReasonUnknownClaim: a claim holds a device of the node, and no slice says which GPU that is.
+	ReasonUnknownClaim alloc.Reason = "node(s) had a resource claim that holds a GPU which no ResourceSlice identifies"
 	// ReasonUnknownAllocation: a pod of the node asks for GPU memory, and nobody can tell what it was given.
 	ReasonUnknownAllocation alloc.Reason = "node(s) had a pod whose GPU allocation could not be read"
 	// ReasonUnreportedDevicePod: a pod of the node was given whole GPUs that the agent has not reported yet.
@@ -22,8 +26,12 @@ const (
 	ReasonTooSmall alloc.Reason = "node(s) didn't have GPUs that could ever hold the requested memory"
 	// ReasonInsufficientMemory: no option fits what is free now.
 	ReasonInsufficientMemory alloc.Reason = "node(s) didn't have enough free GPU memory"
+	// ReasonInstances: MIG instances would hold it together, and cannot be used together.
+	ReasonInstances alloc.Reason = "node(s) had MIG instances that would hold the request only together"
 	// ReasonUnhealthyDevices: only GPUs that are unhealthy or held as a whole are large enough.
 	ReasonUnhealthyDevices alloc.Reason = "node(s) didn't have healthy GPUs with enough memory"
+	// ReasonClaimedDevices: GPUs are large enough, but that claims hold them.
+	ReasonClaimedDevices alloc.Reason = "node(s) had no GPU with enough memory that no resource claim holds"
 	// ReasonLoading: memory would be free, but another pod is still loading on the GPUs.
 	ReasonLoading alloc.Reason = "node(s) had a pod still loading on the GPUs"
 )
@@ -36,6 +44,8 @@ const (
 	ReasonBindUnknown alloc.Reason = "waiting to learn whether an earlier binding took effect"
 	// ReasonInvalidRequest: the pod's annotations cannot be read.
 	ReasonInvalidRequest alloc.Reason = "the GPU memory request is invalid"
+	// ReasonClaimsGPU: the pod would get GPUs in two ways.
+	ReasonClaimsGPU alloc.Reason = "the pod asks for GPU memory and has a resource claim for a GPU"
 	// ReasonNoReference: the container would not be told its GPUs.
 	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/gpu-uuids"
 	// ReasonNothingEverFits: every node has a fresh report and none has GPUs large enough.

@@ -20,6 +20,8 @@ type Tracker struct {
 	Store  *Store
 	Ledger *Ledger
 	Policy Policy
+	// DRA is what claims hold. Nil = none.
+	DRA *DRA
 	// Changed is called after a change that may have made room on a node.
 	Changed func(node string)
 	// Reshaped is called after a change of what a node is: it has more devices, or healthy ones, or its agent is back.
@@ -39,7 +41,7 @@ func NewTracker(headroom alloc.Bytes, policy Policy, c clock.PassiveClock) *Trac
 
 // Viewer returns a viewer of the state as it is now.
 func (t *Tracker) Viewer() *Viewer {
-	return &Viewer{Snapshot: t.Store.Snapshot(), Ledger: t.Ledger, Policy: t.Policy}
+	return &Viewer{Snapshot: t.Store.Snapshot(), Ledger: t.Ledger, Policy: t.Policy, DRA: t.DRA}
 }
 
 // PodSeen applies a bound pod that was added or updated. Pods that are not bound, and those without a booking, are

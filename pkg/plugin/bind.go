@@ -31,6 +31,11 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 	if err != nil {
 		return fwk.AsStatus(fmt.Errorf("binding without a reservation: %w", err))
 	}
+	if claims, err := pl.holdsGPU(pod); err != nil {
+		return fwk.AsStatus(err)
+	} else if claims { // what it claims was not known to be a GPU before it was allocated
+		return rejected(fwk.Unschedulable, gpustate.ReasonClaimsGPU)
+	}
 	r := data.(*reserved)
 	binding := &corev1.Binding{
 		ObjectMeta: metav1.ObjectMeta{

@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"context"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -46,9 +47,15 @@ func (pl *Plugin) verdict(s *cycleState, ni fwk.NodeInfo, view *gpustate.View) (
 		return fwk.UnschedulableAndUnresolvable, view.Reason
 	}
 	if !alloc.CanEverFit(&view.Node, &s.request.Request) {
+		if reason, _ := alloc.Unfit(&view.Node, &s.request.Request); reason == alloc.ReasonInstances {
+			return fwk.UnschedulableAndUnresolvable, gpustate.ReasonInstances
+		}
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonTooSmall
 	}
 	if !alloc.CanEverFit(usable(&view.Node), &s.request.Request) {
+		if alloc.CanEverFit(usable(&view.Node, alloc.ReasonClaimed), &s.request.Request) {
+			return fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimedDevices
+		}
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonUnhealthyDevices
 	}
 	if !s.dryRun && hasLoading(&view.Node) {
@@ -70,11 +77,12 @@ func hasLoading(n *alloc.Node) bool {
 	return false
 }
 
-// usable returns the node without the devices that no eviction and no waiting pod can free.
-func usable(n *alloc.Node) *alloc.Node {
+// usable returns the node without the devices that no eviction and no waiting pod can free, but for those that are
+// blocked for one of the reasons given.
+func usable(n *alloc.Node, but ...alloc.Reason) *alloc.Node {
 	out := &alloc.Node{Name: n.Name, Devices: make([]alloc.Device, 0, len(n.Devices))}
 	for i := range n.Devices {
-		if b := n.Devices[i].Blocked; b == "" || b == alloc.ReasonLoading {
+		if b := n.Devices[i].Blocked; b == "" || b == alloc.ReasonLoading || slices.Contains(but, b) {
 			out.Devices = append(out.Devices, n.Devices[i])
 		}
 	}

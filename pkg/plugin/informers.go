@@ -62,6 +62,10 @@ func (pl *Plugin) startInformers(ctx context.Context) error {
 		return err
 	}
 
+	if err := pl.watchDRA(); err != nil {
+		return err
+	}
+
 	gpuNodes := newInformer(client, "gpunodes", "", &berthv1alpha1.GPUNode{})
 	if err := pl.handleEvents(gpuNodes, cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc: func(obj any, initial bool) { pl.reportSeen(obj.(*berthv1alpha1.GPUNode), !initial) },
@@ -121,8 +125,10 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 		pl.requests.Delete(pod.UID)
 	}
 	pl.tracker.PodSeen(pod)
+	pl.watchUnreported(pod)
 	if pl.tracker.Ledger.Get(pod.UID) != nil {
 		pl.watchLoads(pod.Spec.NodeName)
+		pl.watchLost(pod.Spec.NodeName)
 	}
 }
 
@@ -148,16 +154,39 @@ func (pl *Plugin) watchLoads(node string) {
 	}
 }
 
+// unreportedKey and a node's name are the key of its timer for pods of the device plugin that no report tells of.
+const unreportedKey = "unreported/"
+
+// watchUnreported retries the pods that wait for a node when a pod of the device plugin there can no longer hold GPUs of
+// which no report tells.
+func (pl *Plugin) watchUnreported(pod *corev1.Pod) {
+	now := pl.clock.Now()
+	policy := &pl.tracker.Policy
+	if pod.Spec.NodeName == "" || !policy.RequestsGPUs(pod) {
+		return
+	}
+	node, err := pl.nodes.Get(pod.Spec.NodeName)
+	if err != nil || node.Labels[berthv1alpha1.LabelDevicePlugin] != berthv1alpha1.DevicePluginShared {
+		return
+	}
+	if until := policy.UnreportedUntil(pod, time.Time{}, now); until.After(now) {
+		pl.timers.at(unreportedKey+pod.Spec.NodeName, until, func() { pl.nodeChanged(pod.Spec.NodeName) })
+	}
+	pl.nodeChanged(pod.Spec.NodeName) // an init container may have ended
+}
+
 func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.waiting.remove(pod.UID)
 	pl.requests.Delete(pod.UID)
 	pl.dropPlan(pod)
+	pl.lost.forget(pod.UID)
 	pl.settle(pl.tracker.PodGone(pod))
 }
 
 func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	pl.tracker.ReportSeen(gn, live)
 	pl.settle(gn.Name)
+	pl.watchLost(gn.Name)
 }
 
 // settle forgets the leaving pods of a node ("" = none) whose memory is back, now and when only time can tell.
@@ -179,6 +208,9 @@ func (pl *Plugin) leaseSeen(lease *coordinationv1.Lease, live bool) {
 		renewed = lease.Spec.RenewTime.Time
 	}
 	pl.tracker.LeaseSeen(lease.Name, renewed, live)
+	if live && pl.timers.has(unreportedKey+lease.Name) {
+		pl.nodeChanged(lease.Name) // by now the agent has looked
+	}
 }
 
 func (pl *Plugin) profileSeen(p *berthv1alpha1.ModelProfile) {

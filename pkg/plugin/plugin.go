@@ -10,8 +10,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+	dracel "k8s.io/dynamic-resource-allocation/cel"
 	fwk "k8s.io/kube-scheduler/framework"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/utils/clock"
@@ -45,6 +47,10 @@ type Plugin struct {
 	announcer *announcer
 	// synced are the informers that the first cycle waits for.
 	synced []cache.InformerSynced
+	// lost is who was told that a GPU is gone.
+	lost lost
+	// selectors are compiled selectors of devices; nil if DRA is off.
+	selectors *dracel.Cache
 	// timers holds the pending wake-ups by what they are for.
 	timers timers
 }
@@ -103,7 +109,9 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 // newPlugin makes the plugin without what feeds it.
 func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithDelayedExecution, lead *leader.Leader) (*Plugin, error) {
 	headroom := alloc.BytesOfInt64(args.Headroom.Value())
-	policy := gpustate.Policy{StaleAfter: args.StaleAfter.Duration, LoadTimeout: args.LoadTimeout.Duration}
+	policy := gpustate.Policy{
+		StaleAfter: args.StaleAfter.Duration, LoadTimeout: args.LoadTimeout.Duration, GPUResources: args.GPUResources,
+	}
 	pl := &Plugin{
 		args:    args,
 		handle:  handle,
@@ -115,6 +123,13 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		plans:   newPlans(),
 		metrics: registerMetrics(),
 		timers:  timers{clock: c, pending: map[string]*timer{}},
+		lost:    lost{told: map[types.UID]uint64{}},
+	}
+	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
+		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)
+		pl.selectors = dracel.NewCache(selectorCacheSize, dracel.Features{
+			EnableConsumableCapacity: true, EnableListTypeAttributes: true,
+		})
 	}
 	pl.tracker.Changed = pl.nodeChanged
 	pl.tracker.Reshaped = pl.nodeReshaped

@@ -33,13 +33,22 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	if err := pl.recovery.ensure(ctx, pl); err != nil {
 		return nil, fwk.AsStatus(err)
 	}
+	if claims, err := pl.claimsGPU(ctx, pod); err != nil {
+		return nil, fwk.AsStatus(err)
+	} else if claims {
+		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimsGPU)
+	}
 	pl.announce(pod, resolved)
 	pl.waiting.add(&waitingPod{pod: pod, request: resolved.request})
 	if e := pl.tracker.Ledger.Get(pod.UID); e != nil && e.State == gpustate.Unknown {
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonBindUnknown)
 	}
+	viewer, err := pl.viewer()
+	if err != nil {
+		return nil, fwk.AsStatus(err)
+	}
 	shared := &cycleShared{
-		request: resolved.request, shape: resolved.shape, viewer: pl.tracker.Viewer(),
+		request: resolved.request, shape: resolved.shape, viewer: viewer,
 		priority: corev1helpers.PodPriority(pod), uid: pod.UID,
 	}
 	if !pl.anyCouldEverFit(shared, nodes) {

@@ -22,11 +22,13 @@ const (
 	eventEvicted       = "EvictedForGPUMemory"
 	eventWaiting       = "WaitingForGPUMemory"
 	eventMemoryNotBack = "GPUMemoryNotReturned"
+	eventLost          = "GPULost"
 	maxEventNote       = 1000 // the API refuses notes above 1 KiB
 	actionAllocate     = "Allocating"
 	actionEvict        = "Evicting"
 	actionWait         = "Waiting"
 	actionReadRequest  = "ReadingRequest"
+	actionWatch        = "Watching"
 )
 
 // decisionMessage tells the pod's owner what was chosen and what else would have been possible.

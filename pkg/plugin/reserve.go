@@ -52,7 +52,7 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
-	booked := s.request.Allocation(best)
+	booked := s.request.Allocation(best, &view.Node)
 	if err := pl.tracker.Ledger.Assume(pod, nodeName, booked); err != nil {
 		return fwk.AsStatus(err)
 	}
