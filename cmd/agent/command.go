@@ -27,6 +27,7 @@ import (
 	"github.com/berth-dev/berth/internal/version"
 	"github.com/berth-dev/berth/pkg/agent"
 	"github.com/berth-dev/berth/pkg/agent/cgroup"
+	"github.com/berth-dev/berth/pkg/agent/containerruntime"
 	"github.com/berth-dev/berth/pkg/agent/kube"
 	"github.com/berth-dev/berth/pkg/agent/nvml"
 	"github.com/berth-dev/berth/pkg/agent/pci"
@@ -88,6 +89,11 @@ func printOnce(ctx context.Context, o *options, out io.Writer) error {
 	status, err := agent.Once(ctx, reader, cgroup.NewAttributor(o.procRoot), clock.RealClock{})
 	if err != nil {
 		return err
+	}
+	if o.hostRoot != "" {
+		if found := containerruntime.Read(o.hostRoot, o.hostFolders, containerruntime.Node{}); len(found.Runtimes) > 0 {
+			status.HandOff = &berthv1alpha1.HandOff{Runtimes: found.Runtimes}
+		}
 	}
 	gn := &berthv1alpha1.GPUNode{
 		TypeMeta:   metav1.TypeMeta{APIVersion: berthv1alpha1.GroupVersion.String(), Kind: "GPUNode"},
@@ -182,6 +188,9 @@ func newAgent(ctx context.Context, o *options, config *rest.Config) (*agent.Agen
 		LeaseInterval:  o.leaseInterval,
 		Quantum:        o.quantumBytes,
 		OveruseMargin:  uint64(o.marginBytes),
+	}
+	if o.hostRoot != "" {
+		options.Runtimes = &hostRuntimes{client: client, root: o.hostRoot, folders: o.hostFolders}
 	}
 	if o.podResourcesSocket != "" {
 		if options.Assignments, err = podresources.New(o.podResourcesSocket); err != nil {

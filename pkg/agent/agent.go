@@ -71,6 +71,8 @@ type Options struct {
 	Booked func(pod *corev1.Pod) (map[string]uint64, error)
 	// Events tells a pod's owner what the check found; nil = only metrics and the log do.
 	Events EventRecorder
+	// Runtimes tells by the node's files how container runtimes can be told GPUs; nil if nothing does.
+	Runtimes Runtimes
 
 	// Clock tells the time, and is the real one if nil.
 	Clock clock.WithTicker
@@ -102,8 +104,12 @@ type Agent struct {
 	// answeredAt is when the kubelet last said what it gave away.
 	answeredAt time.Time
 	failures   int
+	forms      formChecker
 
 	mu sync.Mutex
+	// runtimes and runtimesChanged are what Options.Runtimes said last.
+	runtimes        []berthv1alpha1.RuntimeHandOff
+	runtimesChanged time.Time
 	// status is the newest one.
 	status *berthv1alpha1.GPUNodeStatus
 	// readAt is when a reading last ended, well or not.
@@ -159,6 +165,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.publisher.run(ctx) })
 	wg.Go(func() { a.renewLease(ctx) })
+	if a.opts.Runtimes != nil {
+		a.readRuntimes(ctx)
+		wg.Go(func() { a.watchRuntimes(ctx) })
+	}
 	err := a.observeUntilDone(ctx)
 	cancel()
 	wg.Wait()
@@ -241,6 +251,7 @@ func (a *Agent) observed(ctx context.Context, r *Reading) {
 	o.assigned, o.assignedUnknown = a.assignments(ctx)
 	s := newStatus(r, &o, a.tracker, a.opts.Clock.Now())
 	a.checker.check(ctx, s, a.opts.Clock.Now(), &a.counters)
+	s.HandOff = a.handOff(s)
 	a.logHealth(ctx, r)
 	a.setStatus(s)
 }

@@ -6,6 +6,7 @@ package agent
 import (
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
 
@@ -17,6 +18,7 @@ import (
 // active counts only by the second, and when the reading was made not at all.
 func changed(a, b *berthv1alpha1.GPUNodeStatus, quantum int64) bool {
 	return a.DriverVersion != b.DriverVersion || a.AssignmentsUnknown != b.AssignmentsUnknown ||
+		!equality.Semantic.DeepEqual(a.HandOff, b.HandOff) ||
 		!slices.EqualFunc(a.Devices, b.Devices, func(a, b berthv1alpha1.GPUDevice) bool {
 			return sameDevice(&a, &b, quantum)
 		})

@@ -49,6 +49,9 @@ func TestChanged(t *testing.T) {
 		{"a device less", func(s *berthv1alpha1.GPUNodeStatus) { s.Devices = s.Devices[1:] }, true},
 		{"another index", func(s *berthv1alpha1.GPUNodeStatus) { s.Devices[0].Index = 9 }, true},
 		{"the device manager gave it away", func(s *berthv1alpha1.GPUNodeStatus) { s.Devices[0].AssignedTo = "x" }, true},
+		{"a container runtime takes another form", func(s *berthv1alpha1.GPUNodeStatus) {
+			s.HandOff = &berthv1alpha1.HandOff{Runtimes: []berthv1alpha1.RuntimeHandOff{{Handler: "nvidia"}}}
+		}, true},
 		{"another driver", func(s *berthv1alpha1.GPUNodeStatus) { s.DriverVersion = "590" }, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -144,6 +144,7 @@ func unavailable(last *berthv1alpha1.GPUNodeStatus, now time.Time) *berthv1alpha
 	s := &berthv1alpha1.GPUNodeStatus{ObservedTime: metav1.NewTime(now).Rfc3339Copy()}
 	if last != nil {
 		s.DriverVersion = last.DriverVersion
+		s.HandOff = last.HandOff
 		s.Devices = slices.Clone(last.Devices)
 		s.AssignmentsUnknown = last.AssignmentsUnknown
 	}

@@ -68,11 +68,11 @@ func (t *Tracker) PodSeen(pod *corev1.Pod) {
 	if before == nil || before.Pod == nil {
 		return
 	}
-	// A pod that became Ready ends the wait of those that must not load next to it; one that began to terminate
-	// may let a plan form that waits for it.
+	// A pod that became Ready, or turns out not to get its GPUs, ends the wait of those that must not load next to it;
+	// one that began to terminate may let a plan form that waits for it.
 	_, loaded := readySince(pod)
 	_, wasLoaded := readySince(before.Pod)
-	if loaded != wasLoaded || before.Pod.DeletionTimestamp == nil && pod.DeletionTimestamp != nil || before.Allocation == nil && a != nil {
+	if loaded != wasLoaded || mayLoad(pod) != mayLoad(before.Pod) || before.Pod.DeletionTimestamp == nil && pod.DeletionTimestamp != nil || before.Allocation == nil && a != nil {
 		t.Changed(pod.Spec.NodeName)
 	}
 	if e := t.Ledger.Get(pod.UID); loaded && !wasLoaded && e != nil {
