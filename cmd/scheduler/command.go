@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/tools/cache"
 	cliflag "k8s.io/component-base/cli/flag"
@@ -19,10 +21,12 @@ import (
 	"k8s.io/component-base/term"
 	"k8s.io/component-base/version/verflag"
 	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/cmd/kube-scheduler/app"
 	schedulerserverconfig "k8s.io/kubernetes/cmd/kube-scheduler/app/config"
 	"k8s.io/kubernetes/cmd/kube-scheduler/app/options"
 
+	"github.com/berth-dev/berth/internal/firstlist"
 	"github.com/berth-dev/berth/internal/version"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin"
@@ -37,8 +41,13 @@ func newCommand() *cobra.Command {
 		Short: "kube-scheduler with the Berth plugin",
 		Long: "A Kubernetes scheduler that gives LLM inference pods the GPU memory that they need, on the GPUs that have it.\n" +
 			"It is kube-scheduler with the plugin " + plugin.Name + "; give it manifests/scheduler/config.yaml, or one like it, by --config.",
-		PersistentPreRunE: func(*cobra.Command, []string) error { return opts.ComponentGlobalsRegistry.Set() },
-		RunE:              func(cmd *cobra.Command, _ []string) error { return run(cmd, opts) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := emulateServer(cmd.Context(), cmd.Flags()); err != nil {
+				return err
+			}
+			return opts.ComponentGlobalsRegistry.Set()
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, opts) },
 		Args: func(cmd *cobra.Command, args []string) error {
 			for _, arg := range args {
 				if arg != "" {
@@ -89,8 +98,14 @@ func run(cmd *cobra.Command, opts *options.Options) error {
 		cancel()
 	}()
 
-	lead := leader.New()
-	config, scheduler, err := app.Setup(ctx, opts, app.WithPlugin(plugin.Name, plugin.NewFor(lead)))
+	lead, lists := leader.New(), firstlist.NewGuard()
+	utilruntime.ErrorHandlers = append(utilruntime.ErrorHandlers, lists.HandleError)
+	newPlugin := plugin.NewFor(lead)
+	config, scheduler, err := app.Setup(ctx, opts, app.WithPlugin(plugin.Name,
+		func(ctx context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+			lists.Watch(handle.SharedInformerFactory())
+			return newPlugin(ctx, args, handle)
+		}))
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/firstlist"
 	"github.com/berth-dev/berth/pkg/berthclient"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
@@ -222,8 +223,9 @@ func (pl *Plugin) profileSeen(p *berthv1alpha1.ModelProfile) {
 func newInformer(client cache.Getter, resource, namespace string, example runtime.Object) cache.SharedIndexInformer {
 	lw := cache.NewListWatchFromClient(client, resource, namespace, fields.Everything())
 	informer := cache.NewSharedIndexInformer(lw, example, 0, cache.Indexers{})
-	// Field managers are most of a small object, and nobody here reads them. An error is possible only once the
-	// informer runs.
+	// Errors are possible only once the informer runs.
+	_ = informer.SetWatchErrorHandlerWithContext(firstlist.WatchErrorHandler())
+	// Field managers are most of a small object, and nobody here reads them.
 	_ = informer.SetTransform(func(obj any) (any, error) {
 		if accessor, err := meta.Accessor(obj); err == nil {
 			accessor.SetManagedFields(nil)
