@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -68,6 +69,10 @@ func (pl *Plugin) bind(ctx context.Context, pod *corev1.Pod, binding *corev1.Bin
 	if err != nil {
 		return fmt.Errorf("not bound, nothing was sent: %w", err)
 	}
+	if holder := pl.term.Holder(); holder != "" {
+		binding.Annotations = maps.Clone(binding.Annotations)
+		binding.Annotations[berthv1alpha1.AnnotationBoundBy] = holder
+	}
 	sent := pl.clock.Now()
 	// A scheduler that is told to end lets it end: cut short, nobody would know what became of it.
 	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
@@ -84,6 +89,9 @@ func (pl *Plugin) bind(ctx context.Context, pod *corev1.Pod, binding *corev1.Bin
 		return pl.readBack(ctx, pod, binding, sent, err, func() {})
 	case isRefusal(err):
 		end()
+		if apierrors.IsForbidden(err) {
+			pl.term.Refused() // perhaps by the policy, since somebody changed the LeaderTerm
+		}
 		return err
 	}
 	return pl.readBack(ctx, pod, binding, sent, err, end) // nobody knows whether it took effect

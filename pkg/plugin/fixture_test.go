@@ -98,7 +98,7 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.pl.recovery.done = true
+	f.pl.recovery.done.Store(true)
 	return f
 }
 

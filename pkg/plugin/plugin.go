@@ -19,6 +19,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/berthclient"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/leader"
 )
@@ -32,7 +33,9 @@ type Plugin struct {
 	handle fwk.Handle
 	clock  clock.WithDelayedExecution
 	// leader says whether this process may write what only a leader may.
-	leader   *leader.Leader
+	leader *leader.Leader
+	// term makes the apiserver refuse what older leaders sent.
+	term     *leader.Term
 	tracker  *gpustate.Tracker
 	profiles profileLister
 	nodes    corelisters.NodeLister
@@ -100,9 +103,15 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err != nil {
 		return nil, err
 	}
-	if err := pl.startInformers(ctx); err != nil {
+	client, err := berthclient.New(handle.KubeConfig())
+	if err != nil {
+		return nil, err
+	}
+	pl.term = leader.NewTerm(lead, client, handle.ClientSet().CoreV1().RESTClient(), pl.clock)
+	if err := pl.startInformers(ctx, client); err != nil {
 		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
 	}
+	go pl.takeOver(ctx)
 	return pl, nil
 }
 
