@@ -107,7 +107,7 @@ func limit(name corev1.ResourceName) func(*corev1.Pod) {
 
 // reference is the line by which a container takes its GPUs from the allocation.
 func reference() corev1.EnvVar {
-	return fieldEnv(berthv1alpha1.EnvVisibleDevices, berthv1alpha1.AnnotationGPUUUIDs)
+	return fieldEnv(berthv1alpha1.EnvVisibleDevices, berthv1alpha1.AnnotationVisibleDevices)
 }
 
 func fieldEnv(name, annotation string) corev1.EnvVar {

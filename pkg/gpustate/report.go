@@ -28,6 +28,8 @@ type Report struct {
 	pods map[types.UID]*podUse
 	// assigned says which pods hold a whole device through the device manager.
 	assigned map[types.UID]bool
+	// handOff is what each runtime handler takes; one that is missing was not looked at.
+	handOff map[string]runtimeForms
 	// receivedAt is when the scheduler got it, by its own monotonic clock.
 	receivedAt time.Time
 }
@@ -68,6 +70,7 @@ func newReport(gn *berthv1alpha1.GPUNode, headroom alloc.Bytes, prev *Report, no
 		measured:   make([]alloc.Bytes, len(devices)),
 		pods:       map[types.UID]*podUse{},
 		assigned:   map[types.UID]bool{},
+		handOff:    readHandOff(gn.Status.HandOff),
 		receivedAt: now,
 	}
 	for i := range devices {

@@ -61,6 +61,9 @@ func (pl *Plugin) startInformers(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := pl.watchHandOff(); err != nil {
+		return err
+	}
 
 	gpuNodes := newInformer(client, "gpunodes", "", &berthv1alpha1.GPUNode{})
 	if err := pl.handleEvents(gpuNodes, cache.ResourceEventHandlerDetailedFuncs{

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	nodelisters "k8s.io/client-go/listers/node/v1"
 	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/utils/clock"
@@ -30,6 +31,7 @@ type Plugin struct {
 	tracker  *gpustate.Tracker
 	profiles profileLister
 	nodes    corelisters.NodeLister
+	classes  nodelisters.RuntimeClassLister
 	requests requestCache
 	shapes   shapes
 	waiting  *waiting
@@ -88,6 +90,7 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		clock:   c,
 		tracker: gpustate.NewTracker(headroom, policy, c),
 		nodes:   handle.SharedInformerFactory().Core().V1().Nodes().Lister(),
+		classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
 		waiting: newWaiting(),
 		plans:   newPlans(),
 		metrics: registerMetrics(),

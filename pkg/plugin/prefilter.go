@@ -35,11 +35,16 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	}
 	pl.announce(pod, resolved)
 	pl.waiting.add(&waitingPod{pod: pod, request: resolved.request})
+	// Listed as waiting before the class is looked up, so that one that comes in between is not missed.
+	handOff, reason := pl.handOff(pod, resolved.request)
+	if reason != "" {
+		return nil, rejected(fwk.UnschedulableAndUnresolvable, reason)
+	}
 	if e := pl.tracker.Ledger.Get(pod.UID); e != nil && e.State == gpustate.Unknown {
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonBindUnknown)
 	}
 	shared := &cycleShared{
-		request: resolved.request, shape: resolved.shape, viewer: pl.tracker.Viewer(),
+		request: resolved.request, handOff: handOff, shape: resolved.shape, viewer: pl.tracker.Viewer(),
 		priority: corev1helpers.PodPriority(pod), uid: pod.UID,
 	}
 	if !pl.anyCouldEverFit(shared, nodes) {
