@@ -114,26 +114,28 @@ func TestChartIsTheKustomization(t *testing.T) {
 
 func TestChartValues(t *testing.T) {
 	objects, err := render(t, "berth-system", map[string]any{
-		"image":            map[string]any{"repository": "registry.test/berth", "tag": "v9", "pullPolicy": "Never"},
-		"imagePullSecrets": []any{map[string]any{"name": "pull"}},
-		"runtimeClassName": "",
-		"scheduler":        map[string]any{"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}},
-		"controller":       map[string]any{"config": map[string]any{"noDefaultHosts": true}},
-		"agent":            map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}},
-		"priorityClasses":  map[string]any{"create": false},
-		"networkPolicy":    map[string]any{"create": false},
-		"podMonitors":      map[string]any{"create": true},
+		"image":             map[string]any{"repository": "registry.test/berth", "tag": "v9", "pullPolicy": "Never"},
+		"imagePullSecrets":  []any{map[string]any{"name": "pull"}},
+		"runtimeClassName":  "",
+		"deviceAnnotations": map[string]any{"exemptNamespaces": []any{"berth-system", "run-ai"}},
+		"scheduler":         map[string]any{"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}},
+		"controller":        map[string]any{"config": map[string]any{"noDefaultHosts": true}},
+		"agent":             map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}},
+		"priorityClasses":   map[string]any{"create": false},
+		"networkPolicy":     map[string]any{"create": false},
+		"podMonitors":       map[string]any{"create": true},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for object, contents := range map[string][]string{
-		"ConfigMap berth-scheduler-config":      {"headroom: 1Gi", "staleAfter: 60s"},
-		"ConfigMap berth-controller-config":     {"noDefaultHosts: true"},
-		"Deployment berth-scheduler":            {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
-		"DaemonSet berth-agent":                 {"--memory-quantum=128Mi"},
-		"MutatingAdmissionPolicy berth-handoff": {"expression: ''''''\n"},
-		"PodMonitor berth":                      {"monitoring.coreos.com/v1"},
+		"ConfigMap berth-scheduler-config":        {"headroom: 1Gi", "staleAfter: 60s"},
+		"ConfigMap berth-controller-config":       {"noDefaultHosts: true"},
+		"Deployment berth-scheduler":              {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
+		"DaemonSet berth-agent":                   {"--memory-quantum=128Mi"},
+		"MutatingAdmissionPolicy berth-handoff":   {"expression: ''''''\n"},
+		"ValidatingAdmissionPolicy berth-devices": {"expression: '[''berth-system'', ''run-ai'']'\n"},
+		"PodMonitor berth":                        {"monitoring.coreos.com/v1"},
 	} {
 		text, err := sigsyaml.Marshal(objects[object])
 		if err != nil {
@@ -169,6 +171,7 @@ func TestChartRefusesWrongValues(t *testing.T) {
 		{"a misspelt value", "berth-system", map[string]any{"schedular": map[string]any{}}, "schedular"},
 		{"a strategy that does not exist", "berth-system", map[string]any{"scheduler": map[string]any{"args": map[string]any{"strategy": "Tightest"}}}, "strategy"},
 		{"a duration without a unit", "berth-system", map[string]any{"scheduler": map[string]any{"args": map[string]any{"staleAfter": "60"}}}, "staleAfter"},
+		{"a namespace that is none", "berth-system", map[string]any{"deviceAnnotations": map[string]any{"exemptNamespaces": []any{"a'b"}}}, "exemptNamespaces"},
 		{"negative replicas", "berth-system", map[string]any{"scheduler": map[string]any{"replicas": -1}}, "replicas"},
 	}
 	for _, tc := range tests {

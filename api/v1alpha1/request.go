@@ -20,9 +20,8 @@ var requestKeys = []string{
 
 // allocationKeys are the annotations that the scheduler writes.
 var allocationKeys = []string{
-	AnnotationAllocation, AnnotationGPUUUIDs, AnnotationTensorParallelSize, AnnotationGPUMemoryUtilization,
-	AnnotationTensorSplit,
-	AnnotationBoundBy,
+	AnnotationAllocation, AnnotationGPUUUIDs, AnnotationVisibleDevices, AnnotationTensorParallelSize,
+	AnnotationGPUMemoryUtilization, AnnotationTensorSplit, AnnotationBoundBy,
 }
 
 // keyPrefix is what all keys of Berth start with.
@@ -113,10 +112,12 @@ func (p *parser) parse() *PodRequest {
 		KVCacheType:   value(p, AnnotationKVCacheType, parseKVCacheType),
 		IdleAfter:     value(p, AnnotationIdleAfter, parseDuration),
 		MinRuntime:    value(p, AnnotationMinRuntime, parseDuration),
-		Container:     p.pod.Annotations[AnnotationContainer],
 	}
 	if r.Runtime == "" {
 		r.Runtime = RuntimeCustom
+	}
+	if names, ok := p.pod.Annotations[AnnotationContainer]; ok {
+		r.Containers = strings.Split(names, ",")
 	}
 	if len(p.errs) == before {
 		p.completeCounts(r)
@@ -159,7 +160,7 @@ func (p *parser) checkPod() {
 	}
 	p.checkWholeGPUs(spec.Child("initContainers"), p.pod.Spec.InitContainers)
 	p.checkWholeGPUs(spec.Child("containers"), p.pod.Spec.Containers)
-	if _, err := GPUContainer(p.pod); err != nil {
+	if _, err := GPUContainers(p.pod); err != nil {
 		p.invalid(AnnotationContainer, err)
 	}
 }

@@ -109,7 +109,7 @@ func limitTo(name corev1.ResourceName, quantity string) func(*corev1.Pod) {
 
 // reference is the line by which a container takes its GPUs from the allocation.
 func reference() corev1.EnvVar {
-	return fieldEnv(berthv1alpha1.EnvVisibleDevices, berthv1alpha1.AnnotationGPUUUIDs)
+	return fieldEnv(berthv1alpha1.EnvVisibleDevices, berthv1alpha1.AnnotationVisibleDevices)
 }
 
 func fieldEnv(name, annotation string) corev1.EnvVar {

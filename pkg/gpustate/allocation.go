@@ -152,7 +152,7 @@ func (a *Allocation) parentOf(i int) string {
 	return a.Parents[i]
 }
 
-// UUIDs returns the value of the annotation berth.dev/gpu-uuids, from which the container runtime takes the devices.
+// UUIDs returns the value of the annotation berth.dev/gpu-uuids: the bare UUIDs, with commas between them.
 func (a *Allocation) UUIDs() string {
 	uuids := make([]string, len(a.Devices))
 	for i, d := range a.Devices {

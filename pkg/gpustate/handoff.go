@@ -25,8 +25,9 @@ func (r *Request) Allocation(a *alloc.Allocation, node *alloc.Node) *Allocation 
 	return booked
 }
 
-// Annotations returns what the pod is told of its allocation on a node, from which its environment is made.
-func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node) (map[string]string, error) {
+// Annotations returns what the pod is told of its allocation on a node, from which its environment is made. form is
+// what the node's container runtime takes.
+func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node, form berthv1alpha1.DeviceForm) (map[string]string, error) {
 	booked := r.Allocation(a, node)
 	encoded, err := EncodeAllocation(booked)
 	if err != nil {
@@ -35,11 +36,17 @@ func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node) (map[string
 	out := map[string]string{
 		berthv1alpha1.AnnotationAllocation:         encoded,
 		berthv1alpha1.AnnotationGPUUUIDs:           booked.UUIDs(),
+		berthv1alpha1.AnnotationVisibleDevices:     visibleDevices(booked, form),
 		berthv1alpha1.AnnotationTensorParallelSize: strconv.Itoa(a.TensorParallelSize),
 		berthv1alpha1.AnnotationTensorSplit:        r.tensorSplit(a),
 	}
 	if ratio := utilization(a, node, r.Options()[a.Option].Outside); ratio > 0 {
 		out[berthv1alpha1.AnnotationGPUMemoryUtilization] = formatRatio(ratio)
+	}
+	if form == berthv1alpha1.DeviceFormNRI {
+		for _, name := range r.Containers {
+			out[berthv1alpha1.NRIAnnotationPrefix+name] = booked.qualified(berthv1alpha1.CDIKind)
+		}
 	}
 	return out, nil
 }

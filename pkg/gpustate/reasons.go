@@ -34,6 +34,16 @@ const (
 	ReasonClaimedDevices alloc.Reason = "node(s) had no GPU with enough memory that no resource claim holds"
 	// ReasonLoading: memory would be free, but another pod is still loading on the GPUs.
 	ReasonLoading alloc.Reason = "node(s) had a pod still loading on the GPUs"
+	// ReasonNoRuntimeHandler: the kubelet would refuse to start the pod.
+	ReasonNoRuntimeHandler alloc.Reason = "node(s) didn't have the runtime handler of the pod's runtimeClassName"
+	// ReasonNoHandOff: the agent found that the pod's runtime handler takes no GPUs from Berth in any form.
+	ReasonNoHandOff alloc.Reason = "node(s) had a container runtime that takes no GPUs from Berth; kubectl berth top says what to set"
+	// ReasonOnlyUUIDs: the pod refers to bare UUIDs by hand, and the node's runtime takes other names only.
+	ReasonOnlyUUIDs alloc.Reason = "node(s) had a container runtime that takes no bare UUIDs, so not berth.dev/gpu-uuids but berth.dev/visible-devices"
+	// ReasonLongName: the annotation that an NRI plugin reads has no room for the container's name.
+	ReasonLongName alloc.Reason = "node(s) hand GPUs over by NRI, which takes container names of at most 53 characters"
+	// ReasonHandOffOverride: what an admin wrote on the node cannot be followed.
+	ReasonHandOffOverride alloc.Reason = "node(s) had an annotation berth.dev/hand-off that is none of CDI, UUID and NRI"
 )
 
 // Reasons of a pod that is not tried on any node.
@@ -48,8 +58,10 @@ const (
 	ReasonInvalidRequest alloc.Reason = "the GPU memory request is invalid"
 	// ReasonClaimsGPU: the pod would get GPUs in two ways.
 	ReasonClaimsGPU alloc.Reason = "the pod asks for GPU memory and has a resource claim for a GPU"
-	// ReasonNoReference: the container would not be told its GPUs.
-	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/gpu-uuids"
+	// ReasonNoReference: a container that gets the GPUs would not be told them.
+	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/visible-devices"
+	// ReasonNoRuntimeClass: the pod's RuntimeClass was deleted after the pod was made.
+	ReasonNoRuntimeClass alloc.Reason = "the RuntimeClass that the pod names does not exist"
 	// ReasonNothingEverFits: every node has a fresh report and none has GPUs large enough.
 	ReasonNothingEverFits alloc.Reason = "no node has GPUs that could ever hold the requested memory"
 )

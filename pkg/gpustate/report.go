@@ -34,6 +34,8 @@ type Report struct {
 	pci []string
 	// instances says whether any device is a MIG instance.
 	instances bool
+	// handOff is what each runtime handler takes; one that is missing was not looked at.
+	handOff map[string]runtimeForms
 	// receivedAt is when the scheduler got it, by its own monotonic clock.
 	receivedAt time.Time
 }
@@ -75,6 +77,7 @@ func newReport(gn *berthv1alpha1.GPUNode, headroom alloc.Bytes, prev *Report, no
 		pods:       map[types.UID]*podUse{},
 		assigned:   map[types.UID]bool{},
 		pci:        make([]string, len(devices)),
+		handOff:    readHandOff(gn.Status.HandOff),
 		receivedAt: now,
 	}
 	r.AssignmentsUnknown = gn.Status.AssignmentsUnknown != ""

@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -24,7 +25,8 @@ type Tracker struct {
 	DRA *DRA
 	// Changed is called after a change that may have made room on a node.
 	Changed func(node string)
-	// Reshaped is called after a change of what a node is: it has more devices, or healthy ones, or its agent is back.
+	// Reshaped is called after a change of what a node is: it has more devices, or healthy ones, or its agent is back,
+	// or its container runtime takes GPUs in another way.
 	Reshaped func(node string)
 	// Victim is called when a booked pod became one that may be evicted in time: it fell idle, or is Ready. When that
 	// time comes nothing else tells.
@@ -107,7 +109,7 @@ func (t *Tracker) ReportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	wasStale := live && t.isStale(gn.Name)
 	before, after := t.Store.Apply(gn, live)
 	t.SettleNode(gn.Name)
-	if before == nil || wasStale || offersMore(before, after) {
+	if before == nil || wasStale || offersMore(before, after) || !maps.EqualFunc(before.handOff, after.handOff, runtimeForms.equal) {
 		t.Reshaped(gn.Name)
 		return
 	}

@@ -39,6 +39,7 @@ func TestBindWritesNodeAndGPUsTogether(t *testing.T) {
 	want := map[string]string{
 		berthv1alpha1.AnnotationAllocation:           bt.AllocationJSON(custom, "GPU-0=30Gi"),
 		berthv1alpha1.AnnotationGPUUUIDs:             "GPU-0",
+		berthv1alpha1.AnnotationVisibleDevices:       "runtime.nvidia.com/gpu=GPU-0",
 		berthv1alpha1.AnnotationTensorParallelSize:   "1",
 		berthv1alpha1.AnnotationTensorSplit:          "30720",
 		berthv1alpha1.AnnotationGPUMemoryUtilization: "0.375",

@@ -33,6 +33,8 @@ type cycleState struct {
 
 type cycleShared struct {
 	request *gpustate.Request
+	// handOff is how the pod can be told its GPUs.
+	handOff gpustate.HandOff
 	// shape is the number of what is asked for.
 	shape    uint64
 	viewer   *gpustate.Viewer

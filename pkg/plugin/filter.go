@@ -21,6 +21,9 @@ func (pl *Plugin) Filter(ctx context.Context, state fwk.CycleState, pod *corev1.
 	if s == nil {
 		return nil
 	}
+	if _, reason := s.formOn(ni); reason != "" {
+		return rejected(fwk.UnschedulableAndUnresolvable, reason)
+	}
 	view := pl.view(s, ni)
 	if f := pl.fit(s, &view); f.Fits {
 		if !s.dryRun {

@@ -58,6 +58,9 @@ func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) err
 	}); err != nil {
 		return err
 	}
+	if err := pl.watchHandOff(); err != nil {
+		return err
+	}
 
 	if err := pl.watchDRA(); err != nil {
 		return err

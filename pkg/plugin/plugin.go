@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	nodelisters "k8s.io/client-go/listers/node/v1"
 	"k8s.io/client-go/tools/cache"
 	dracel "k8s.io/dynamic-resource-allocation/cel"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -39,6 +40,7 @@ type Plugin struct {
 	tracker  *gpustate.Tracker
 	profiles profileLister
 	nodes    corelisters.NodeLister
+	classes  nodelisters.RuntimeClassLister
 	requests requestCache
 	shapes   shapes
 	waiting  *waiting
@@ -128,6 +130,7 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		leader:  lead,
 		tracker: gpustate.NewTracker(headroom, policy, c),
 		nodes:   handle.SharedInformerFactory().Core().V1().Nodes().Lister(),
+		classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
 		waiting: newWaiting(),
 		plans:   newPlans(),
 		metrics: registerMetrics(),

@@ -41,6 +41,11 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	} else if claims {
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimsGPU)
 	}
+	// Listed as waiting before the class is looked up, so that one that comes in between is not missed.
+	handOff, reason := pl.handOff(pod, resolved.request)
+	if reason != "" {
+		return nil, rejected(fwk.UnschedulableAndUnresolvable, reason)
+	}
 	if e := pl.tracker.Ledger.Get(pod.UID); e != nil && e.State == gpustate.Unknown {
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonBindUnknown)
 	}
@@ -49,7 +54,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 		return nil, fwk.AsStatus(err)
 	}
 	shared := &cycleShared{
-		request: resolved.request, shape: resolved.shape, viewer: viewer,
+		request: resolved.request, handOff: handOff, shape: resolved.shape, viewer: viewer,
 		priority: corev1helpers.PodPriority(pod), uid: pod.UID,
 	}
 	if !pl.anyCouldEverFit(shared, nodes) {

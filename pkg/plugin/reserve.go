@@ -39,6 +39,10 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if view.Reason != "" {
 		return rejected(fwk.Unschedulable, view.Reason)
 	}
+	form, reason := s.formOn(ni)
+	if reason != "" {
+		return rejected(fwk.Unschedulable, reason)
+	}
 	options := alloc.Plan(&view.Node, &s.request.Request, pl.args.Strategy)
 	if len(options) == 0 {
 		// Filter judged this same view with nominated pods on it, so this is a change of the books in between.
@@ -48,7 +52,7 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if err := alloc.Validate(&view.Node, best.Devices); err != nil {
 		return fwk.AsStatus(err)
 	}
-	annotations, err := s.request.Annotations(best, &view.Node)
+	annotations, err := s.request.Annotations(best, &view.Node, form)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}

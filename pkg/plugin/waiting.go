@@ -87,9 +87,10 @@ func (pl *Plugin) nodeChanged(node string) { pl.activateIf(node, pl.canHelp(node
 // nodeReshaped retries the waiting pods that a node could ever hold: other devices may help in ways that only a cycle
 // finds out, for instance by pods that can be evicted there.
 func (pl *Plugin) nodeReshaped(node string) {
+	known, err := pl.nodes.Get(node)
 	pl.activateIf(node, func(p *waitingPod) bool {
 		report, _ := pl.tracker.Store.Report(node, 0)
-		return report != nil && alloc.CanEverFit(&alloc.Node{Name: node, Devices: report.Devices}, &p.request.Request)
+		return report != nil && (err != nil || pl.canHandOff(p, known)) && alloc.CanEverFit(&alloc.Node{Name: node, Devices: report.Devices}, &p.request.Request)
 	})
 }
 
@@ -131,7 +132,7 @@ func (pl *Plugin) canHelp(name string) func(*waitingPod) bool {
 			view = viewer.View(node, pl.tracker.Ledger.Pods(name), &gpustate.Query{Runtime: p.request.Runtime})
 			views[p.request.Runtime] = view
 		}
-		if view.Reason != "" || !alloc.Fits(&view.Node, &p.request.Request) {
+		if view.Reason != "" || !alloc.Fits(&view.Node, &p.request.Request) || !pl.canHandOff(p, node) {
 			return false
 		}
 		if len(plans) == 0 {

@@ -107,6 +107,9 @@ func (pl *Plugin) giveUp(pod *corev1.Pod, plan *plan, until time.Time) {
 // fitsOnceReturned says whether the pod fits on the node of its plan once all that is on its way is back, and everyone
 // has loaded; and on which devices: those of the plan, if they will still do.
 func (pl *Plugin) fitsOnceReturned(s *cycleState, ni fwk.NodeInfo, plan *plan) ([]alloc.DeviceShare, bool) {
+	if _, reason := s.formOn(ni); reason != "" {
+		return nil, false
+	}
 	view := pl.view(s.waiting(plan.victims, pl.plans.promised(s.uid)[plan.node]), ni)
 	switch {
 	case isSilent(view.Reason):

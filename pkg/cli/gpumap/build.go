@@ -170,6 +170,9 @@ func (b *builder) node(node *corev1.Node) Node {
 	}
 	slices.SortStableFunc(n.Devices, func(a, b Device) int { return cmp.Compare(a.Index, b.Index) })
 	n.Problems = append(nodeProblems(node), b.podProblems(node.Name, reported)...)
+	if report := b.reports[node.Name]; report != nil {
+		n.Problems = append(n.Problems, gpustate.HandOffProblems(node, report.Status.HandOff)...)
+	}
 	return n
 }
 

@@ -142,6 +142,29 @@ func TestBuildNamesPodsWhoseGPUIsNotReported(t *testing.T) {
 	}
 }
 
+func TestBuildSaysWhyANodeTakesNoGPUs(t *testing.T) {
+	o := readObjects(t, "cluster.yaml")
+	for i := range o.GPUNodes {
+		o.GPUNodes[i].Status.HandOff = &berthv1alpha1.HandOff{Runtimes: []berthv1alpha1.RuntimeHandOff{
+			{Handler: "nvidia", Mode: "legacy", Message: "set accept-nvidia-visible-devices-envvar-when-unprivileged = true in /etc/x.toml"},
+		}}
+		if o.GPUNodes[i].Name != "gpu-a" {
+			o.GPUNodes[i].Status.HandOff.Runtimes[0].Accepts = []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormUUID}
+		}
+	}
+	want := []string{
+		"its runtime handler nvidia takes no GPUs from Berth: set accept-nvidia-visible-devices-envvar-when-unprivileged = true in /etc/x.toml",
+	}
+	if diff := cmp.Diff(want, buildMap(t, o, "gpu-a").Nodes[0].Problems); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+	for _, problem := range buildMap(t, o, "gpu-b").Nodes[0].Problems {
+		if strings.Contains(problem, "takes no GPUs") {
+			t.Errorf("a node that takes them has the problem %q", problem)
+		}
+	}
+}
+
 func TestPendingPodOfAModelSaysWhyItsSizeIsNotKnown(t *testing.T) {
 	o := readObjects(t, "cluster.yaml")
 	profile := berthv1alpha1.ModelProfile{ObjectMeta: metav1.ObjectMeta{
