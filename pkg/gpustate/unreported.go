@@ -58,8 +58,8 @@ func (p *Policy) mayHoldGPUs(pod *corev1.Pod, heard time.Time) bool {
 			if !reportedBy(status, heard) {
 				return true
 			}
-		case status == nil || status.State.Terminated == nil:
-			return true
+		case pod.Status.Phase != corev1.PodRunning && (status == nil || status.State.Terminated == nil):
+			return true // a pod runs once they are done
 		}
 	}
 	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool {
