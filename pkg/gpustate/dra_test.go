@@ -176,3 +176,20 @@ func TestADRAThatIsOff(t *testing.T) {
 		t.Error("it knows of something")
 	}
 }
+
+func TestAViewIsNotRememberedBeyondAClaim(t *testing.T) {
+	f := newFixture(t)
+	f.DRA = NewDRA([]string{testDriver})
+	f.node.Labels[berthv1alpha1.LabelDRA] = berthv1alpha1.DRAShared
+	f.report(bt.MakeGPUNodeOf(testNode, 1, "80Gi"))
+	f.DRA.SliceSeen(draSlice(testNode, []string{"gpu-0", "uuid", "GPU-0"}))
+	q := Query{Generation: 1}
+	f.view(q)
+	if _, ok := f.Viewer().Recall(f.node, &q); !ok {
+		t.Error("nothing is remembered")
+	}
+	f.DRA.ClaimSeen(draClaim("c", testDriver, testNode, "gpu-0"))
+	if v, ok := f.Viewer().Recall(f.node, &q); ok {
+		t.Errorf("remembered with %v free", v.Devices[0].Free())
+	}
+}

@@ -17,6 +17,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	berthtesting "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/test/integration/harness"
 )
@@ -133,7 +134,7 @@ func TestOtherOwners(t *testing.T) {
 		}
 		s.Report(t, s.report())
 		two := harness.Create(t, lab, s.pod("two", "60Gi", counts("2")))
-		s.waitsFor(two, string(gpustate.ReasonInstances))
+		s.waitsFor(two, string(alloc.ReasonInstances))
 		lab.WaitUnschedulable(t, harness.Create(t, lab, s.pod("ollama", "60Gi", engine("ollama"))))
 		if _, a := s.place(s.pod("one", "30Gi", engine("ollama"))); len(a.Devices) != 1 {
 			t.Errorf("got %v", a)
@@ -144,7 +145,7 @@ func TestOtherOwners(t *testing.T) {
 		s := newSite(t, lab, "unmig", 1, "80Gi")
 		s.edit = func(g *berthtesting.GPUNode) { g.Instance("MIG-3", s.gpu(0), "40Gi") }
 		s.Report(t, s.report())
-		pod, a := s.place(s.pod("p", "30Gi"))
+		pod, a := s.place(s.pod("on-instance", "30Gi"))
 		if a.Devices[0].UUID != "MIG-3" {
 			t.Fatalf("on %s", a.Devices[0].UUID)
 		}
@@ -160,7 +161,7 @@ func TestOtherOwners(t *testing.T) {
 
 	t.Run("the pod of a GPU that was replaced is told", func(t *testing.T) {
 		s := newSite(t, lab, "replaced", 1, "80Gi")
-		pod, _ := s.place(s.pod("p", "30Gi"))
+		pod, _ := s.place(s.pod("on-replaced", "30Gi"))
 		s.edit = func(g *berthtesting.GPUNode) { g.Status.Devices[0].UUID = "GPU-new" }
 		s.Report(t, s.report())
 		harness.Eventually(t, "the pod is told", func(context.Context) (bool, string) {
