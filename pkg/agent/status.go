@@ -4,10 +4,7 @@
 package agent
 
 import (
-	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,9 +27,6 @@ type owners struct {
 	// assignedUnknown says why that is not known; empty = it is.
 	assignedUnknown string
 }
-
-// maxAssigned bounds the pods that are told of one device.
-const maxAssigned = 256
 
 // newStatus makes the report of one reading. Activity comes out of the tracker, which it advances.
 func newStatus(r *Reading, o *owners, tracker *activityTracker, now time.Time) *berthv1alpha1.GPUNodeStatus {
@@ -121,54 +115,6 @@ func newProcesses(
 		return strings.Compare(string(a.PodUID), string(b.PodUID))
 	})
 	return out
-}
-
-// assignedPods returns the pods that hold d through the kubelet, each once.
-func (o *owners) assignedPods(d *Device) (out []types.UID) {
-	for _, name := range kubeletNames(d) {
-		for _, uid := range o.assigned[name] {
-			if !slices.Contains(out, uid) && len(out) < maxAssigned {
-				out = append(out, uid)
-			}
-		}
-	}
-	return out
-}
-
-// kubeletNames returns what the kubelet may call a device: see Assignments.
-func kubeletNames(d *Device) []string {
-	names := []string{d.UUID}
-	if d.Parent != "" {
-		return names
-	}
-	names = append(names, strconv.Itoa(d.Index), shortBusID(d.PCIBusID))
-	if d.Minor != nil {
-		minor := strconv.Itoa(*d.Minor)
-		names = append(names, "gpu-"+minor, "nvidia"+minor)
-	}
-	return names
-}
-
-// shortBusID returns a PCI address with four digits of the domain, as device plugins write it; the driver writes eight.
-func shortBusID(address string) string { return strings.ToLower(strings.TrimPrefix(address, "0000")) }
-
-// unmatched says which of the given devices is none of the node's, if any: whose GPU is whose is then not known. A UUID
-// that is not there is known to be gone, what claims hold is known from the claims, and what has another's PCI address is
-// no GPU.
-func (o *owners) unmatched(devices []Device) string {
-	known := map[string]bool{}
-	for i := range devices {
-		for _, name := range kubeletNames(&devices[i]) {
-			known[name] = true
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(o.assigned)) {
-		of := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
-		if !known[name] && !of("GPU-") && !of("MIG-") && !of("gpu-") && !strings.Contains(name, ":") {
-			return fmt.Sprintf("the kubelet gave device %q to pods, and which GPU that is is not known", name)
-		}
-	}
-	return ""
 }
 
 // unavailable is the report when nothing can be read: the devices of the last one, none of which gets pods. What
