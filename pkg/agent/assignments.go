@@ -19,8 +19,9 @@ import (
 const (
 	// assignmentsInterval is how often the kubelet is asked which devices its device manager gave away.
 	assignmentsInterval = 5 * time.Second
-	// assignmentsTrusted is for how long the kubelet's last answer stands.
-	assignmentsTrusted = 30 * time.Second
+	// assignmentsTrusted is for how long the kubelet's last answer stands. It is short, because the scheduler takes a
+	// pod that has run for some seconds, and that no report names, for one that holds nothing.
+	assignmentsTrusted = assignmentsInterval + 2*time.Second
 	// maxAssigned bounds the pods that are told of one device.
 	maxAssigned = 256
 )

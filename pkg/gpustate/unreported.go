@@ -15,8 +15,9 @@ import (
 
 const (
 	// reportedAfter is how long after a container started its node's agent has certainly asked the kubelet for its
-	// devices: it asks every 5 s and reports a second later. The rest is for clocks that differ.
-	reportedAfter = 10 * time.Second
+	// devices, or said that it got no answer: it asks every 5 s, waits 5 s for the answer, and reports a second later.
+	// The rest is for clocks that differ.
+	reportedAfter = 15 * time.Second
 	// unreportedFor is for how long a pod may hold GPUs that no report tells of, where reports never count as stale.
 	unreportedFor = time.Minute
 )
