@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"slices"
 	"testing"
 
 	resourcev1 "k8s.io/api/resource/v1"
@@ -162,12 +163,16 @@ func TestAClaimWhoseAllocationIsNotWrittenYet(t *testing.T) {
 	first := draClaim("a", testDriver, testNode, "gpu-0")
 	f.DRA.ClaimSeen(first)
 	v := f.Viewer()
-	if v.Claimed = f.DRA.With([]*resourcev1.ResourceClaim{first}); v.Claimed != nil {
+	all := []DRADevice{{testDriver, testNode, "gpu-0"}, {"nic.test", testNode, "gpu-1"}}
+	if v.Claimed = f.DRA.With(slices.Values(all)); v.Claimed != nil {
 		t.Errorf("nothing is new, got %v", v.Claimed)
 	}
-	v.Claimed = f.DRA.With([]*resourcev1.ResourceClaim{first, draClaim("b", testDriver, testNode, "gpu-1")})
+	v.Claimed = f.DRA.With(slices.Values(append(all, DRADevice{testDriver, testNode, "gpu-1"})))
 	f.wantFree("both are held", v.View(f.node, nil, &Query{}), 0, 0)
 	f.wantFree("for that viewer alone", f.view(Query{}), 0, 80)
+	if v.Claimed = f.DRA.With(slices.Values(all)); v.Claimed != nil {
+		t.Errorf("it was kept: %v", v.Claimed)
+	}
 }
 
 func TestADRAThatIsOff(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	dracel "k8s.io/dynamic-resource-allocation/cel"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
+	"k8s.io/dynamic-resource-allocation/structured"
 	"k8s.io/klog/v2"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
@@ -70,12 +71,37 @@ func (pl *Plugin) viewer() (*gpustate.Viewer, error) {
 	if !pl.tracker.DRA.Publishes() {
 		return v, nil
 	}
-	claims, err := pl.handle.SharedDRAManager().ResourceClaims().List()
+	state, err := pl.allocatedDevices()
 	if err != nil {
-		return nil, fmt.Errorf("listing resource claims: %w", err)
+		return nil, err
 	}
-	v.Claimed = pl.tracker.DRA.With(claims)
+	v.Claimed = pl.tracker.DRA.With(func(yield func(gpustate.DRADevice) bool) {
+		for id := range state.AllocatedDevices {
+			if !yield(gpustate.DRADevice{Driver: id.Driver.String(), Pool: id.Pool.String(), Name: id.Device.String()}) {
+				return
+			}
+		}
+		for id := range state.AllocatedSharedDeviceIDs {
+			if !yield(gpustate.DRADevice{Driver: id.Driver.String(), Pool: id.Pool.String(), Name: id.Device.String()}) {
+				return
+			}
+		}
+	})
 	return v, nil
+}
+
+// allocatedTries is how often the framework is asked for what is allocated, which fails while that changes.
+const allocatedTries = 20
+
+// allocatedDevices returns what is allocated to claims, in the API or by this scheduler. (The list of claims does not have
+// the latter, nor the claims that are yet to be made for extended resources.)
+func (pl *Plugin) allocatedDevices() (state *structured.AllocatedState, err error) {
+	for range allocatedTries {
+		if state, err = pl.handle.SharedDRAManager().ResourceClaims().GatherAllocatedState(); err == nil {
+			return state, nil
+		}
+	}
+	return nil, fmt.Errorf("which devices claims hold: %w", err)
 }
 
 // claimsGPU says whether a pod would get GPUs of a DRA driver: by a claim that has one, or that one could satisfy; or by

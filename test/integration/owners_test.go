@@ -112,6 +112,42 @@ func TestOtherOwners(t *testing.T) {
 		s.waitsFor(harness.Create(t, lab, s.pod("p", "10Gi")), string(gpustate.ReasonClaimedDevices))
 	})
 
+	t.Run("a GPU that a DRA driver serves as nvidia.com/gpu is not booked", func(t *testing.T) {
+		s := newSite(t, lab, "extended", 2, "80Gi")
+		s.publish("gpu.nvidia.com")
+		s.label(berthv1alpha1.LabelDRA, berthv1alpha1.DRAShared)
+		class := &resourcev1.DeviceClass{}
+		if err := lab.Client.Get(t.Context(), client.ObjectKey{Name: "extended-gpu.nvidia.com"}, class); err != nil {
+			t.Fatal(err)
+		}
+		name := berthv1alpha1.ResourceNVIDIAGPU
+		class.Spec.ExtendedResourceName = &name
+		if err := lab.Client.Update(t.Context(), class); err != nil {
+			t.Fatal(err)
+		}
+		user := s.pod("user", "1Gi")
+		user.Annotations, user.Spec.Containers[0].Env = nil, nil
+		user.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceName(name): resource.MustParse("1")}
+		lab.WaitReady(t, harness.Create(t, lab, user))
+		first, second := s.pod("first", "70Gi"), s.pod("second", "70Gi")
+		s.place(first)
+		s.waitsFor(harness.Create(t, lab, second), string(gpustate.ReasonInsufficientMemory))
+		var claims resourcev1.ResourceClaimList
+		if err := lab.Client.List(t.Context(), &claims, client.InNamespace("default")); err != nil {
+			t.Fatal(err)
+		}
+		_, a := lab.WaitBound(t, first)
+		for i := range claims.Items {
+			if c := &claims.Items[i]; c.Status.Allocation != nil && c.Status.Allocation.Devices.Results[0].Pool == "extended" {
+				if s.heldBy(c) == a.Devices[0].UUID {
+					t.Errorf("%s is a claim's too", a.Devices[0].UUID)
+				}
+				return
+			}
+		}
+		t.Error("the driver's GPU is held by no claim")
+	})
+
 	t.Run("memory and a claim for a GPU in one pod are refused, a claim for a NIC is not", func(t *testing.T) {
 		s := newSite(t, lab, "both", 2, "80Gi")
 		s.publish("gpu.nvidia.com")
