@@ -45,7 +45,7 @@ const (
 	// ReasonInvalidRequest: the pod's annotations cannot be read.
 	ReasonInvalidRequest alloc.Reason = "the GPU memory request is invalid"
 	// ReasonClaimsGPU: the pod would get GPUs in two ways.
-	ReasonClaimsGPU alloc.Reason = "the pod asks for GPU memory and has a resource claim for a GPU"
+	ReasonClaimsGPU alloc.Reason = "the pod asks for GPU memory and for a whole GPU, by a resource or a resource claim"
 	// ReasonNoReference: the container would not be told its GPUs.
 	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/gpu-uuids"
 	// ReasonNothingEverFits: every node has a fresh report and none has GPUs large enough.

@@ -104,10 +104,13 @@ func (pl *Plugin) allocatedDevices() (state *structured.AllocatedState, err erro
 	return nil, fmt.Errorf("which devices claims hold: %w", err)
 }
 
-// claimsGPU says whether a pod would get GPUs of a DRA driver: by a claim that has one, or that one could satisfy; or by
-// an extended resource that the driver serves. A claim may be for something else, such as a NIC. One that does not exist
+// claimsGPU says whether a pod would get GPUs of a device plugin; or of a DRA driver: by a claim that has one, or that one
+// could satisfy, or by an extended resource that the driver serves. A claim may be for something else, such as a NIC. One that does not exist
 // yet is not judged: the pod waits for it.
 func (pl *Plugin) claimsGPU(ctx context.Context, pod *corev1.Pod) (bool, error) {
+	if pl.tracker.Policy.RequestsGPUs(pod) {
+		return true, nil // by a name that the admin gave; those that are known anyway are refused before
+	}
 	if pl.tracker.DRA == nil {
 		return false, nil
 	}

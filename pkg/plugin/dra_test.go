@@ -178,10 +178,12 @@ func TestRegressionMemoryBesideAClaimForAGPU(t *testing.T) {
 		{name: "a claim for instances, of which there are none", claim: claimOf("c", "mig", "")},
 		{name: "a claim that does not exist yet"},
 		{name: "an extended resource of the driver", limit: "example.test/gpu", refused: true},
+		{name: "a resource that the admin says is a GPU", limit: "example.test/card", refused: true},
 		{name: "an extended resource of another", limit: "example.test/nic"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t)
+			f.pl.tracker.Policy.GPUResources = []string{"example.test/card"}
 			dra := f.withDRA()
 			pod := claimed(bt.MakePod("p").Memory("30Gi"), "c")
 			if tc.claim != nil {
