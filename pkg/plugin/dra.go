@@ -6,6 +6,7 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -87,8 +88,16 @@ func (pl *Plugin) viewer() (*gpustate.Viewer, error) {
 			}
 		}
 	})
+	for node := range v.Claimed {
+		pl.timers.at("claimed/"+node, pl.clock.Now().Add(claimedRetry), func() { pl.nodeChanged(node) })
+	}
 	return v, nil
 }
+
+// claimedRetry is when a node is looked at again on which the framework holds more for claims than the API told. No event
+// may come: an allocation that is given up was never written, and of a claim that is gone the framework may hear later
+// than the tracker does.
+const claimedRetry = time.Second
 
 // allocatedTries is how often the framework is asked for what is allocated, which fails while that changes.
 const allocatedTries = 20

@@ -6,6 +6,7 @@ package plugin
 import (
 	"errors"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -246,4 +247,18 @@ func TestPodsAreRetriedWhenAClaimGoes(t *testing.T) {
 	f.wantActivated("nothing has changed")
 	f.pl.nodesChanged(f.pl.tracker.DRA.ClaimGone(claims[1].UID))
 	f.wantActivated("a claim is gone", "p")
+}
+
+func TestPodsAreRetriedWhenAnAllocationIsGivenUp(t *testing.T) {
+	f := newFixture(t)
+	dra := f.withDRA()
+	dra.claims.claims = []*resourcev1.ResourceClaim{
+		allocated(claimOf("c", "gpu", ""), gpuDriver, "gpu-0"), allocated(claimOf("d", "gpu", ""), gpuDriver, "gpu-1"),
+	}
+	pod := bt.MakePod("p").Memory("70Gi").Obj()
+	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("a")), fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimedDevices)
+	f.queue.take()
+	dra.claims.claims = nil // which no event tells
+	f.clock.Step(claimedRetry + time.Millisecond)
+	f.eventually("the pod is tried again", func() bool { return len(f.queue.take()) > 0 })
 }
