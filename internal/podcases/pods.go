@@ -65,6 +65,9 @@ func podCases() []Case {
 	initGPU := corev1.Container{Resources: corev1.ResourceRequirements{
 		Limits: corev1.ResourceList{berthv1alpha1.ResourceNVIDIAGPU: resource.MustParse("1")},
 	}}
+	noGPU := corev1.Container{Resources: corev1.ResourceRequirements{
+		Limits: corev1.ResourceList{berthv1alpha1.ResourceNVIDIAGPU: resource.MustParse("0")},
+	}}
 	return []Case{
 		{Name: "a pod of another scheduler without annotations", Pod: plainPod()},
 		{Name: "a pod of this scheduler without annotations", Pod: gpuPod()},
@@ -95,6 +98,12 @@ func podCases() []Case {
 		},
 		{
 			Name: "a container that asks for no whole GPUs", Pod: with(gpuPod(), limitTo(berthv1alpha1.ResourceNVIDIAGPU, "0")),
+		},
+		{
+			Name: "an init container that asks for no whole GPUs", Pod: with(gpuPod(), initContainer(noGPU)),
+		},
+		{
+			Name: "an init container that asks for a whole GPU", Pod: with(gpuPod(), initContainer(initGPU)),
 		},
 		{
 			Name: "a container that asks for some other device of NVIDIA's", Pod: with(gpuPod(), limit("nvidia.com/hostdev")),

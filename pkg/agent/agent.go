@@ -37,18 +37,8 @@ const (
 	releasedReadInterval = 2 * time.Second
 	// stuckAfter is how long a reading may take before the driver counts as unavailable.
 	stuckAfter = 10 * time.Second
-	// assignmentsInterval is how often the kubelet is asked which devices its device manager gave away.
-	assignmentsInterval = 5 * time.Second
-	// assignmentsTrusted is for how long the kubelet's last answer stands.
-	assignmentsTrusted = 30 * time.Second
 	// failuresTolerated is how many readings in a row may fail before the devices are reported as unavailable.
 	failuresTolerated = 1
-)
-
-// Why the report does not know who holds devices through the kubelet.
-const (
-	assignmentsNotAsked    = "the agent does not ask the kubelet: --pod-resources-socket is empty"
-	assignmentsNotAnswered = "the kubelet does not answer on its PodResources socket"
 )
 
 // Options are the parts and the settings of an Agent.
@@ -281,51 +271,6 @@ func (a *Agent) attribute(r *Reading) map[int]types.UID {
 		}
 	}
 	return pods
-}
-
-// assignments asks the kubelet now and then; when it does not answer, its last answer stands, and after a while it is
-// said that it is not known any more.
-func (a *Agent) assignments(ctx context.Context) (assigned map[string][]types.UID, unknown string) {
-	if a.opts.Assignments == nil {
-		return nil, assignmentsNotAsked
-	}
-	now := a.opts.Clock.Now()
-	since := now.Sub(a.assignedAt)
-	if a.assignedAt.IsZero() || since < 0 || since >= assignmentsInterval {
-		a.assignedAt = now
-		a.ask(ctx, now)
-	}
-	if a.answeredAt.IsZero() || now.Sub(a.answeredAt) > assignmentsTrusted {
-		return a.assigned, assignmentsNotAnswered
-	}
-	return a.assigned, ""
-}
-
-// ask asks the kubelet which devices it gave away.
-func (a *Agent) ask(ctx context.Context, now time.Time) {
-	pods, err := a.opts.Assignments.Assigned(ctx)
-	if err != nil {
-		a.counters.assignmentErrors.Add(1)
-		klog.FromContext(ctx).V(2).Info("Kubelet not asked for its devices", "err", err)
-		return
-	}
-	a.answeredAt = now
-	a.assigned = make(map[string][]types.UID, len(pods))
-	for device, names := range pods {
-		for _, name := range names {
-			a.assigned[device] = append(a.assigned[device], a.uidOf(name))
-		}
-	}
-}
-
-// uidOf returns the UID of a pod, or its name if it is not known: the device is taken, by whomever.
-func (a *Agent) uidOf(name types.NamespacedName) types.UID {
-	if a.opts.Pods != nil {
-		if pod, ok := a.opts.Pods.PodByName(name); ok {
-			return pod.UID
-		}
-	}
-	return types.UID(name.String())
 }
 
 func (a *Agent) unavailable() *berthv1alpha1.GPUNodeStatus {

@@ -143,7 +143,8 @@ type Attributor interface {
 
 // Assignments tells which devices the kubelet has given away.
 type Assignments interface {
-	// Assigned returns the pods by what the device plugin calls their devices: a UUID, or the index of a GPU; or
-	// NVIDIA's driver of dynamic resource allocation: "gpu-" and the minor number of the GPU.
+	// Assigned returns the pods by what the device plugin calls their devices: a UUID, or the index of a GPU, or
+	// "nvidia" and its minor number (GKE's plugin); or NVIDIA's driver of dynamic resource allocation: "gpu-" and the
+	// minor number.
 	Assigned(ctx context.Context) (map[string][]types.NamespacedName, error)
 }

@@ -5,7 +5,6 @@ package agent
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -28,9 +27,6 @@ type owners struct {
 	// assignedUnknown says why that is not known; empty = it is.
 	assignedUnknown string
 }
-
-// maxAssigned bounds the pods that are told of one device.
-const maxAssigned = 256
 
 // newStatus makes the report of one reading. Activity comes out of the tracker, which it advances.
 func newStatus(r *Reading, o *owners, tracker *activityTracker, now time.Time) *berthv1alpha1.GPUNodeStatus {
@@ -71,6 +67,9 @@ func newStatus(r *Reading, o *owners, tracker *activityTracker, now time.Time) *
 		s.Devices = append(s.Devices, out)
 	}
 	tracker.endReading()
+	if s.AssignmentsUnknown == "" {
+		s.AssignmentsUnknown = o.unmatched(r.Devices)
+	}
 	sortDevices(s.Devices)
 	s.Summary = newSummary(s.Devices)
 	return s
@@ -117,24 +116,6 @@ func newProcesses(
 		}
 		return strings.Compare(string(a.PodUID), string(b.PodUID))
 	})
-	return out
-}
-
-// assignedPods returns the pods that hold d through the kubelet, each once.
-func (o *owners) assignedPods(d *Device) []types.UID {
-	pods := o.assigned[d.UUID]
-	if d.Parent == "" {
-		pods = append(slices.Clip(pods), o.assigned[strconv.Itoa(d.Index)]...)
-		if d.Minor != nil {
-			pods = append(slices.Clip(pods), o.assigned["gpu-"+strconv.Itoa(*d.Minor)]...)
-		}
-	}
-	var out []types.UID
-	for _, uid := range pods {
-		if !slices.Contains(out, uid) && len(out) < maxAssigned {
-			out = append(out, uid)
-		}
-	}
 	return out
 }
 

@@ -6,6 +6,7 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,6 +142,25 @@ func TestAssignedPodsAreFoundByWhateverTheKubeletCallsTheirDevice(t *testing.T) 
 	}
 	if diff := cmp.Diff([]types.UID{"by-uuid", "shares"}, s.Devices[0].AssignedPods); diff != "" {
 		t.Errorf("assigned pods (-want +got):\n%s", diff)
+	}
+}
+
+func TestADeviceThatCannotBeTold(t *testing.T) {
+	minor := 3
+	d := gpu(0)
+	d.Minor, d.PCIBusID = &minor, "00000000:07:00.0"
+	for name, unknown := range map[string]bool{
+		d.UUID: false, "0": false, "nvidia3": false, "gpu-3": false, "GPU-gone": false, "gpu-9-mig-1g10gb-19-0": false,
+		"0000:07:00.0": false, "0000:99:00.0": false,
+		"7": true, "nvidia0": true, "slot-a": true,
+	} {
+		s := statusOf(&Reading{Devices: []Device{d}}, &owners{assigned: map[string][]types.UID{name: {"p"}}})
+		if got := s.AssignmentsUnknown != ""; got != unknown {
+			t.Errorf("%s: %q", name, s.AssignmentsUnknown)
+		}
+		if held := s.Devices[0].AssignedTo == "p"; held == (unknown || strings.Contains(name, "9") || name == "GPU-gone") {
+			t.Errorf("%s: it is the pod's: %v", name, held)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -58,6 +59,9 @@ type draDevice struct {
 	pool draPool
 	name string
 }
+
+// DRADevice names a device of a driver.
+type DRADevice struct{ Driver, Pool, Name string }
 
 // NewDRA returns a DRA that watches drivers.
 func NewDRA(drivers []string) *DRA {
@@ -129,30 +133,29 @@ func (d *DRA) ClaimGone(uid types.UID) []string {
 // HoldsGPU says whether a claim holds a device of one of the drivers.
 func (d *DRA) HoldsGPU(c *resourcev1.ResourceClaim) bool { return len(d.devicesOf(c)) > 0 }
 
-// With returns what is known of the nodes on which claims hold devices that are not held yet by what was seen: the
-// scheduler's own, whose allocation is not written yet. Nil = there are none.
-func (d *DRA) With(claims []*resourcev1.ResourceClaim) map[string]*NodeDRA {
+// With returns what is known of the nodes on which more devices are allocated than the API told of: by the scheduler
+// itself, which writes that only when it binds. Nil = there are none.
+func (d *DRA) With(allocated iter.Seq[DRADevice]) map[string]*NodeDRA {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var extra []draDevice
-	for _, c := range claims {
-		for _, device := range d.devicesOf(c) {
-			if d.held[device.pool][device.name] == 0 {
-				extra = append(extra, device)
-			}
+	for a := range allocated {
+		device := draDevice{draPool{a.Driver, a.Pool}, a.Name}
+		if d.Drives(a.Driver) && d.held[device.pool][device.name] == 0 {
+			d.count(device, 1)
+			extra = append(extra, device)
 		}
 	}
 	if len(extra) == 0 {
 		return nil
 	}
-	var nodes []string
+	out := map[string]*NodeDRA{}
 	for _, device := range extra {
-		d.count(device, 1)
-		nodes = append(nodes, d.nodesOf(device.pool)...)
-	}
-	out := make(map[string]*NodeDRA, len(nodes))
-	for _, node := range nodes {
-		out[node] = d.nodeDRA(node)
+		for _, node := range d.nodesOf(device.pool) {
+			if _, done := out[node]; !done {
+				out[node] = d.nodeDRA(node)
+			}
+		}
 	}
 	for _, device := range extra {
 		d.count(device, -1)

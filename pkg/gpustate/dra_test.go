@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"slices"
 	"testing"
 
 	resourcev1 "k8s.io/api/resource/v1"
@@ -162,17 +163,38 @@ func TestAClaimWhoseAllocationIsNotWrittenYet(t *testing.T) {
 	first := draClaim("a", testDriver, testNode, "gpu-0")
 	f.DRA.ClaimSeen(first)
 	v := f.Viewer()
-	if v.Claimed = f.DRA.With([]*resourcev1.ResourceClaim{first}); v.Claimed != nil {
+	all := []DRADevice{{testDriver, testNode, "gpu-0"}, {"nic.test", testNode, "gpu-1"}}
+	if v.Claimed = f.DRA.With(slices.Values(all)); v.Claimed != nil {
 		t.Errorf("nothing is new, got %v", v.Claimed)
 	}
-	v.Claimed = f.DRA.With([]*resourcev1.ResourceClaim{first, draClaim("b", testDriver, testNode, "gpu-1")})
+	v.Claimed = f.DRA.With(slices.Values(append(all, DRADevice{testDriver, testNode, "gpu-1"})))
 	f.wantFree("both are held", v.View(f.node, nil, &Query{}), 0, 0)
 	f.wantFree("for that viewer alone", f.view(Query{}), 0, 80)
+	if v.Claimed = f.DRA.With(slices.Values(all)); v.Claimed != nil {
+		t.Errorf("it was kept: %v", v.Claimed)
+	}
 }
 
 func TestADRAThatIsOff(t *testing.T) {
 	var d *DRA
 	if d.Publishes() || d.Drives(testDriver) || d.OnNode(testNode) != nil || d.HoldsGPU(draClaim("c", testDriver, testNode, "gpu-0")) {
 		t.Error("it knows of something")
+	}
+}
+
+func TestAViewIsNotRememberedBeyondAClaim(t *testing.T) {
+	f := newFixture(t)
+	f.DRA = NewDRA([]string{testDriver})
+	f.node.Labels[berthv1alpha1.LabelDRA] = berthv1alpha1.DRAShared
+	f.report(bt.MakeGPUNodeOf(testNode, 1, "80Gi"))
+	f.DRA.SliceSeen(draSlice(testNode, []string{"gpu-0", "uuid", "GPU-0"}))
+	q := Query{Generation: 1}
+	f.view(q)
+	if _, ok := f.Viewer().Recall(f.node, &q); !ok {
+		t.Error("nothing is remembered")
+	}
+	f.DRA.ClaimSeen(draClaim("c", testDriver, testNode, "gpu-0"))
+	if v, ok := f.Viewer().Recall(f.node, &q); ok {
+		t.Errorf("remembered with %v free", v.Devices[0].Free())
 	}
 }

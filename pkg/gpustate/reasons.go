@@ -57,7 +57,7 @@ const (
 	// ReasonInvalidRequest: the pod's annotations cannot be read.
 	ReasonInvalidRequest alloc.Reason = "the GPU memory request is invalid"
 	// ReasonClaimsGPU: the pod would get GPUs in two ways.
-	ReasonClaimsGPU alloc.Reason = "the pod asks for GPU memory and has a resource claim for a GPU"
+	ReasonClaimsGPU alloc.Reason = "the pod asks for GPU memory and for a whole GPU, by a resource or a resource claim"
 	// ReasonNoReference: a container that gets the GPUs would not be told them.
 	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/visible-devices"
 	// ReasonNoRuntimeClass: the pod's RuntimeClass was deleted after the pod was made.

@@ -15,8 +15,9 @@ import (
 
 const (
 	// reportedAfter is how long after a container started its node's agent has certainly asked the kubelet for its
-	// devices: it asks every 5 s and reports a second later. The rest is for clocks that differ.
-	reportedAfter = 10 * time.Second
+	// devices, or said that it got no answer: it asks every 5 s, waits 5 s for the answer, and reports a second later.
+	// The rest is for clocks that differ.
+	reportedAfter = 15 * time.Second
 	// unreportedFor is for how long a pod may hold GPUs that no report tells of, where reports never count as stale.
 	unreportedFor = time.Minute
 )
@@ -58,8 +59,8 @@ func (p *Policy) mayHoldGPUs(pod *corev1.Pod, heard time.Time) bool {
 			if !reportedBy(status, heard) {
 				return true
 			}
-		case status == nil || status.State.Terminated == nil:
-			return true
+		case pod.Status.Phase != corev1.PodRunning && (status == nil || status.State.Terminated == nil):
+			return true // a pod runs once they are done
 		}
 	}
 	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool {

@@ -6,6 +6,7 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	dracel "k8s.io/dynamic-resource-allocation/cel"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
+	"k8s.io/dynamic-resource-allocation/structured"
 	"k8s.io/klog/v2"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
@@ -70,18 +72,54 @@ func (pl *Plugin) viewer() (*gpustate.Viewer, error) {
 	if !pl.tracker.DRA.Publishes() {
 		return v, nil
 	}
-	claims, err := pl.handle.SharedDRAManager().ResourceClaims().List()
+	state, err := pl.allocatedDevices()
 	if err != nil {
-		return nil, fmt.Errorf("listing resource claims: %w", err)
+		return nil, err
 	}
-	v.Claimed = pl.tracker.DRA.With(claims)
+	v.Claimed = pl.tracker.DRA.With(func(yield func(gpustate.DRADevice) bool) {
+		for id := range state.AllocatedDevices {
+			if !yield(gpustate.DRADevice{Driver: id.Driver.String(), Pool: id.Pool.String(), Name: id.Device.String()}) {
+				return
+			}
+		}
+		for id := range state.AllocatedSharedDeviceIDs {
+			if !yield(gpustate.DRADevice{Driver: id.Driver.String(), Pool: id.Pool.String(), Name: id.Device.String()}) {
+				return
+			}
+		}
+	})
+	for node := range v.Claimed {
+		pl.timers.at("claimed/"+node, pl.clock.Now().Add(claimedRetry), func() { pl.nodeChanged(node) })
+	}
 	return v, nil
 }
 
-// claimsGPU says whether a pod would get GPUs of a DRA driver: by a claim that has one, or that one could satisfy; or by
-// an extended resource that the driver serves. A claim may be for something else, such as a NIC. One that does not exist
+// claimedRetry is when a node is looked at again on which the framework holds more for claims than the API told. No event
+// may come: an allocation that is given up was never written, and of a claim that is gone the framework may hear later
+// than the tracker does.
+const claimedRetry = time.Second
+
+// allocatedTries is how often the framework is asked for what is allocated, which fails while that changes.
+const allocatedTries = 20
+
+// allocatedDevices returns what is allocated to claims, in the API or by this scheduler. (The list of claims does not have
+// the latter, nor the claims that are yet to be made for extended resources.)
+func (pl *Plugin) allocatedDevices() (state *structured.AllocatedState, err error) {
+	for range allocatedTries {
+		if state, err = pl.handle.SharedDRAManager().ResourceClaims().GatherAllocatedState(); err == nil {
+			return state, nil
+		}
+	}
+	return nil, fmt.Errorf("which devices claims hold: %w", err)
+}
+
+// claimsGPU says whether a pod would get GPUs of a device plugin; or of a DRA driver: by a claim that has one, or that one
+// could satisfy, or by an extended resource that the driver serves. A claim may be for something else, such as a NIC. One that does not exist
 // yet is not judged: the pod waits for it.
 func (pl *Plugin) claimsGPU(ctx context.Context, pod *corev1.Pod) (bool, error) {
+	if pl.tracker.Policy.RequestsGPUs(pod) {
+		return true, nil // by a name that the admin gave; those that are known anyway are refused before
+	}
 	if pl.tracker.DRA == nil {
 		return false, nil
 	}

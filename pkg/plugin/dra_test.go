@@ -4,7 +4,9 @@
 package plugin
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -12,7 +14,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	dracel "k8s.io/dynamic-resource-allocation/cel"
+	"k8s.io/dynamic-resource-allocation/structured"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -34,6 +38,7 @@ type (
 	claimTracker struct {
 		fwk.ResourceClaimTracker
 		claims []*resourcev1.ResourceClaim
+		asked  *bool
 	}
 	sliceLister []*resourcev1.ResourceSlice
 	// classLister has the classes by name, and as resolver those of extended resources.
@@ -44,12 +49,34 @@ type (
 	}
 )
 
-func (h draHandle) SharedDRAManager() fwk.SharedDRAManager        { return h.dra }
-func (d *fakeDRA) ResourceClaims() fwk.ResourceClaimTracker       { return d.claims }
-func (d *fakeDRA) ResourceSlices() fwk.ResourceSliceLister        { return d.slices }
-func (d *fakeDRA) DeviceClasses() fwk.DeviceClassLister           { return d.classes }
-func (d *fakeDRA) DeviceClassResolver() fwk.DeviceClassResolver   { return d.classes }
-func (c claimTracker) List() ([]*resourcev1.ResourceClaim, error) { return c.claims, nil }
+func (h draHandle) SharedDRAManager() fwk.SharedDRAManager      { return h.dra }
+func (d *fakeDRA) ResourceClaims() fwk.ResourceClaimTracker     { return d.claims }
+func (d *fakeDRA) ResourceSlices() fwk.ResourceSliceLister      { return d.slices }
+func (d *fakeDRA) DeviceClasses() fwk.DeviceClassLister         { return d.classes }
+func (d *fakeDRA) DeviceClassResolver() fwk.DeviceClassResolver { return d.classes }
+
+// GatherAllocatedState is what the claims hold. Every other time it fails, as the framework's does while that changes.
+func (c claimTracker) GatherAllocatedState() (*structured.AllocatedState, error) {
+	if *c.asked = !*c.asked; *c.asked {
+		return nil, errors.New("conflicting concurrent modification")
+	}
+	s := &structured.AllocatedState{AllocatedDevices: sets.New[structured.DeviceID](), AllocatedSharedDeviceIDs: sets.New[structured.SharedDeviceID]()}
+	for _, claim := range c.claims {
+		if claim.Status.Allocation == nil {
+			continue
+		}
+		for _, r := range claim.Status.Allocation.Devices.Results {
+			id := structured.MakeDeviceID(r.Driver, r.Pool, r.Device)
+			if r.ShareID == nil {
+				s.AllocatedDevices.Insert(id)
+			} else {
+				s.AllocatedSharedDeviceIDs.Insert(structured.MakeSharedDeviceID(id, r.ShareID))
+			}
+		}
+	}
+	return s, nil
+}
+
 func (c claimTracker) Get(_, name string) (*resourcev1.ResourceClaim, error) {
 	for _, claim := range c.claims {
 		if claim.Name == name {
@@ -98,7 +125,7 @@ func (f *fixture) withDRA() *fakeDRA {
 		Driver: gpuDriver, Pool: resourcev1.ResourcePool{Name: node}, NodeName: &node,
 		Devices: []resourcev1.Device{device("gpu-0", "GPU-0"), device("gpu-1", "GPU-1")},
 	}}
-	dra := &fakeDRA{slices: sliceLister{slice}, classes: classLister{
+	dra := &fakeDRA{claims: claimTracker{asked: new(bool)}, slices: sliceLister{slice}, classes: classLister{
 		"gpu": deviceClass("gpu", `device.driver == "gpu.nvidia.com" && device.attributes["gpu.nvidia.com"].type == "gpu"`, "example.test/gpu"),
 		"nic": deviceClass("nic", `device.driver == "nic.test"`, "example.test/nic"),
 		"mig": deviceClass("mig", `device.driver == "gpu.nvidia.com" && device.attributes["gpu.nvidia.com"].type == "mig"`, ""),
@@ -152,10 +179,12 @@ func TestRegressionMemoryBesideAClaimForAGPU(t *testing.T) {
 		{name: "a claim for instances, of which there are none", claim: claimOf("c", "mig", "")},
 		{name: "a claim that does not exist yet"},
 		{name: "an extended resource of the driver", limit: "example.test/gpu", refused: true},
+		{name: "a resource that the admin says is a GPU", limit: "example.test/card", refused: true},
 		{name: "an extended resource of another", limit: "example.test/nic"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t)
+			f.pl.tracker.Policy.GPUResources = []string{"example.test/card"}
 			dra := f.withDRA()
 			pod := claimed(bt.MakePod("p").Memory("30Gi"), "c")
 			if tc.claim != nil {
@@ -197,7 +226,10 @@ func TestRegressionAGPUThatThisSchedulerIsAboutToGiveToAClaim(t *testing.T) {
 	if got := data.(*reserved).allocation.UUIDs(); got != "GPU-1" {
 		t.Errorf("booked on %s, want GPU-1", got)
 	}
-	dra.claims.claims = append(dra.claims.claims, allocated(claimOf("d", "gpu", ""), gpuDriver, "gpu-1"))
+	share := types.UID("share") // of a device that may be given to several claims
+	shared := allocated(claimOf("d", "gpu", ""), gpuDriver, "gpu-1")
+	shared.Status.Allocation.Devices.Results[0].ShareID = &share
+	dra.claims.claims = append(dra.claims.claims, shared)
 	other := bt.MakePod("q").Memory("70Gi").Obj()
 	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(other), other, f.nodeInfo("a")), fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimedDevices)
 }
@@ -215,4 +247,18 @@ func TestPodsAreRetriedWhenAClaimGoes(t *testing.T) {
 	f.wantActivated("nothing has changed")
 	f.pl.nodesChanged(f.pl.tracker.DRA.ClaimGone(claims[1].UID))
 	f.wantActivated("a claim is gone", "p")
+}
+
+func TestPodsAreRetriedWhenAnAllocationIsGivenUp(t *testing.T) {
+	f := newFixture(t)
+	dra := f.withDRA()
+	dra.claims.claims = []*resourcev1.ResourceClaim{
+		allocated(claimOf("c", "gpu", ""), gpuDriver, "gpu-0"), allocated(claimOf("d", "gpu", ""), gpuDriver, "gpu-1"),
+	}
+	pod := bt.MakePod("p").Memory("70Gi").Obj()
+	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("a")), fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimedDevices)
+	f.queue.take()
+	dra.claims.claims = nil // which no event tells
+	f.clock.Step(claimedRetry + time.Millisecond)
+	f.eventually("the pod is tried again", func() bool { return len(f.queue.take()) > 0 })
 }

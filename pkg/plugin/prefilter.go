@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"context"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
@@ -101,10 +102,12 @@ func largest(s *cycleShared, nodes []fwk.NodeInfo) string {
 	for i := range s.request.Options() {
 		o := &s.request.Options()[i]
 		var most alloc.Bytes
+		instances := false
 		for _, ni := range nodes {
 			if report, _ := s.viewer.Snapshot.Report(ni.Node().Name, 0); report != nil {
 				n := alloc.Node{Name: report.Node, Devices: report.Devices}
 				most = most.Max(alloc.Largest(&n, len(o.Shares), s.request.MixedModels()))
+				instances = instances || slices.ContainsFunc(n.Devices, func(d alloc.Device) bool { return d.Parent != "" })
 			}
 		}
 		if msg != "" {
@@ -112,6 +115,9 @@ func largest(s *cycleShared, nodes []fwk.NodeInfo) string {
 		}
 		if most.IsZero() {
 			msg += plural(len(o.Shares), "GPU") + " of one node: no node has as many"
+			if instances {
+				msg += " (" + string(alloc.ReasonInstances) + ")"
+			}
 			continue
 		}
 		msg += plural(len(o.Shares), "GPU") + ": needs " + o.Shares[0].String() + " on one, the largest that could fit is " + most.String()

@@ -27,6 +27,8 @@ const (
 	draDriver = "gpu.nvidia.com"
 	// replicaSeparator divides the ID of a device that the plugin shares from the number of the share.
 	replicaSeparator = "::"
+	// gkePrefix is what the devices of GKE's plugin begin with: nvidia0, and nvidia0/… for what it makes of one.
+	gkePrefix = "nvidia"
 
 	timeout         = 5 * time.Second
 	maxResponseSize = 16 << 20
@@ -88,6 +90,9 @@ func devicesOf(container *podresourcesv1.ContainerResources) (out []string) {
 	for _, devices := range container.GetDevices() {
 		for _, id := range devices.GetDeviceIds() {
 			device, _, _ := strings.Cut(id, replicaSeparator)
+			if strings.HasPrefix(device, gkePrefix) {
+				device, _, _ = strings.Cut(device, "/")
+			}
 			isUUID := strings.HasPrefix(device, "GPU-") || strings.HasPrefix(device, "MIG-")
 			if isUUID || berthv1alpha1.IsWholeGPU(corev1.ResourceName(devices.GetResourceName())) {
 				out = append(out, device)

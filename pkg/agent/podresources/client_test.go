@@ -52,6 +52,7 @@ func TestAssigned(t *testing.T) {
 		pod("shared-2", "nvidia.com/gpu.shared", "GPU-d::1"),
 		pod("shared-1", "nvidia.com/gpu.shared", "GPU-d::0"),
 		pod("index", "nvidia.com/gpu", "3"),
+		pod("gke", "nvidia.com/gpu", "nvidia0/vgpu1"),
 		pod("renamed", "example.test/gpu", "GPU-e"),
 		pod("network", "rdma/hca", "3"),
 		pod("network-2", "nvidia.com/hostdev", "0000:07:00.0"),
@@ -73,7 +74,7 @@ func TestAssigned(t *testing.T) {
 	}
 	want := map[string][]types.NamespacedName{
 		"GPU-a": names("train"), "GPU-b": names("train"), "MIG-c": names("mig"), "GPU-d": names("shared-1", "shared-2"),
-		"3": names("index"), "GPU-e": names("renamed"), "gpu-7": names("claim-1", "claim-2"),
+		"3": names("index"), "nvidia0": names("gke"), "GPU-e": names("renamed"), "gpu-7": names("claim-1", "claim-2"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("assigned (-want +got):\n%s", diff)
