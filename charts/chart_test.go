@@ -119,7 +119,7 @@ func TestChartValues(t *testing.T) {
 		"runtimeClassName": "",
 		"scheduler":        map[string]any{"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}},
 		"controller":       map[string]any{"config": map[string]any{"noDefaultHosts": true}},
-		"agent":            map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}},
+		"agent":            map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}, "nri": true, "hostFolders": []any{"/etc/containerd", "/var/lib/rancher"}},
 		"priorityClasses":  map[string]any{"create": false},
 		"networkPolicy":    map[string]any{"create": false},
 		"podMonitors":      map[string]any{"create": true},
@@ -131,7 +131,9 @@ func TestChartValues(t *testing.T) {
 		"ConfigMap berth-scheduler-config":      {"headroom: 1Gi", "staleAfter: 60s"},
 		"ConfigMap berth-controller-config":     {"noDefaultHosts: true"},
 		"Deployment berth-scheduler":            {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
-		"DaemonSet berth-agent":                 {"--memory-quantum=128Mi"},
+		"DaemonSet berth-agent": {"--memory-quantum=128Mi", "--nri", "nvidia.cdi.k8s.io/container.agent: management.nvidia.com/gpu=all",
+			"mountPath: /var/run/cdi", "--host-folders=/etc/containerd,/var/lib/rancher", "path: /etc/containerd\n",
+			"mountPath: /host/var/lib/rancher\n", "name: host-var-lib-rancher"},
 		"MutatingAdmissionPolicy berth-handoff": {"expression: ''''''\n"},
 		"PodMonitor berth":                      {"monitoring.coreos.com/v1"},
 	} {
@@ -169,6 +171,7 @@ func TestChartRefusesWrongValues(t *testing.T) {
 		{"a misspelt value", "berth-system", map[string]any{"schedular": map[string]any{}}, "schedular"},
 		{"a strategy that does not exist", "berth-system", map[string]any{"scheduler": map[string]any{"args": map[string]any{"strategy": "Tightest"}}}, "strategy"},
 		{"a duration without a unit", "berth-system", map[string]any{"scheduler": map[string]any{"args": map[string]any{"staleAfter": "60"}}}, "staleAfter"},
+		{"a folder that is none", "berth-system", map[string]any{"agent": map[string]any{"hostFolders": []any{"etc"}}}, "hostFolders"},
 		{"negative replicas", "berth-system", map[string]any{"scheduler": map[string]any{"replicas": -1}}, "replicas"},
 	}
 	for _, tc := range tests {

@@ -52,6 +52,8 @@ type Device struct {
 	Parent string
 	// PCIBusID is the GPU's address, "00000000:07:00.0".
 	PCIBusID string
+	// File is the device node of a whole GPU, "/dev/nvidia3"; empty if it is not known.
+	File string
 	// Model is the marketing name.
 	Model string
 	// ComputeCapability is CUDA's, "9.0".

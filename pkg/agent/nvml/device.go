@@ -149,6 +149,9 @@ func (r *Reader) readStatic(h handle, out *agent.Device) {
 	if ret == nvml.SUCCESS {
 		out.PCIBusID = busID(&pci)
 	}
+	if minor, ret := call(r, h.GetMinorNumber, "nvmlDeviceGetMinorNumber"); ret == nvml.SUCCESS {
+		out.File = fmt.Sprintf("/dev/nvidia%d", minor)
+	}
 	type version struct{ major, minor int }
 	cc, ret := call(r, func() (version, nvml.Return) {
 		major, minor, ret := h.GetCudaComputeCapability()
