@@ -120,7 +120,7 @@ func TestChartValues(t *testing.T) {
 		"deviceAnnotations": map[string]any{"exemptNamespaces": []any{"berth-system", "run-ai"}},
 		"scheduler":         map[string]any{"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}},
 		"controller":        map[string]any{"config": map[string]any{"noDefaultHosts": true}},
-		"agent":             map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}},
+		"agent":             map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}, "nri": true, "hostFolders": []any{"/etc/containerd", "/var/lib/rancher"}},
 		"priorityClasses":   map[string]any{"create": false},
 		"networkPolicy":     map[string]any{"create": false},
 		"podMonitors":       map[string]any{"create": true},
@@ -129,10 +129,12 @@ func TestChartValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	for object, contents := range map[string][]string{
-		"ConfigMap berth-scheduler-config":        {"headroom: 1Gi", "staleAfter: 60s"},
-		"ConfigMap berth-controller-config":       {"noDefaultHosts: true"},
-		"Deployment berth-scheduler":              {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
-		"DaemonSet berth-agent":                   {"--memory-quantum=128Mi"},
+		"ConfigMap berth-scheduler-config":  {"headroom: 1Gi", "staleAfter: 60s"},
+		"ConfigMap berth-controller-config": {"noDefaultHosts: true"},
+		"Deployment berth-scheduler":        {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
+		"DaemonSet berth-agent": {"--memory-quantum=128Mi", "--nri", "nvidia.cdi.k8s.io/container.agent: management.nvidia.com/gpu=all",
+			"mountPath: /var/run/cdi", "--host-folders=/etc/containerd,/var/lib/rancher", "path: /etc/containerd\n",
+			"mountPath: /host/var/lib/rancher\n", "name: host-var-lib-rancher"},
 		"MutatingAdmissionPolicy berth-handoff":   {"expression: ''''''\n"},
 		"ValidatingAdmissionPolicy berth-devices": {"expression: '[''berth-system'', ''run-ai'']'\n"},
 		"PodMonitor berth":                        {"monitoring.coreos.com/v1"},
@@ -172,6 +174,7 @@ func TestChartRefusesWrongValues(t *testing.T) {
 		{"a strategy that does not exist", "berth-system", map[string]any{"scheduler": map[string]any{"args": map[string]any{"strategy": "Tightest"}}}, "strategy"},
 		{"a duration without a unit", "berth-system", map[string]any{"scheduler": map[string]any{"args": map[string]any{"staleAfter": "60"}}}, "staleAfter"},
 		{"a namespace that is none", "berth-system", map[string]any{"deviceAnnotations": map[string]any{"exemptNamespaces": []any{"a'b"}}}, "exemptNamespaces"},
+		{"a folder that is none", "berth-system", map[string]any{"agent": map[string]any{"hostFolders": []any{"etc"}}}, "hostFolders"},
 		{"negative replicas", "berth-system", map[string]any{"scheduler": map[string]any{"replicas": -1}}, "replicas"},
 	}
 	for _, tc := range tests {

@@ -26,6 +26,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/internal/version"
 	"github.com/berth-dev/berth/pkg/agent"
+	"github.com/berth-dev/berth/pkg/agent/cdispec"
 	"github.com/berth-dev/berth/pkg/agent/cgroup"
 	"github.com/berth-dev/berth/pkg/agent/containerruntime"
 	"github.com/berth-dev/berth/pkg/agent/kube"
@@ -191,6 +192,9 @@ func newAgent(ctx context.Context, o *options, config *rest.Config) (*agent.Agen
 	}
 	if o.hostRoot != "" {
 		options.Runtimes = &hostRuntimes{client: client, root: o.hostRoot, folders: o.hostFolders}
+	}
+	if o.nri {
+		options.Specification = &cdispec.Writer{Dir: o.cdiSpecDir, ProcRoot: o.procRoot}
 	}
 	if o.podResourcesSocket != "" {
 		if options.Assignments, err = podresources.New(o.podResourcesSocket); err != nil {

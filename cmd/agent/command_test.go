@@ -27,6 +27,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/agent"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/test/nvmlmock"
 )
 
 func TestOptions(t *testing.T) {
@@ -189,6 +190,47 @@ func TestAgentFindsOutHowGPUsAreNamed(t *testing.T) {
 		}
 		return slices.Equal(got, want)
 	})
+}
+
+// TestAgentWritesASpecificationForNRI: from the toolkit's, with the device nodes that the driver tells of.
+func TestAgentWritesASpecificationForNRI(t *testing.T) {
+	m := newMachine(t)
+	m.state = nvmlmock.DGX(2)
+	m.apply()
+	if err := os.Mkdir(m.path("cdi"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	management := `{"cdiVersion":"0.5.0","kind":"management.nvidia.com/gpu","devices":[{"name":"all","containerEdits":{
+"deviceNodes":[{"path":"/dev/nvidia0"},{"path":"/dev/nvidia1"},{"path":"/dev/nvidiactl"}]}}]}`
+	if err := os.WriteFile(m.path("cdi/management.nvidia.com-gpu.json"), []byte(management), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m.start("--nri", "--cdi-spec-dir="+m.path("cdi"))
+	m.until("it is reported", func() bool {
+		node := m.server.Node()
+		return node != nil && node.Status.HandOff != nil && slices.Equal(node.Status.HandOff.Runtimes[0].Accepts, []berthv1alpha1.DeviceForm{"NRI"})
+	})
+	text, err := os.ReadFile(m.path("cdi/berth.dev-gpu.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var spec struct {
+		Devices []struct {
+			Name           string
+			ContainerEdits struct{ DeviceNodes []struct{ Path string } }
+		}
+	}
+	if err := json.Unmarshal(text, &spec); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, d := range spec.Devices {
+		got = append(got, d.Name+" "+d.ContainerEdits.DeviceNodes[0].Path)
+	}
+	want := []string{m.state.GPUs[0].UUID + " /dev/nvidia0", m.state.GPUs[1].UUID + " /dev/nvidia1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("devices (-want +got):\n%s", diff)
+	}
 }
 
 func TestAgentAsAProcess(t *testing.T) {

@@ -28,6 +28,8 @@ type options struct {
 	sysRoot            string
 	hostRoot           string
 	hostFolders        []string
+	nri                bool
+	cdiSpecDir         string
 	podResourcesSocket string
 	stateFile          string
 	listenAddress      string
@@ -52,6 +54,8 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.sysRoot, "sys-root", pci.DefaultSysRoot, "Where the host's sysfs is, which says where GPUs are attached")
 	fs.StringVar(&o.hostRoot, "host-root", "", "Where the host's file system is, to find out how its container runtime is told GPUs; empty = do not look")
 	fs.StringSliceVar(&o.hostFolders, "host-folders", []string{"/"}, "Folders of the host that are below --host-root; what is outside of them counts as not known")
+	fs.BoolVar(&o.nri, "nri", false, "Write a CDI specification, for nodes where an NRI plugin hands GPUs to containers")
+	fs.StringVar(&o.cdiSpecDir, "cdi-spec-dir", "/var/run/cdi", "Folder of the CDI specifications, for --nri")
 	fs.StringVar(&o.podResourcesSocket, "pod-resources-socket", podresources.DefaultSocket, "Socket of the kubelet's PodResources API; empty = do not ask")
 	fs.StringVar(&o.stateFile, "state-file", "", "Where to keep the pods of processes for the next start, on an emptyDir; empty = nowhere")
 	fs.StringVar(&o.listenAddress, "listen-address", ":9401", "Address of /metrics, /healthz and /readyz; empty = none")

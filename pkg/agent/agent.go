@@ -63,6 +63,8 @@ type Options struct {
 	Events EventRecorder
 	// Runtimes tells by the node's files how container runtimes can be told GPUs; nil if nothing does.
 	Runtimes Runtimes
+	// Specification is kept for nodes without a runtime handler of NVIDIA's; nil on all others.
+	Specification Specification
 
 	// Clock tells the time, and is the real one if nil.
 	Clock clock.WithTicker
@@ -95,6 +97,7 @@ type Agent struct {
 	answeredAt time.Time
 	failures   int
 	forms      formChecker
+	nri        nri
 
 	mu sync.Mutex
 	// runtimes and runtimesChanged are what Options.Runtimes said last.
@@ -240,7 +243,8 @@ func (a *Agent) observed(ctx context.Context, r *Reading) {
 	o := owners{pods: a.attribute(r)}
 	o.assigned, o.assignedUnknown = a.assignments(ctx)
 	s := newStatus(r, &o, a.tracker, a.opts.Clock.Now())
-	a.checker.check(ctx, s, a.opts.Clock.Now(), &a.counters)
+	a.nri.update(a, r)
+	a.checker.check(ctx, s, a.nri.without, a.opts.Clock.Now(), &a.counters)
 	s.HandOff = a.handOff(s)
 	a.logHealth(ctx, r)
 	a.setStatus(s)

@@ -13,12 +13,8 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
 
-// Annotations by which devices are named to an NRI plugin, and the qualifiers of names.
-const (
-	nriPrefix       = "nvidia.cdi.k8s.io/container."
-	runtimeKind     = "runtime.nvidia.com/gpu="
-	annotationStart = "metadata.annotations['"
-)
+// annotationStart begins the path by which a variable refers to an annotation.
+const annotationStart = "metadata.annotations['"
 
 // handedOver returns in which form a pod's container runtime is told GPUs, and which; "" if it is told none by Berth. A
 // pod of the device manager, or one that names its GPUs itself, shows nothing of a form.
@@ -27,7 +23,7 @@ func handedOver(pod *corev1.Pod) (form berthv1alpha1.DeviceForm, devices []strin
 		return "", nil
 	}
 	for key, value := range pod.Annotations {
-		if strings.HasPrefix(key, nriPrefix) {
+		if strings.HasPrefix(key, berthv1alpha1.NRIAnnotationPrefix) {
 			return berthv1alpha1.DeviceFormNRI, names(value)
 		}
 	}
@@ -35,7 +31,7 @@ func handedOver(pod *corev1.Pod) (form berthv1alpha1.DeviceForm, devices []strin
 	switch {
 	case value == "":
 		return "", nil
-	case strings.HasPrefix(value, runtimeKind):
+	case strings.HasPrefix(value, berthv1alpha1.CDIKindRuntime+"="):
 		return berthv1alpha1.DeviceFormCDI, names(value)
 	}
 	return berthv1alpha1.DeviceFormUUID, names(value)

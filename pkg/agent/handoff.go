@@ -93,9 +93,9 @@ func newHandOffChecker(o *Options) *handOffChecker {
 	}
 }
 
-// check looks at all pods of a report and tells of what it finds.
+// check looks at all pods of a report and tells of what it finds. without are pods that are known to lack their GPUs.
 func (c *handOffChecker) check(
-	ctx context.Context, s *berthv1alpha1.GPUNodeStatus, now time.Time, counters *counters,
+	ctx context.Context, s *berthv1alpha1.GPUNodeStatus, without []types.UID, now time.Time, counters *counters,
 ) {
 	if c.pods == nil || c.booked == nil {
 		return
@@ -117,6 +117,10 @@ func (c *handOffChecker) check(
 	for _, pod := range c.pods.Pods() {
 		if message, failed := berthv1alpha1.HandOffFailure(pod); failed && pod.Annotations[berthv1alpha1.AnnotationAllocation] != "" {
 			c.tell(ctx, pod, deviation{reason: EventHandOffFailed, note: handOffNote(pod, message)}, now, counters)
+		}
+		if slices.Contains(without, pod.UID) {
+			c.tell(ctx, pod, deviation{reason: EventHandOffFailed, note: "The container was started without the pod's GPUs: no NRI " +
+				"plugin added them. See that the NVIDIA container toolkit runs as one on the node, and delete the pod."}, now, counters)
 		}
 	}
 	c.endCheck()

@@ -44,5 +44,8 @@ func (a *Agent) handOff(s *berthv1alpha1.GPUNodeStatus) *berthv1alpha1.HandOff {
 	if a.opts.Pods != nil {
 		pods = a.opts.Pods.Pods()
 	}
+	if a.opts.Specification != nil {
+		files = a.nri.addTo(files)
+	}
 	return a.forms.check(files, changed, pods, s, a.opts.Clock.Now())
 }

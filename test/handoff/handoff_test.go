@@ -32,6 +32,7 @@ func TestBookedGPUsArrive(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
+			t.Run("the agent's own specification, for NRI", func(t *testing.T) { checkSpecification(t, version, binaries) })
 			for _, c := range configurations {
 				if slices.Contains(c.without, version) {
 					continue

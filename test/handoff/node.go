@@ -98,7 +98,7 @@ func (n *node) addDriver(t *testing.T, binaries string) {
 	}
 	names := []string{"nvidiactl", "nvidia-uvm"}
 	for i := range gpus {
-		names = append(names, fmt.Sprintf("nvidia%d", i))
+		names = append(names, filepath.Base(deviceFile(i)))
 	}
 	for i, name := range names {
 		err := syscall.Mknod(n.path(t, "/dev", name), syscall.S_IFCHR|0o666, 195<<8|i)
@@ -111,11 +111,16 @@ func (n *node) addDriver(t *testing.T, binaries string) {
 	}
 }
 
+// deviceFile is the device node of the index-th GPU.
+func deviceFile(index int) string { return fmt.Sprintf("/dev/nvidia%d", index) }
+
 // outcome is what became of a container.
 type outcome struct {
 	// devices are the UUIDs of the GPUs whose device nodes the specification of the container has, and of those that
 	// nvidia-container-cli was told of.
 	devices []string
+	// mounts are the places in the container where something of the host is.
+	mounts []string
 	// failure is why the container was not made.
 	failure string
 }
@@ -176,7 +181,8 @@ func (n *node) result(t *testing.T, bundle, config string) outcome {
 		t.Fatal(err)
 	}
 	var spec struct {
-		Linux struct {
+		Mounts []struct{ Destination string } `json:"mounts"`
+		Linux  struct {
 			Devices []struct{ Path string } `json:"devices"`
 		} `json:"linux"`
 		Hooks struct {
@@ -190,9 +196,12 @@ func (n *node) result(t *testing.T, bundle, config string) outcome {
 		t.Fatal(err)
 	}
 	o := outcome{}
+	for _, m := range spec.Mounts {
+		o.mounts = append(o.mounts, m.Destination)
+	}
 	for _, d := range spec.Linux.Devices {
 		for i := range gpus {
-			if d.Path == fmt.Sprintf("/dev/nvidia%d", i) {
+			if d.Path == deviceFile(i) {
 				o.devices = append(o.devices, n.state.GPUs[i].UUID)
 			}
 		}

@@ -11,10 +11,6 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
 
-// automaticKind is the kind whose specification the toolkit makes itself for each container, so that every UUID is
-// known (toolkit 1.17 and later, internal/modifier/cdi.go).
-const automaticKind = "runtime.nvidia.com/gpu"
-
 // runtimeName is what the toolkit's runtime is called; behind it can be a mode, as in nvidia-container-runtime.cdi.
 const runtimeName = "nvidia-container-runtime"
 
@@ -43,7 +39,9 @@ func runtimeForms(handler, binary string, t *toolkit) berthv1alpha1.RuntimeHandO
 	case "cdi":
 		r.Accepts = both()[:1]
 		r.Message = fmt.Sprintf("mode cdi of %s takes qualified names", t.path)
-		if t.kind == automaticKind || t.kindHasUUIDs {
+		// The toolkit makes the specification of its own kind for each container, so that every UUID is known (toolkit
+		// 1.17 and later, internal/modifier/cdi.go).
+		if t.kind == berthv1alpha1.CDIKindRuntime || t.kindHasUUIDs {
 			r.Accepts = both()
 			r.Message += fmt.Sprintf(", and UUIDs as devices of its default-kind %s", t.kind)
 		} else {

@@ -93,9 +93,6 @@ func byName(obj any) ([]string, error) {
 	return []string{pod.Namespace + "/" + pod.Name}, nil
 }
 
-// nriPrefix begins the annotations by which an NRI plugin is told a container's devices.
-const nriPrefix = "nvidia.cdi.k8s.io/container."
-
 // trim keeps of a pod only what the agent reads, so that a node full of large pods costs it little.
 func trim(obj any) (any, error) {
 	pod, ok := obj.(*corev1.Pod)
@@ -108,7 +105,7 @@ func trim(obj any) (any, error) {
 		case berthv1alpha1.AnnotationAllocation, berthv1alpha1.AnnotationGPUUUIDs, berthv1alpha1.AnnotationVisibleDevices, annotationConfigHash:
 			annotations[k] = v
 		default:
-			if strings.HasPrefix(k, nriPrefix) {
+			if strings.HasPrefix(k, berthv1alpha1.NRIAnnotationPrefix) {
 				annotations[k] = v
 			}
 		}
