@@ -5,11 +5,11 @@ SHELL := /bin/bash
 
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
 COMMIT      ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
-KUBE        := $(shell go list -m -f '{{.Version}}' k8s.io/kubernetes 2>/dev/null)
+KUBE_VERSION := $(shell go list -m -f '{{.Version}}' k8s.io/kubernetes 2>/dev/null)
 VERSION_PKG := github.com/berth-dev/berth/internal/version
 KUBE_PKG    := k8s.io/component-base/version
 LDFLAGS     := -s -w -X $(VERSION_PKG).version=$(VERSION) -X $(VERSION_PKG).commit=$(COMMIT) \
-	-X $(KUBE_PKG).gitVersion=$(KUBE) -X $(KUBE_PKG).gitMajor=1 -X $(KUBE_PKG).gitMinor=$(word 2,$(subst ., ,$(KUBE)))
+	-X $(KUBE_PKG).gitVersion=$(KUBE_VERSION) -X $(KUBE_PKG).gitMajor=1 -X $(KUBE_PKG).gitMinor=$(word 2,$(subst ., ,$(KUBE_VERSION)))
 # go-nvml's own header marks functions as deprecated that its bindings wrap.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
@@ -53,6 +53,14 @@ test-handoff: ## Run the real NVIDIA container runtimes with each configuration 
 .PHONY: test-chart
 test-chart: ## Test that the Helm chart renders what the kustomization has
 	cd charts && go test ./...
+
+.PHONY: test-skew
+test-skew: ## Run the core scenarios on the real kube-apiservers of older versions (KUBE=1.36 for one)
+	hack/test-skew.sh $(KUBE)
+
+.PHONY: test-mixed
+test-mixed: ## Run scheduler and agents of this and of an earlier commit together (OLD=COMMIT)
+	hack/test-mixed.sh $(OLD)
 
 .PHONY: race
 race: ## Run the tests of the concurrent packages with the race detector

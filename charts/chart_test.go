@@ -23,7 +23,12 @@ import (
 // render returns the objects of the chart, by kind and name.
 func render(t *testing.T, namespace string, values map[string]any) (map[string]map[string]any, error) {
 	t.Helper()
-	documents, err := Render("berth", namespace, values)
+	return renderFor(t, Current, namespace, values)
+}
+
+func renderFor(t *testing.T, cluster Cluster, namespace string, values map[string]any) (map[string]map[string]any, error) {
+	t.Helper()
+	documents, err := Render("berth", namespace, values, cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +167,54 @@ func TestChartValues(t *testing.T) {
 	}
 }
 
+func TestHandOffPolicyFollowsTheCluster(t *testing.T) {
+	const v1, v1beta1 = "admissionregistration.k8s.io/v1", "admissionregistration.k8s.io/v1beta1"
+	kube135 := Cluster{KubeVersion: "v1.35.4-gke.1069000"}
+	switchedOn := Cluster{KubeVersion: "v1.35.4", APIs: []string{v1beta1 + "/MutatingAdmissionPolicy"}}
+	kube136 := Cluster{KubeVersion: "v1.36.3", APIs: []string{mutatingV1}}
+	tests := []struct {
+		name    string
+		cluster Cluster
+		value   string
+		want    string // apiVersion; empty for no policy
+	}{
+		{"Kubernetes 1.36", kube136, "auto", v1},
+		{"Kubernetes 1.35, where v1beta1 is switched on", switchedOn, "auto", v1beta1},
+		{"Kubernetes 1.35 as it is", kube135, "auto", ""},
+		{"no cluster is asked, and the value says v1", kube135, "v1", v1},
+		{"no cluster is asked, and the value says v1beta1", kube135, "v1beta1", v1beta1},
+		{"the admin wants none", kube136, "none", ""},
+	}
+	all, err := render(t, "berth-system", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			objects, err := renderFor(t, tt.cluster, "berth-system", map[string]any{"handOffPolicy": tt.value})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, object := range all {
+				want := object["apiVersion"]
+				if strings.HasPrefix(name, "MutatingAdmissionPolicy") {
+					want = tt.want
+				}
+				got, there := objects[name]
+				switch {
+				case want == "" && there:
+					t.Errorf("%s is there", name)
+				case want != "" && (!there || got["apiVersion"] != want):
+					t.Errorf("%s has apiVersion %v, want %v", name, got["apiVersion"], want)
+				}
+			}
+		})
+	}
+	if _, err := renderFor(t, Cluster{KubeVersion: "v1.34.9"}, "berth-system", nil); err == nil || !strings.Contains(err.Error(), "1.35") {
+		t.Errorf("Kubernetes 1.34: error %v, want one that names 1.35", err)
+	}
+}
+
 func TestChartRefusesWrongValues(t *testing.T) {
 	tests := []struct {
 		name      string
@@ -175,6 +228,7 @@ func TestChartRefusesWrongValues(t *testing.T) {
 		{"a duration without a unit", "berth-system", map[string]any{"scheduler": map[string]any{"args": map[string]any{"staleAfter": "60"}}}, "staleAfter"},
 		{"a namespace that is none", "berth-system", map[string]any{"deviceAnnotations": map[string]any{"exemptNamespaces": []any{"a'b"}}}, "exemptNamespaces"},
 		{"a folder that is none", "berth-system", map[string]any{"agent": map[string]any{"hostFolders": []any{"etc"}}}, "hostFolders"},
+		{"a version of the policies that does not exist", "berth-system", map[string]any{"handOffPolicy": "v2"}, "handOffPolicy"},
 		{"negative replicas", "berth-system", map[string]any{"scheduler": map[string]any{"replicas": -1}}, "replicas"},
 	}
 	for _, tc := range tests {

@@ -58,6 +58,9 @@ const upExample = `  # Two nodes of 8 H100
   # Unlike nodes: those of the demo, or Node objects from a file with the annotation lab.berth.dev/gpus
   berth-lab up --fleet demo
 
+  # Before an older apiserver, built by "make test-skew"
+  berth-lab up --kube-apiserver=bin/skew/kube-apiserver-1.36
+
   # No nodes: Node and GPUNode objects are made by a test
   berth-lab up --bare`
 
