@@ -5,11 +5,11 @@ SHELL := /bin/bash
 
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
 COMMIT      ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
-KUBE        := $(shell go list -m -f '{{.Version}}' k8s.io/kubernetes 2>/dev/null)
+KUBE_VERSION := $(shell go list -m -f '{{.Version}}' k8s.io/kubernetes 2>/dev/null)
 VERSION_PKG := github.com/berth-dev/berth/internal/version
 KUBE_PKG    := k8s.io/component-base/version
 LDFLAGS     := -s -w -X $(VERSION_PKG).version=$(VERSION) -X $(VERSION_PKG).commit=$(COMMIT) \
-	-X $(KUBE_PKG).gitVersion=$(KUBE) -X $(KUBE_PKG).gitMajor=1 -X $(KUBE_PKG).gitMinor=$(word 2,$(subst ., ,$(KUBE)))
+	-X $(KUBE_PKG).gitVersion=$(KUBE_VERSION) -X $(KUBE_PKG).gitMajor=1 -X $(KUBE_PKG).gitMinor=$(word 2,$(subst ., ,$(KUBE_VERSION)))
 # go-nvml's own header marks functions as deprecated that its bindings wrap.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
@@ -25,7 +25,7 @@ COUNT := 2>&1 | awk '/^[^ \#]+$$/ { if (++n % 200 == 0) { print n " packages are
 
 .PHONY: help
 help: ## Show this help
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## Build all binaries into bin/ (the first time takes some ten minutes)
@@ -46,9 +46,21 @@ test-short: ## Run the tests that need no control plane
 e2e: build ## Run the end-to-end tests on real kubelets, in a kind cluster (see docs/e2e.md)
 	$(RELEASE) hack/e2e.sh
 
+.PHONY: test-handoff
+test-handoff: ## Run the real NVIDIA container runtimes with each configuration that installers leave (part of test)
+	go test -v -count=1 ./test/handoff
+
 .PHONY: test-chart
 test-chart: ## Test that the Helm chart renders what the kustomization has
 	cd charts && go test ./...
+
+.PHONY: test-skew
+test-skew: ## Run the core scenarios on the real kube-apiservers of older versions (KUBE=1.36 for one)
+	hack/test-skew.sh $(KUBE)
+
+.PHONY: test-mixed
+test-mixed: ## Run scheduler and agents of this and of an earlier commit together (OLD=COMMIT)
+	hack/test-mixed.sh $(OLD)
 
 .PHONY: race
 race: ## Run the tests of the concurrent packages with the race detector

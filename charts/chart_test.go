@@ -23,7 +23,12 @@ import (
 // render returns the objects of the chart, by kind and name.
 func render(t *testing.T, namespace string, values map[string]any) (map[string]map[string]any, error) {
 	t.Helper()
-	documents, err := Render("berth", namespace, values)
+	return renderFor(t, Current, namespace, values)
+}
+
+func renderFor(t *testing.T, cluster Cluster, namespace string, values map[string]any) (map[string]map[string]any, error) {
+	t.Helper()
+	documents, err := Render("berth", namespace, values, cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -114,26 +119,30 @@ func TestChartIsTheKustomization(t *testing.T) {
 
 func TestChartValues(t *testing.T) {
 	objects, err := render(t, "berth-system", map[string]any{
-		"image":            map[string]any{"repository": "registry.test/berth", "tag": "v9", "pullPolicy": "Never"},
-		"imagePullSecrets": []any{map[string]any{"name": "pull"}},
-		"runtimeClassName": "",
-		"scheduler":        map[string]any{"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}},
-		"controller":       map[string]any{"config": map[string]any{"noDefaultHosts": true}},
-		"agent":            map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}},
-		"priorityClasses":  map[string]any{"create": false},
-		"networkPolicy":    map[string]any{"create": false},
-		"podMonitors":      map[string]any{"create": true},
+		"image":             map[string]any{"repository": "registry.test/berth", "tag": "v9", "pullPolicy": "Never"},
+		"imagePullSecrets":  []any{map[string]any{"name": "pull"}},
+		"runtimeClassName":  "",
+		"deviceAnnotations": map[string]any{"exemptNamespaces": []any{"berth-system", "run-ai"}},
+		"scheduler":         map[string]any{"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}},
+		"controller":        map[string]any{"config": map[string]any{"noDefaultHosts": true}},
+		"agent":             map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}, "nri": true, "hostFolders": []any{"/etc/containerd", "/var/lib/rancher"}},
+		"priorityClasses":   map[string]any{"create": false},
+		"networkPolicy":     map[string]any{"create": false},
+		"podMonitors":       map[string]any{"create": true},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for object, contents := range map[string][]string{
-		"ConfigMap berth-scheduler-config":      {"headroom: 1Gi", "staleAfter: 60s"},
-		"ConfigMap berth-controller-config":     {"noDefaultHosts: true"},
-		"Deployment berth-scheduler":            {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
-		"DaemonSet berth-agent":                 {"--memory-quantum=128Mi"},
-		"MutatingAdmissionPolicy berth-handoff": {"expression: ''''''\n"},
-		"PodMonitor berth":                      {"monitoring.coreos.com/v1"},
+		"ConfigMap berth-scheduler-config":  {"headroom: 1Gi", "staleAfter: 60s"},
+		"ConfigMap berth-controller-config": {"noDefaultHosts: true"},
+		"Deployment berth-scheduler":        {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
+		"DaemonSet berth-agent": {"--memory-quantum=128Mi", "--nri", "nvidia.cdi.k8s.io/container.agent: management.nvidia.com/gpu=all",
+			"mountPath: /var/run/cdi", "--host-folders=/etc/containerd,/var/lib/rancher", "path: /etc/containerd\n",
+			"mountPath: /host/var/lib/rancher\n", "name: host-var-lib-rancher"},
+		"MutatingAdmissionPolicy berth-handoff":   {"expression: ''''''\n"},
+		"ValidatingAdmissionPolicy berth-devices": {"expression: '[''berth-system'', ''run-ai'']'\n"},
+		"PodMonitor berth":                        {"monitoring.coreos.com/v1"},
 	} {
 		text, err := sigsyaml.Marshal(objects[object])
 		if err != nil {
@@ -158,6 +167,54 @@ func TestChartValues(t *testing.T) {
 	}
 }
 
+func TestHandOffPolicyFollowsTheCluster(t *testing.T) {
+	const v1, v1beta1 = "admissionregistration.k8s.io/v1", "admissionregistration.k8s.io/v1beta1"
+	kube135 := Cluster{KubeVersion: "v1.35.4-gke.1069000"}
+	switchedOn := Cluster{KubeVersion: "v1.35.4", APIs: []string{v1beta1 + "/MutatingAdmissionPolicy"}}
+	kube136 := Cluster{KubeVersion: "v1.36.3", APIs: []string{mutatingV1}}
+	tests := []struct {
+		name    string
+		cluster Cluster
+		value   string
+		want    string // apiVersion; empty for no policy
+	}{
+		{"Kubernetes 1.36", kube136, "auto", v1},
+		{"Kubernetes 1.35, where v1beta1 is switched on", switchedOn, "auto", v1beta1},
+		{"Kubernetes 1.35 as it is", kube135, "auto", ""},
+		{"no cluster is asked, and the value says v1", kube135, "v1", v1},
+		{"no cluster is asked, and the value says v1beta1", kube135, "v1beta1", v1beta1},
+		{"the admin wants none", kube136, "none", ""},
+	}
+	all, err := render(t, "berth-system", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			objects, err := renderFor(t, tt.cluster, "berth-system", map[string]any{"handOffPolicy": tt.value})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, object := range all {
+				want := object["apiVersion"]
+				if strings.HasPrefix(name, "MutatingAdmissionPolicy") {
+					want = tt.want
+				}
+				got, there := objects[name]
+				switch {
+				case want == "" && there:
+					t.Errorf("%s is there", name)
+				case want != "" && (!there || got["apiVersion"] != want):
+					t.Errorf("%s has apiVersion %v, want %v", name, got["apiVersion"], want)
+				}
+			}
+		})
+	}
+	if _, err := renderFor(t, Cluster{KubeVersion: "v1.34.9"}, "berth-system", nil); err == nil || !strings.Contains(err.Error(), "1.35") {
+		t.Errorf("Kubernetes 1.34: error %v, want one that names 1.35", err)
+	}
+}
+
 func TestChartRefusesWrongValues(t *testing.T) {
 	tests := []struct {
 		name      string
@@ -169,6 +226,9 @@ func TestChartRefusesWrongValues(t *testing.T) {
 		{"a misspelt value", "berth-system", map[string]any{"schedular": map[string]any{}}, "schedular"},
 		{"a strategy that does not exist", "berth-system", map[string]any{"scheduler": map[string]any{"args": map[string]any{"strategy": "Tightest"}}}, "strategy"},
 		{"a duration without a unit", "berth-system", map[string]any{"scheduler": map[string]any{"args": map[string]any{"staleAfter": "60"}}}, "staleAfter"},
+		{"a namespace that is none", "berth-system", map[string]any{"deviceAnnotations": map[string]any{"exemptNamespaces": []any{"a'b"}}}, "exemptNamespaces"},
+		{"a folder that is none", "berth-system", map[string]any{"agent": map[string]any{"hostFolders": []any{"etc"}}}, "hostFolders"},
+		{"a version of the policies that does not exist", "berth-system", map[string]any{"handOffPolicy": "v2"}, "handOffPolicy"},
 		{"negative replicas", "berth-system", map[string]any{"scheduler": map[string]any{"replicas": -1}}, "replicas"},
 	}
 	for _, tc := range tests {

@@ -21,7 +21,7 @@ formatted() { files '*.go' | xargs gofmt -s -l; }
 
 tidy() {
   local module
-  for module in . charts hack/tools hack/kind/tools; do
+  for module in . charts hack/tools hack/kind/tools test/handoff/toolkit/* test/skew/v1.35 test/skew/v1.36; do
     go -C "$module" mod tidy -diff || return
   done
 }

@@ -4,6 +4,7 @@
 package manifests_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,7 +52,7 @@ func TestAdmissionJudgesEveryCase(t *testing.T) {
 	}
 }
 
-// checkHandOff checks that the container of a pod with a request takes its GPUs from the allocation, and that every
+// checkHandOff checks that the containers named by a pod with a request take their GPUs from the allocation, and that every
 // other container of this scheduler's pods sees none.
 func checkHandOff(t *testing.T, pod *corev1.Pod, hasRequest bool) {
 	t.Helper()
@@ -61,10 +62,10 @@ func checkHandOff(t *testing.T, pod *corev1.Pod, hasRequest bool) {
 		}
 		return
 	}
-	chosen := ""
+	var chosen []string
 	if hasRequest {
 		var err error
-		if chosen, err = berthv1alpha1.GPUContainer(pod); err != nil {
+		if chosen, err = berthv1alpha1.GPUContainers(pod); err != nil {
 			t.Fatal(err)
 		}
 		if pod.Labels[berthv1alpha1.LabelAllocated] != "false" || pod.Spec.RuntimeClassName == nil {
@@ -72,14 +73,17 @@ func checkHandOff(t *testing.T, pod *corev1.Pod, hasRequest bool) {
 		}
 	}
 	for _, c := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
-		if _, whole := c.Resources.Limits[berthv1alpha1.ResourceNVIDIAGPU]; whole {
+		if berthv1alpha1.WholeGPUs(c.Resources.Limits) > 0 {
+			if visibleDevices(c.Env) != "" {
+				t.Errorf("container %s, which the device plugin gives a GPU, was told %v", c.Name, c.Env)
+			}
 			continue
 		}
 		refers := berthv1alpha1.HasReference(&c)
-		if c.Name == chosen && !refers {
+		if slices.Contains(chosen, c.Name) && !refers {
 			t.Errorf("container %s has no reference: %v", c.Name, c.Env)
 		}
-		if c.Name != chosen && !refers && visibleDevices(c.Env) != berthv1alpha1.VisibleDevicesVoid {
+		if !slices.Contains(chosen, c.Name) && (refers || visibleDevices(c.Env) != berthv1alpha1.VisibleDevicesVoid) {
 			t.Errorf("container %s sees GPUs: %v", c.Name, c.Env)
 		}
 	}

@@ -4,6 +4,7 @@
 package manifests_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,12 +44,12 @@ func TestExamplesAreAdmitted(t *testing.T) {
 			}
 			checkHandOff(t, pod, true)
 			// A variable is expanded only in the container that has it.
-			gpuContainer, err := berthv1alpha1.GPUContainer(pod)
+			gpuContainers, err := berthv1alpha1.GPUContainers(pod)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, container := range pod.Spec.Containers {
-				if container.Name != gpuContainer && strings.Contains(strings.Join(container.Args, " "), "$(BERTH_") {
+				if !slices.Contains(gpuContainers, container.Name) && strings.Contains(strings.Join(container.Args, " "), "$(BERTH_") {
 					t.Errorf("container %s refers to variables that it does not get", container.Name)
 				}
 			}

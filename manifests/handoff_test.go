@@ -45,7 +45,7 @@ func envNames(env []corev1.EnvVar) []string {
 }
 
 var handedOver = []string{
-	"NVIDIA_VISIBLE_DEVICES<berth.dev/gpu-uuids",
+	"NVIDIA_VISIBLE_DEVICES<berth.dev/visible-devices",
 	"CUDA_DEVICE_ORDER=PCI_BUS_ID",
 	"BERTH_TENSOR_PARALLEL_SIZE<berth.dev/tensor-parallel-size",
 	"BERTH_GPU_MEMORY_UTILIZATION<berth.dev/gpu-memory-utilization",
@@ -76,6 +76,43 @@ func TestHandOffVariables(t *testing.T) {
 				}}
 			},
 			map[string][]string{"server": append(handedOver[1:len(handedOver):len(handedOver)], "ARGS="+own.Value, handedOver[0])},
+		},
+		{
+			"the reference to bare UUIDs stays, which may be older than this version",
+			func(pod *corev1.Pod) {
+				pod.Spec.Containers[0].Env = []corev1.EnvVar{{
+					Name: berthv1alpha1.EnvVisibleDevices,
+					ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{
+						FieldPath: berthv1alpha1.GPUUUIDsFieldPath,
+					}},
+				}}
+			},
+			map[string][]string{"server": append(handedOver[1:len(handedOver):len(handedOver)], "NVIDIA_VISIBLE_DEVICES<berth.dev/gpu-uuids")},
+		},
+		{
+			"a native sidecar that is named gets the GPUs, and the container none",
+			func(pod *corev1.Pod) {
+				pod.Annotations[berthv1alpha1.AnnotationContainer] = "engine"
+				pod.Spec.InitContainers = []corev1.Container{
+					{Name: "engine", Image: "example.test/engine:1", RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways), Env: []corev1.EnvVar{own}},
+				}
+			},
+			map[string][]string{
+				"engine": append(handedOver[:len(handedOver):len(handedOver)], "ARGS="+own.Value), "server": {"NVIDIA_VISIBLE_DEVICES=void"},
+			},
+		},
+		{
+			"containers and init containers that are named share the GPUs",
+			func(pod *corev1.Pod) {
+				pod.Annotations[berthv1alpha1.AnnotationContainer] = "server,convert,metrics"
+				pod.Spec.InitContainers = []corev1.Container{
+					{Name: "fetch", Image: "example.test/fetch:1"}, {Name: "convert", Image: "example.test/convert:1"},
+				}
+				pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "metrics", Image: "example.test/metrics:1"})
+			},
+			map[string][]string{
+				"fetch": {"NVIDIA_VISIBLE_DEVICES=void"}, "convert": handedOver, "server": handedOver, "metrics": handedOver,
+			},
 		},
 		{
 			"llama.cpp reads its split from a variable of its own",

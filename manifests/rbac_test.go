@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/test/integration/harness"
 )
 
 var update = flag.Bool("update", false, "write the lists of permissions instead of comparing them")
@@ -26,6 +27,9 @@ var update = flag.Bool("update", false, "write the lists of permissions instead 
 // and compares it with the list that was reviewed.
 func TestAccountsCanDoWhatIsListed(t *testing.T) {
 	c := needCluster(t)
+	if os.Getenv(harness.EnvKubeAPIServer) != "" {
+		t.Skip("the lists have what Kubernetes of the linked version itself lets every account do")
+	}
 	for _, account := range []string{"berth-scheduler", "berth-controller", "berth-agent"} {
 		t.Run(account, func(t *testing.T) {
 			config, err := c.controlPlane.ServiceAccountConfig(t.Context(), berthv1alpha1.Namespace, account, nil)

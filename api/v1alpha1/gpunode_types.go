@@ -53,6 +53,10 @@ type GPUNodeStatus struct {
 	// the report of an agent that does not look for it.
 	// +optional
 	HandOff *HandOff `json:"handOff,omitempty"`
+	// AssignmentsUnknown says why the agent cannot tell which pods hold devices through the kubelet. Empty: it can.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	AssignmentsUnknown string `json:"assignmentsUnknown,omitempty"`
 	// Summary is for people: the columns of kubectl get.
 	// +optional
 	Summary *GPUSummary `json:"summary,omitempty"`

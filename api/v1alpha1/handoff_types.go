@@ -46,3 +46,15 @@ const (
 	// DeviceFormNRI names each GPU by a qualified CDI name in a pod annotation that an NRI plugin reads.
 	DeviceFormNRI DeviceForm = "NRI"
 )
+
+const (
+	// CDIKindRuntime is the kind of the qualified names that NVIDIA's container runtime resolves by itself, without a CDI
+	// specification on the node: runtime.nvidia.com/gpu=GPU-…
+	CDIKindRuntime = "runtime.nvidia.com/gpu"
+	// CDIKind is the kind of the CDI specification that the agent writes on nodes where GPUs are handed over by NRI:
+	// berth.dev/gpu=GPU-…
+	CDIKind = GroupName + "/gpu"
+	// NRIAnnotationPrefix, and a container's name behind it, is the pod annotation from which the NRI plugin of NVIDIA's
+	// container toolkit (1.20) takes the container's devices: qualified names with commas between them.
+	NRIAnnotationPrefix = "nvidia.cdi.k8s.io/container."
+)

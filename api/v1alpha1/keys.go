@@ -55,6 +55,9 @@ const (
 	// Berth may use those that no claim holds.
 	LabelDRA  = GroupName + "/dra"
 	DRAShared = "shared"
+	// AnnotationHandOff on a node says, against whatever its agent found, in which form its container runtimes are told
+	// the GPUs: a DeviceForm.
+	AnnotationHandOff = GroupName + "/hand-off"
 	// ResourceNVIDIAGPU is the extended resource of the stock device plugin.
 	ResourceNVIDIAGPU = "nvidia.com/gpu"
 )

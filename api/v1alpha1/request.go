@@ -20,8 +20,8 @@ var requestKeys = []string{
 
 // allocationKeys are the annotations that the scheduler writes.
 var allocationKeys = []string{
-	AnnotationAllocation, AnnotationGPUUUIDs, AnnotationTensorParallelSize, AnnotationGPUMemoryUtilization,
-	AnnotationTensorSplit,
+	AnnotationAllocation, AnnotationGPUUUIDs, AnnotationVisibleDevices, AnnotationTensorParallelSize,
+	AnnotationGPUMemoryUtilization, AnnotationTensorSplit, AnnotationBoundBy,
 }
 
 // keyPrefix is what all keys of Berth start with.
@@ -112,10 +112,12 @@ func (p *parser) parse() *PodRequest {
 		KVCacheType:   value(p, AnnotationKVCacheType, parseKVCacheType),
 		IdleAfter:     value(p, AnnotationIdleAfter, parseDuration),
 		MinRuntime:    value(p, AnnotationMinRuntime, parseDuration),
-		Container:     p.pod.Annotations[AnnotationContainer],
 	}
 	if r.Runtime == "" {
 		r.Runtime = RuntimeCustom
+	}
+	if names, ok := p.pod.Annotations[AnnotationContainer]; ok {
+		r.Containers = strings.Split(names, ",")
 	}
 	if len(p.errs) == before {
 		p.completeCounts(r)
@@ -158,7 +160,7 @@ func (p *parser) checkPod() {
 	}
 	p.checkWholeGPUs(spec.Child("initContainers"), p.pod.Spec.InitContainers)
 	p.checkWholeGPUs(spec.Child("containers"), p.pod.Spec.Containers)
-	if _, err := GPUContainer(p.pod); err != nil {
+	if _, err := GPUContainers(p.pod); err != nil {
 		p.invalid(AnnotationContainer, err)
 	}
 }
@@ -176,19 +178,13 @@ func (p *parser) checkWholeGPUs(path *field.Path, containers []corev1.Container)
 			{resources.Child("requests"), containers[i].Resources.Requests},
 		} {
 			for _, name := range slices.Sorted(maps.Keys(list.list)) {
-				if isWholeGPU(name) {
+				if q := list.list[name]; q.Sign() != 0 && IsWholeGPU(name) {
 					p.errs = append(p.errs, field.Forbidden(list.path.Key(string(name)),
 						"a pod asks for GPU memory or for whole GPUs, not for both: remove it or the "+keyPrefix+" annotations"))
 				}
 			}
 		}
 	}
-}
-
-// isWholeGPU says whether the resource is a GPU, a time slice of one, or a MIG instance of the stock device plugin.
-func isWholeGPU(name corev1.ResourceName) bool {
-	return name == ResourceNVIDIAGPU || strings.HasPrefix(string(name), ResourceNVIDIAGPU+".") ||
-		strings.HasPrefix(string(name), "nvidia.com/mig-")
 }
 
 // unknownKeyDetail says what the key could have been meant to be.

@@ -27,6 +27,6 @@ type PodRequest struct {
 	IdleAfter time.Duration
 	// MinRuntime is how long the pod must have been Ready before it can be a victim.
 	MinRuntime time.Duration
-	// Container is the name given by the annotation; empty when not said.
-	Container string
+	// Containers are the names given by the annotation; nil when not said.
+	Containers []string
 }

@@ -26,9 +26,12 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/internal/version"
 	"github.com/berth-dev/berth/pkg/agent"
+	"github.com/berth-dev/berth/pkg/agent/cdispec"
 	"github.com/berth-dev/berth/pkg/agent/cgroup"
+	"github.com/berth-dev/berth/pkg/agent/containerruntime"
 	"github.com/berth-dev/berth/pkg/agent/kube"
 	"github.com/berth-dev/berth/pkg/agent/nvml"
+	"github.com/berth-dev/berth/pkg/agent/pci"
 	"github.com/berth-dev/berth/pkg/agent/podresources"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
@@ -75,13 +78,23 @@ func newCommand() *cobra.Command {
 	return command
 }
 
+// newReader returns what reads the GPUs of this machine.
+func newReader(o *options) agent.Reader {
+	return pci.NewReader(nvml.New(nvml.Options{LibraryPath: o.nvmlLibrary}), o.sysRoot)
+}
+
 // printOnce prints the report of one reading as a GPUNode.
 func printOnce(ctx context.Context, o *options, out io.Writer) error {
-	reader := nvml.New(nvml.Options{LibraryPath: o.nvmlLibrary})
+	reader := newReader(o)
 	defer reader.Close()
 	status, err := agent.Once(ctx, reader, cgroup.NewAttributor(o.procRoot), clock.RealClock{})
 	if err != nil {
 		return err
+	}
+	if o.hostRoot != "" {
+		if found := containerruntime.Read(o.hostRoot, o.hostFolders, containerruntime.Node{}); len(found.Runtimes) > 0 {
+			status.HandOff = &berthv1alpha1.HandOff{Runtimes: found.Runtimes}
+		}
 	}
 	gn := &berthv1alpha1.GPUNode{
 		TypeMeta:   metav1.TypeMeta{APIVersion: berthv1alpha1.GroupVersion.String(), Kind: "GPUNode"},
@@ -165,7 +178,7 @@ func newAgent(ctx context.Context, o *options, config *rest.Config) (*agent.Agen
 	}
 	options := agent.Options{
 		NodeName:       o.nodeName,
-		Reader:         nvml.New(nvml.Options{LibraryPath: o.nvmlLibrary}),
+		Reader:         newReader(o),
 		Attributor:     attributor,
 		Client:         client,
 		Pods:           pods,
@@ -176,6 +189,12 @@ func newAgent(ctx context.Context, o *options, config *rest.Config) (*agent.Agen
 		LeaseInterval:  o.leaseInterval,
 		Quantum:        o.quantumBytes,
 		OveruseMargin:  uint64(o.marginBytes),
+	}
+	if o.hostRoot != "" {
+		options.Runtimes = &hostRuntimes{client: client, root: o.hostRoot, folders: o.hostFolders}
+	}
+	if o.nri {
+		options.Specification = &cdispec.Writer{Dir: o.cdiSpecDir, ProcRoot: o.procRoot}
 	}
 	if o.podResourcesSocket != "" {
 		if options.Assignments, err = podresources.New(o.podResourcesSocket); err != nil {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -26,6 +27,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/agent"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/test/nvmlmock"
 )
 
 func TestOptions(t *testing.T) {
@@ -48,6 +50,7 @@ func TestOptions(t *testing.T) {
 		{name: "an unknown format", args: []string{"--once", "-o", "xml"}, want: `--output is yaml or json, not "xml"`},
 		{name: "a quantum without meaning", args: []string{"--once", "--memory-quantum=much"}, want: `--memory-quantum is an amount of memory such as 64Mi, not "much"`},
 		{name: "a negative margin", args: []string{"--once", "--overuse-margin=-1Gi"}, want: "--overuse-margin is an amount of memory"},
+		{name: "a folder of the host that is none", args: []string{"--once", "--host-folders=/etc,usr"}, want: `--host-folders are folders such as /etc, not "usr"`},
 		{name: "the defaults", args: []string{"--once"}, check: func(o *options) bool {
 			return o.quantumBytes == 64<<20 && o.marginBytes == 256<<20 && o.leaseInterval == 10*time.Second && o.reportInterval == time.Second
 		}},
@@ -153,6 +156,80 @@ func TestVersion(t *testing.T) {
 	out, err := m.command("--version").Output()
 	if err != nil || !strings.HasPrefix(string(out), "agent version v") {
 		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+// TestAgentFindsOutHowGPUsAreNamed: by the files of a node with the GPU operator's defaults, and the kubelet's answer.
+func TestAgentFindsOutHowGPUsAreNamed(t *testing.T) {
+	m := newMachine(t)
+	for path, text := range map[string]string{
+		"etc/containerd/config.toml": "version = 2\nimports = ['/etc/containerd/conf.d/*.toml']\n",
+		"etc/containerd/conf.d/99-nvidia.toml": "[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.nvidia.options]\n" +
+			"BinaryName = '/usr/local/nvidia/toolkit/nvidia-container-runtime'\n",
+		"usr/local/nvidia/toolkit/nvidia-container-runtime": "#! /bin/sh\nNVIDIA_CTK_CONFIG_FILE_PATH=/usr/local/nvidia/toolkit/config.toml \\\nx\n",
+		"usr/local/nvidia/toolkit/config.toml":              "[nvidia-container-runtime]\nmode = 'cdi'\n[nvidia-container-runtime.modes.cdi]\ndefault-kind = 'management.nvidia.com/gpu'\n",
+	} {
+		file := m.path("host/" + path)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.start("--host-root="+m.path("host"), "--host-folders=/etc,/usr/local")
+	want := []string{` "": [] `, ` "nvidia": [CDI] cdi`}
+	m.until("it is reported", func() bool {
+		node := m.server.Node()
+		if node == nil || node.Status.HandOff == nil {
+			return false
+		}
+		var got []string
+		for _, r := range node.Status.HandOff.Runtimes {
+			got = append(got, fmt.Sprintf(" %q: %v %s", r.Handler, r.Accepts, r.Mode))
+		}
+		return slices.Equal(got, want)
+	})
+}
+
+// TestAgentWritesASpecificationForNRI: from the toolkit's, with the device nodes that the driver tells of.
+func TestAgentWritesASpecificationForNRI(t *testing.T) {
+	m := newMachine(t)
+	m.state = nvmlmock.DGX(2)
+	m.apply()
+	if err := os.Mkdir(m.path("cdi"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	management := `{"cdiVersion":"0.5.0","kind":"management.nvidia.com/gpu","devices":[{"name":"all","containerEdits":{
+"deviceNodes":[{"path":"/dev/nvidia0"},{"path":"/dev/nvidia1"},{"path":"/dev/nvidiactl"}]}}]}`
+	if err := os.WriteFile(m.path("cdi/management.nvidia.com-gpu.json"), []byte(management), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m.start("--nri", "--cdi-spec-dir="+m.path("cdi"))
+	m.until("it is reported", func() bool {
+		node := m.server.Node()
+		return node != nil && node.Status.HandOff != nil && slices.Equal(node.Status.HandOff.Runtimes[0].Accepts, []berthv1alpha1.DeviceForm{"NRI"})
+	})
+	text, err := os.ReadFile(m.path("cdi/berth.dev-gpu.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var spec struct {
+		Devices []struct {
+			Name           string
+			ContainerEdits struct{ DeviceNodes []struct{ Path string } }
+		}
+	}
+	if err := json.Unmarshal(text, &spec); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, d := range spec.Devices {
+		got = append(got, d.Name+" "+d.ContainerEdits.DeviceNodes[0].Path)
+	}
+	want := []string{m.state.GPUs[0].UUID + " /dev/nvidia0", m.state.GPUs[1].UUID + " /dev/nvidia1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("devices (-want +got):\n%s", diff)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/berth-dev/berth/pkg/agent"
+	"github.com/berth-dev/berth/pkg/agent/pci"
 	"github.com/berth-dev/berth/pkg/agent/podresources"
 )
 
@@ -23,6 +25,11 @@ type options struct {
 	kubeconfig         string
 	nvmlLibrary        string
 	procRoot           string
+	sysRoot            string
+	hostRoot           string
+	hostFolders        []string
+	nri                bool
+	cdiSpecDir         string
 	podResourcesSocket string
 	stateFile          string
 	listenAddress      string
@@ -44,6 +51,11 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "How to reach the API server; empty = as a pod of the cluster")
 	fs.StringVar(&o.nvmlLibrary, "nvml-library", "", "Path of the driver's management library; empty = libnvidia-ml.so.1 by the dynamic linker's search path")
 	fs.StringVar(&o.procRoot, "proc-root", "/proc", "Where the host's proc file system is")
+	fs.StringVar(&o.sysRoot, "sys-root", pci.DefaultSysRoot, "Where the host's sysfs is, which says where GPUs are attached")
+	fs.StringVar(&o.hostRoot, "host-root", "", "Where the host's file system is, to find out how its container runtime is told GPUs; empty = do not look")
+	fs.StringSliceVar(&o.hostFolders, "host-folders", []string{"/"}, "Folders of the host that are below --host-root; what is outside of them counts as not known")
+	fs.BoolVar(&o.nri, "nri", false, "Write a CDI specification, for nodes where an NRI plugin hands GPUs to containers")
+	fs.StringVar(&o.cdiSpecDir, "cdi-spec-dir", "/var/run/cdi", "Folder of the CDI specifications, for --nri")
 	fs.StringVar(&o.podResourcesSocket, "pod-resources-socket", podresources.DefaultSocket, "Socket of the kubelet's PodResources API; empty = do not ask")
 	fs.StringVar(&o.stateFile, "state-file", "", "Where to keep the pods of processes for the next start, on an emptyDir; empty = nowhere")
 	fs.StringVar(&o.listenAddress, "listen-address", ":9401", "Address of /metrics, /healthz and /readyz; empty = none")
@@ -89,6 +101,11 @@ func (o *options) complete() error {
 	}
 	if o.output != "yaml" && o.output != "json" {
 		errs = append(errs, fmt.Errorf("--output is yaml or json, not %q", o.output))
+	}
+	for _, folder := range o.hostFolders {
+		if !filepath.IsAbs(folder) {
+			errs = append(errs, fmt.Errorf("--host-folders are folders such as /etc, not %q", folder))
+		}
 	}
 	for _, d := range []struct {
 		flag  string

@@ -58,6 +58,9 @@ const upExample = `  # Two nodes of 8 H100
   # Unlike nodes: those of the demo, or Node objects from a file with the annotation lab.berth.dev/gpus
   berth-lab up --fleet demo
 
+  # Before an older apiserver, built by "make test-skew"
+  berth-lab up --kube-apiserver=bin/skew/kube-apiserver-1.36
+
   # No nodes: Node and GPUNode objects are made by a test
   berth-lab up --bare`
 
@@ -68,6 +71,8 @@ type upFlags struct {
 	bare, noScheduler, noController             bool
 	runFor                                      time.Duration
 	schedulerArgs, controllerArgs               []string
+	kubeAPIServer                               string
+	apiserverArgs                               []string
 }
 
 func newUpCommand(stdout io.Writer) *cobra.Command {
@@ -99,6 +104,8 @@ func newUpCommand(stdout io.Writer) *cobra.Command {
 	flags.BoolVar(&f.noController, "no-controller", false, "do not run the controller")
 	flags.StringArrayVar(&f.schedulerArgs, "scheduler-arg", nil, "further argument of the scheduler, such as --v=4 (repeatable)")
 	flags.StringArrayVar(&f.controllerArgs, "controller-arg", nil, "further argument of the controller (repeatable)")
+	flags.StringVar(&f.kubeAPIServer, "kube-apiserver", "", "program to run as kube-apiserver, of Kubernetes 1.34 or later (default: the v1.37 that is linked in); policies that it does not serve are left out")
+	flags.StringArrayVar(&f.apiserverArgs, "apiserver-arg", nil, "further argument of kube-apiserver, such as --emulated-version=1.36 (repeatable)")
 	flags.StringVar(&f.logDir, "log-dir", "", "folder for logs, which stay there (default: a temporary folder)")
 	for _, sized := range []string{"nodes", "gpus", "gpu-model"} {
 		cmd.MarkFlagsMutuallyExclusive("bare", "fleet", sized)
@@ -110,6 +117,7 @@ func newUpCommand(stdout io.Writer) *cobra.Command {
 func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
 	options := &lab.Options{
 		Bare: f.bare, Progress: cmd.ErrOrStderr(), SchedulerArgs: f.schedulerArgs, ControllerArgs: f.controllerArgs,
+		APIServerArgs: f.apiserverArgs,
 	}
 	var err error
 	if options.Nodes, err = f.simulated(); err != nil {
@@ -117,6 +125,11 @@ func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
 	}
 	if options.Objects, err = manifests.Objects("."); err != nil {
 		return nil, fmt.Errorf("manifests: %w", err)
+	}
+	if f.kubeAPIServer != "" {
+		if options.KubeAPIServer, err = program("", f.kubeAPIServer); err != nil {
+			return nil, fmt.Errorf("--kube-apiserver: %w", err)
+		}
 	}
 	if f.kubeconfig != "" {
 		if options.Kubeconfig, err = filepath.Abs(f.kubeconfig); err != nil {

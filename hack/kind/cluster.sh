@@ -19,9 +19,26 @@ readonly KIND="$BIN/kind"
 KUBECTL="$REPO/bin/kubectl"
 [[ -x "$KUBECTL" ]] || KUBECTL=kubectl
 
-# gpu_files NODE writes the driver and the device specification that the node mounts.
+# The first worker has the container toolkit as packages install it, the second as the GPU operator does by default.
+readonly OPERATOR="${WORKERS[1]}" TOOLKIT=/usr/local/nvidia/toolkit
+
+# gpu_files NODE writes the driver and the device specifications that the node mounts.
 gpu_files() {
-  "$CLUSTER_DIR/fakegpus" -node "$1" -gpus "$GPUS" -dir "$CLUSTER_DIR/nodes/$1" -mounted "$NODE_DIR/gpus"
+  local dir="$CLUSTER_DIR/nodes/$1"
+  "$CLUSTER_DIR/fakegpus" -node "$1" -gpus "$GPUS" -dir "$dir" -mounted "$NODE_DIR/gpus"
+  mkdir -p "$dir"/{bin,toolkit/.config/nvidia-container-runtime,conf.d}
+  wrapper >"$dir/bin/nvidia-container-runtime"
+  wrapper "NVIDIA_CTK_CONFIG_FILE_PATH=$TOOLKIT/.config/nvidia-container-runtime/config.toml" >"$dir/toolkit/nvidia-container-runtime"
+  chmod 755 "$dir"/{bin,toolkit}/nvidia-container-runtime
+  cp "$REPO/hack/kind/toolkit/operator.toml" "$dir/toolkit/.config/nvidia-container-runtime/config.toml"
+  cp "$REPO/hack/kind/toolkit/99-nvidia.toml" "$dir/conf.d/"
+}
+
+# wrapper [VARIABLE=VALUE] prints what runs the toolkit's runtime, as its installer writes it: with its configuration, and
+# with the state of the fake driver, which it asks for GPUs.
+wrapper() {
+  printf '#! /bin/sh\n%sBERTH_NVML_STATE=%s \\\n\t%s \\\n\t\t"$@"\n' "${1:+$1 \\
+}" "$NODE_DIR/gpus/driver/state" "$NODE_DIR/bin/nvidia-container-runtime"
 }
 
 # config prints kind's configuration. What only machines like this one need is left out elsewhere.
@@ -34,12 +51,14 @@ networking:
   disableDefaultCNI: true # its image is kind's; see networks
 containerdConfigPatches:
 - |
+  imports = ["/etc/containerd/conf.d/*.toml"]
+- |
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]
     runtime_type = "io.containerd.runc.v2"
     base_runtime_spec = "/etc/containerd/cri-base.json"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia.options]
       SystemdCgroup = true
-      BinaryName = "$NODE_DIR/bin/nvidia-container-runtime"
+      BinaryName = "/usr/bin/nvidia-container-runtime"
 Y
   if bounded; then
     cat <<Y
@@ -70,13 +89,20 @@ Y
     node worker
     mount "$CLUSTER_DIR/nodes/$worker" "$NODE_DIR/gpus"
     mount "$CLUSTER_DIR/nodes/$worker/cdi" /etc/cdi
+    mount "$CLUSTER_DIR/nodes/$worker/driver" /usr/lib/x86_64-linux-gnu/nvidia/current
+    if [[ "$worker" == "$OPERATOR" ]]; then
+      mount "$CLUSTER_DIR/nodes/$worker/toolkit" "$TOOLKIT"
+      mount "$CLUSTER_DIR/nodes/$worker/conf.d" /etc/containerd/conf.d
+    else
+      mount "$CLUSTER_DIR/nodes/$worker/bin/nvidia-container-runtime" /usr/bin/nvidia-container-runtime
+      mount "$REPO/hack/kind/toolkit/packages.toml" /etc/nvidia-container-runtime/config.toml
+    fi
   done
 }
 
 node() {
   printf -- '- role: %s\n  extraMounts:\n' "$1"
   mount "$BIN" "$NODE_DIR/bin"
-  mount "$REPO/hack/kind/nvidia-container-runtime.toml" /etc/nvidia-container-runtime/config.toml
 }
 
 mount() { printf '  - {hostPath: "%s", containerPath: "%s", readOnly: true}\n' "$1" "$2"; }

@@ -99,15 +99,17 @@ func env(i int, vars ...corev1.EnvVar) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) { pod.Spec.Containers[i].Env = append(pod.Spec.Containers[i].Env, vars...) }
 }
 
-func limit(name corev1.ResourceName) func(*corev1.Pod) {
+func limit(name corev1.ResourceName) func(*corev1.Pod) { return limitTo(name, "1") }
+
+func limitTo(name corev1.ResourceName, quantity string) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
-		pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{name: resource.MustParse("1")}
+		pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{name: resource.MustParse(quantity)}
 	}
 }
 
 // reference is the line by which a container takes its GPUs from the allocation.
 func reference() corev1.EnvVar {
-	return fieldEnv(berthv1alpha1.EnvVisibleDevices, berthv1alpha1.AnnotationGPUUUIDs)
+	return fieldEnv(berthv1alpha1.EnvVisibleDevices, berthv1alpha1.AnnotationVisibleDevices)
 }
 
 func fieldEnv(name, annotation string) corev1.EnvVar {

@@ -4,8 +4,11 @@
 package podcases
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
@@ -62,6 +65,9 @@ func podCases() []Case {
 	initGPU := corev1.Container{Resources: corev1.ResourceRequirements{
 		Limits: corev1.ResourceList{berthv1alpha1.ResourceNVIDIAGPU: resource.MustParse("1")},
 	}}
+	noGPU := corev1.Container{Resources: corev1.ResourceRequirements{
+		Limits: corev1.ResourceList{berthv1alpha1.ResourceNVIDIAGPU: resource.MustParse("0")},
+	}}
 	return []Case{
 		{Name: "a pod of another scheduler without annotations", Pod: plainPod()},
 		{Name: "a pod of this scheduler without annotations", Pod: gpuPod()},
@@ -88,6 +94,35 @@ func podCases() []Case {
 		wholeGPU(berthv1alpha1.ResourceNVIDIAGPU),
 		wholeGPU("nvidia.com/gpu.shared"),
 		wholeGPU("nvidia.com/mig-1g.5gb"),
+		wholeGPU("nvidia.com/a100-small"),
+		wholeGPU("deviceclass.resource.kubernetes.io/mig.nvidia.com"),
+		{
+			Name: "memory beside no whole GPUs", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), limitTo(berthv1alpha1.ResourceNVIDIAGPU, "0")),
+		},
+		{
+			Name: "a container that asks for no whole GPUs", Pod: with(gpuPod(), limitTo(berthv1alpha1.ResourceNVIDIAGPU, "0")),
+		},
+		{
+			Name: "an init container that asks for no whole GPUs", Pod: with(gpuPod(), initContainer(noGPU)),
+		},
+		{
+			Name: "an init container that asks for a whole GPU", Pod: with(gpuPod(), initContainer(initGPU)),
+		},
+		{
+			Name: "a container that asks for some other device of NVIDIA's", Pod: with(gpuPod(), limit("nvidia.com/hostdev")),
+		},
+		{
+			Name: "a container that asks for a whole GPU of another name", Pod: with(gpuPod(), limit("nvidia.com/a100")),
+		},
+		{
+			Name: "memory beside a NIC of NVIDIA's", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), limit("nvidia.com/hostdev")),
+		},
+		{
+			Name: "memory beside a VM's device of NVIDIA's", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), limit("nvidia.com/GA102GL_A10")),
+		},
 		{
 			Name: "memory beside a whole GPU of an init container", Refused: "not for both",
 			Pod: with(gpuPod("gpu-memory", "30Gi"), initContainer(initGPU)),
@@ -100,8 +135,13 @@ func podCases() []Case {
 }
 
 func containerCases() []Case {
-	named := total(30 * gi)
-	named.Container = "server"
+	named := func(names ...string) *berthv1alpha1.PodRequest {
+		return setting(func(r *berthv1alpha1.PodRequest) { r.Containers = names })
+	}
+	ordinary := initContainer(corev1.Container{})
+	sidecar := initContainer(corev1.Container{RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways)})
+	refers := corev1.Container{Env: []corev1.EnvVar{reference()}}
+	refersAlways := corev1.Container{Env: []corev1.EnvVar{reference()}, RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways)}
 	return []Case{
 		{
 			Name: "one container and an init container", Want: total(30 * gi),
@@ -112,7 +152,7 @@ func containerCases() []Case {
 			Pod: with(gpuPod("gpu-memory", "30Gi"), container("sidecar")),
 		},
 		{
-			Name: "two containers, one named", Want: named,
+			Name: "two containers, one named", Want: named("server"),
 			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server"), container("sidecar")),
 		},
 		{
@@ -140,8 +180,76 @@ func containerCases() []Case {
 			Pod: gpuPod("gpu-memory", "30Gi", "container", ""),
 		},
 		{
-			Name: "an init container named", Refused: "server",
-			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "init"), initContainer(corev1.Container{})),
+			Name: "only an init container named, which does not stay", Refused: "begin with one of server",
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "init"), ordinary),
+		},
+		{
+			Name: "an init container named first", Refused: "begin with one of server",
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "init,server"), ordinary),
+		},
+		{
+			Name: "an init container named behind the server", Want: named("server", "init"),
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server,init"), ordinary),
+		},
+		{
+			Name: "two containers named", Want: named("server", "sidecar"),
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server,sidecar"), container("sidecar")),
+		},
+		{
+			Name: "a native sidecar named", Want: named("init"),
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "init"), sidecar),
+		},
+		{
+			Name: "a native sidecar that is not named", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), sidecar),
+		},
+		{
+			Name: "a native sidecar with the reference", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), initContainer(refersAlways)),
+		},
+		{
+			Name: "an init container with the reference that is not named", Refused: "init containers can get GPUs when named in berth.dev/container",
+			Pod: with(gpuPod("gpu-memory", "30Gi"), initContainer(refers)),
+		},
+		{
+			Name: "an init container with the reference behind a container that is named", Refused: "init containers can get GPUs when named in berth.dev/container",
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server"), initContainer(refers)),
+		},
+		{
+			Name: "an init container with the reference that is named", Want: named("server", "init"),
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server,init"), initContainer(refers), env(0, reference())),
+		},
+		{
+			Name: "two containers with the reference, none named", Refused: "berth.dev/container: server,sidecar",
+			Pod: with(gpuPod("gpu-memory", "30Gi"), container("sidecar"), env(0, reference()), env(1, reference())),
+		},
+		{
+			Name: "two containers with the reference, one named", Refused: "container \"sidecar\" refers to the GPUs and is not named: write server,sidecar",
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server"), container("sidecar"), env(0, reference()), env(1, reference())),
+		},
+		{
+			Name: "two containers with the reference, both named", Want: named("server", "sidecar"),
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server,sidecar"), container("sidecar"), env(0, reference()), env(1, reference())),
+		},
+		{
+			Name: "one of two names does not exist", Refused: "server, sidecar",
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server,convert"), container("sidecar")),
+		},
+		{
+			Name: "a space behind the comma", Refused: "with commas between them",
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server, sidecar"), container("sidecar")),
+		},
+		{
+			Name: "a comma at the end", Refused: "with commas between them",
+			Pod: gpuPod("gpu-memory", "30Gi", "container", "server,"),
+		},
+		{
+			Name: "a container named twice", Refused: "named twice",
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server,server"), container("sidecar")),
+		},
+		{
+			Name: "a container named very often", Refused: "named twice",
+			Pod: gpuPod("gpu-memory", "30Gi", "container", strings.Repeat("server,", 5000)+"server"),
 		},
 	}
 }
@@ -154,6 +262,7 @@ func envCases() []Case {
 		}
 	}
 	all := corev1.EnvVar{Name: berthv1alpha1.EnvVisibleDevices, Value: "all"}
+	uuids := fieldEnv(berthv1alpha1.EnvVisibleDevices, berthv1alpha1.AnnotationGPUUUIDs)
 	other := reference()
 	other.ValueFrom.FieldRef.FieldPath = "metadata.annotations['example.test/uuids']"
 	return []Case{
@@ -197,6 +306,19 @@ func envCases() []Case {
 		{
 			Name: "the reference by hand", Want: total(30 * gi),
 			Pod: with(gpuPod("gpu-memory", "30Gi"), env(0, reference())),
+		},
+		{
+			Name: "the reference to bare UUIDs by hand", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), env(0, uuids)),
+		},
+		{
+			Name: "the reference to bare UUIDs in an init container that is not named", Refused: "when named in berth.dev/container",
+			Pod: with(gpuPod("gpu-memory", "30Gi"), initContainer(corev1.Container{Env: []corev1.EnvVar{uuids}})),
+		},
+		{
+			Name: "void in a container that is named", Refused: "NVIDIA_VISIBLE_DEVICES", AdmissionOnly: true,
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server,sidecar"), container("sidecar"),
+				env(1, corev1.EnvVar{Name: berthv1alpha1.EnvVisibleDevices, Value: "void"})),
 		},
 		{
 			Name: "all lines by hand", Want: total(30 * gi),

@@ -106,6 +106,20 @@ func (g *GPUNode) AssignedTo(pod types.UID) *GPUNode {
 	return g
 }
 
+// AssignedPods gives the whole device to several pods.
+func (g *GPUNode) AssignedPods(pods ...types.UID) *GPUNode {
+	g.last().AssignedTo, g.last().AssignedPods = pods[0], pods
+	return g
+}
+
+// Instance adds a healthy, empty MIG instance of a GPU, which it makes one that is cut into instances.
+func (g *GPUNode) Instance(uuid, parent, total string) *GPUNode {
+	g.At(parent).last().Health, g.last().Reason = berthv1alpha1.DeviceUnhealthy, berthv1alpha1.DeviceReasonMIGParent
+	index := g.last().Index
+	g.GPU(uuid, total).last().Parent, g.last().Index = parent, index
+	return g.Model("NVIDIA H100 80GB HBM3 MIG 3g.40gb")
+}
+
 // Process adds what a pod ("" = nobody known) holds, with its activity not measured, and counts it as in use.
 func (g *GPUNode) Process(pod types.UID, quantity string) *GPUNode {
 	return g.process(berthv1alpha1.GPUProcess{PodUID: pod, Memory: resource.MustParse(quantity)})

@@ -125,6 +125,26 @@ func (p *Pod) Limit(name corev1.ResourceName, quantity string) *Pod {
 	return p
 }
 
+// InitWholeGPUs adds an init container that asks the device plugin for GPUs, and has ended if done is set.
+func (p *Pod) InitWholeGPUs(n int64, done bool) *Pod {
+	limits := corev1.ResourceList{berthv1alpha1.ResourceNVIDIAGPU: *resource.NewQuantity(n, resource.DecimalSI)}
+	p.Spec.InitContainers = append(p.Spec.InitContainers, corev1.Container{
+		Name: "init", Image: "example.test/init:1", Resources: corev1.ResourceRequirements{Limits: limits, Requests: limits},
+	})
+	status := corev1.ContainerStatus{Name: "init"}
+	if done {
+		status.State.Terminated = &corev1.ContainerStateTerminated{}
+	}
+	p.Status.InitContainerStatuses = append(p.Status.InitContainerStatuses, status)
+	return p
+}
+
+// Created says when the pod was made.
+func (p *Pod) Created(at time.Time) *Pod {
+	p.CreationTimestamp = metav1.NewTime(at)
+	return p
+}
+
 // Node sets spec.nodeName, as an assumed pod of the scheduler's cache has it.
 func (p *Pod) Node(node string) *Pod {
 	p.Spec.NodeName = node

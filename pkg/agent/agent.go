@@ -37,8 +37,6 @@ const (
 	releasedReadInterval = 2 * time.Second
 	// stuckAfter is how long a reading may take before the driver counts as unavailable.
 	stuckAfter = 10 * time.Second
-	// assignmentsInterval is how often the kubelet is asked which devices its device manager gave away.
-	assignmentsInterval = 5 * time.Second
 	// failuresTolerated is how many readings in a row may fail before the devices are reported as unavailable.
 	failuresTolerated = 1
 )
@@ -63,6 +61,10 @@ type Options struct {
 	Booked func(pod *corev1.Pod) (map[string]uint64, error)
 	// Events tells a pod's owner what the check found; nil = only metrics and the log do.
 	Events EventRecorder
+	// Runtimes tells by the node's files how container runtimes can be told GPUs; nil if nothing does.
+	Runtimes Runtimes
+	// Specification is kept for nodes without a runtime handler of NVIDIA's; nil on all others.
+	Specification Specification
 
 	// Clock tells the time, and is the real one if nil.
 	Clock clock.WithTicker
@@ -89,11 +91,18 @@ type Agent struct {
 	counters  counters
 
 	// assigned and assignedAt are the observer's alone, as is failures.
-	assigned   map[string]types.UID
+	assigned   map[string][]types.UID
 	assignedAt time.Time
+	// answeredAt is when the kubelet last said what it gave away.
+	answeredAt time.Time
 	failures   int
+	forms      formChecker
+	nri        nri
 
 	mu sync.Mutex
+	// runtimes and runtimesChanged are what Options.Runtimes said last.
+	runtimes        []berthv1alpha1.RuntimeHandOff
+	runtimesChanged time.Time
 	// status is the newest one.
 	status *berthv1alpha1.GPUNodeStatus
 	// readAt is when a reading last ended, well or not.
@@ -149,6 +158,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.publisher.run(ctx) })
 	wg.Go(func() { a.renewLease(ctx) })
+	if a.opts.Runtimes != nil {
+		a.readRuntimes(ctx)
+		wg.Go(func() { a.watchRuntimes(ctx) })
+	}
 	err := a.observeUntilDone(ctx)
 	cancel()
 	wg.Wait()
@@ -227,9 +240,12 @@ func (a *Agent) observed(ctx context.Context, r *Reading) {
 		klog.FromContext(ctx).Info("GPUs readable again", "failures", a.failures, "devices", len(r.Devices))
 		a.failures = 0
 	}
-	o := owners{pods: a.attribute(r), assigned: a.assignments(ctx)}
+	o := owners{pods: a.attribute(r)}
+	o.assigned, o.assignedUnknown = a.assignments(ctx)
 	s := newStatus(r, &o, a.tracker, a.opts.Clock.Now())
-	a.checker.check(ctx, s, a.opts.Clock.Now(), &a.counters)
+	a.nri.update(a, r)
+	a.checker.check(ctx, s, a.nri.without, a.opts.Clock.Now(), &a.counters)
+	s.HandOff = a.handOff(s)
 	a.logHealth(ctx, r)
 	a.setStatus(s)
 }
@@ -259,42 +275,6 @@ func (a *Agent) attribute(r *Reading) map[int]types.UID {
 		}
 	}
 	return pods
-}
-
-// assignments asks the kubelet now and then; when it does not answer, its last answer stands.
-func (a *Agent) assignments(ctx context.Context) map[string]types.UID {
-	if a.opts.Assignments == nil {
-		return nil
-	}
-	now := a.opts.Clock.Now()
-	if since := now.Sub(a.assignedAt); a.assigned != nil && 0 <= since && since < assignmentsInterval {
-		return a.assigned
-	}
-	a.assignedAt = now
-	pods, err := a.opts.Assignments.Assigned(ctx)
-	if err != nil {
-		if a.assigned == nil {
-			a.assigned = map[string]types.UID{}
-		}
-		a.counters.assignmentErrors.Add(1)
-		klog.FromContext(ctx).V(2).Info("Kubelet not asked for its devices", "err", err)
-		return a.assigned
-	}
-	a.assigned = make(map[string]types.UID, len(pods))
-	for device, name := range pods {
-		a.assigned[device] = a.uidOf(name)
-	}
-	return a.assigned
-}
-
-// uidOf returns the UID of a pod, or its name if it is not known: the device is taken, by whomever.
-func (a *Agent) uidOf(name types.NamespacedName) types.UID {
-	if a.opts.Pods != nil {
-		if pod, ok := a.opts.Pods.PodByName(name); ok {
-			return pod.UID
-		}
-	}
-	return types.UID(name.String())
 }
 
 func (a *Agent) unavailable() *berthv1alpha1.GPUNodeStatus {

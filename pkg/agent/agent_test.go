@@ -399,17 +399,17 @@ func TestClockJumpsChangeNothing(t *testing.T) {
 // fakeAssignments are the devices that the kubelet gave away.
 type fakeAssignments struct {
 	mu      sync.Mutex
-	devices map[string]types.NamespacedName
+	devices map[string][]types.NamespacedName
 	err     error
 }
 
-func (a *fakeAssignments) Assigned(context.Context) (map[string]types.NamespacedName, error) {
+func (a *fakeAssignments) Assigned(context.Context) (map[string][]types.NamespacedName, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.devices, a.err
 }
 
-func (a *fakeAssignments) set(devices map[string]types.NamespacedName, err error) {
+func (a *fakeAssignments) set(devices map[string][]types.NamespacedName, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.devices, a.err = devices, err
@@ -418,9 +418,9 @@ func (a *fakeAssignments) set(devices map[string]types.NamespacedName, err error
 func TestDevicesThatTheKubeletGaveAwayAreAssigned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "train", UID: "9e01"}}
-		assignments := &fakeAssignments{devices: map[string]types.NamespacedName{
-			gpu(0).UUID: {Namespace: "ns", Name: "train"},
-			gpu(1).UUID: {Namespace: "ns", Name: "not-seen-yet"},
+		assignments := &fakeAssignments{devices: map[string][]types.NamespacedName{
+			gpu(0).UUID: {{Namespace: "ns", Name: "train"}},
+			gpu(1).UUID: {{Namespace: "ns", Name: "not-seen-yet"}},
 		}}
 		r := newRig(t, func(o *Options) {
 			o.Assignments, o.Pods = assignments, fakePods{pod}
@@ -437,15 +437,24 @@ func TestDevicesThatTheKubeletGaveAwayAreAssigned(t *testing.T) {
 		if g := got(); g[0] != "9e01" || g[1] != "ns/not-seen-yet" || g[2] != "" {
 			t.Errorf("assigned to %q", g)
 		}
+		if why := r.client.last().AssignmentsUnknown; why != "" {
+			t.Errorf("not known: %s", why)
+		}
 		assignments.set(assignments.devices, errDown)
 		wait(time.Minute)
 		if g := got(); g[0] != "9e01" {
 			t.Errorf("assigned to %q after the kubelet stopped answering", g)
 		}
+		if why := r.client.last().AssignmentsUnknown; why != assignmentsNotAnswered {
+			t.Errorf("after a minute without an answer: %q", why)
+		}
 		assignments.set(nil, nil)
 		wait(assignmentsInterval + 2*time.Second)
 		if g := got(); g[0] != "" || g[1] != "" {
 			t.Errorf("assigned to %q after the devices came back", g)
+		}
+		if why := r.client.last().AssignmentsUnknown; why != "" {
+			t.Errorf("not known though the kubelet answers: %s", why)
 		}
 	})
 }

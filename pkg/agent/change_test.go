@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
@@ -43,9 +44,14 @@ func TestChanged(t *testing.T) {
 		{"health", func(s *berthv1alpha1.GPUNodeStatus) { s.Devices[0].Health = berthv1alpha1.DeviceUnhealthy }, true},
 		{"the reason of bad health", func(s *berthv1alpha1.GPUNodeStatus) { s.Devices[0].Reason = "Xid79" }, true},
 		{"a link less", func(s *berthv1alpha1.GPUNodeStatus) { s.Devices[0].Links = s.Devices[0].Links[1:] }, true},
+		{"another NUMA node", func(s *berthv1alpha1.GPUNodeStatus) { s.Devices[0].NUMANode = ptr.To[int32](1) }, true},
+		{"another PCIe switch", func(s *berthv1alpha1.GPUNodeStatus) { s.Devices[0].PCIeSwitch = "0000:16:00.0" }, true},
 		{"a device less", func(s *berthv1alpha1.GPUNodeStatus) { s.Devices = s.Devices[1:] }, true},
 		{"another index", func(s *berthv1alpha1.GPUNodeStatus) { s.Devices[0].Index = 9 }, true},
 		{"the device manager gave it away", func(s *berthv1alpha1.GPUNodeStatus) { s.Devices[0].AssignedTo = "x" }, true},
+		{"a container runtime takes another form", func(s *berthv1alpha1.GPUNodeStatus) {
+			s.HandOff = &berthv1alpha1.HandOff{Runtimes: []berthv1alpha1.RuntimeHandOff{{Handler: "nvidia"}}}
+		}, true},
 		{"another driver", func(s *berthv1alpha1.GPUNodeStatus) { s.DriverVersion = "590" }, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -36,6 +36,8 @@ const (
 	EventHandOffMismatch = "GPUHandOffMismatch"
 	// EventMemoryOveruse: the pod's processes hold more memory on a GPU than the pod booked.
 	EventMemoryOveruse = "GPUMemoryOveruse"
+	// EventHandOffFailed: the pod's container cannot start because the container runtime does not hand it its GPUs.
+	EventHandOffFailed = "GPUHandOffFailed"
 )
 
 const (
@@ -91,9 +93,9 @@ func newHandOffChecker(o *Options) *handOffChecker {
 	}
 }
 
-// check looks at all pods of a report and tells of what it finds.
+// check looks at all pods of a report and tells of what it finds. without are pods that are known to lack their GPUs.
 func (c *handOffChecker) check(
-	ctx context.Context, s *berthv1alpha1.GPUNodeStatus, now time.Time, counters *counters,
+	ctx context.Context, s *berthv1alpha1.GPUNodeStatus, without []types.UID, now time.Time, counters *counters,
 ) {
 	if c.pods == nil || c.booked == nil {
 		return
@@ -112,7 +114,33 @@ func (c *handOffChecker) check(
 			c.tell(ctx, pod, f, now, counters)
 		}
 	}
+	for _, pod := range c.pods.Pods() {
+		if message, failed := berthv1alpha1.HandOffFailure(pod); failed && pod.Annotations[berthv1alpha1.AnnotationAllocation] != "" {
+			c.tell(ctx, pod, deviation{reason: EventHandOffFailed, note: handOffNote(pod, message)}, now, counters)
+		}
+		if slices.Contains(without, pod.UID) {
+			c.tell(ctx, pod, deviation{reason: EventHandOffFailed, note: "The container was started without the pod's GPUs: no NRI " +
+				"plugin added them. See that the NVIDIA container toolkit runs as one on the node, and delete the pod."}, now, counters)
+		}
+	}
 	c.endCheck()
+}
+
+// handOffNote says why a container does not get its GPUs, and what to set. Events are cut at their end, so the advice
+// comes first.
+func handOffNote(pod *corev1.Pod, message string) string {
+	advice := "See docs/handoff.md."
+	form, _ := handedOver(pod)
+	switch {
+	case form == berthv1alpha1.DeviceFormUUID && strings.Contains(message, "unresolvable CDI devices"):
+		advice = "On this node GPUs have to be named in full: let " + berthv1alpha1.EnvVisibleDevices + " refer to the annotation " +
+			berthv1alpha1.AnnotationVisibleDevices + ", or set nvidia-container-runtime.modes.cdi.default-kind of the node's " +
+			"container toolkit to runtime.nvidia.com/gpu."
+	case form == berthv1alpha1.DeviceFormCDI && refutes(message):
+		advice = "On this node GPUs have to be named by UUID: set nvidia-container-runtime.mode of the node's container toolkit " +
+			"to auto, or the annotation berth.dev/hand-off of the node to UUID."
+	}
+	return "The container cannot start because its runtime does not give it its GPUs. " + advice + " The kubelet says: " + message
 }
 
 // bookingOf returns what a pod has booked, decoded once for each version of the pod.

@@ -129,14 +129,14 @@ func TestAllocationIsDecodedOnceForEachVersionOfAPod(t *testing.T) {
 	d.Processes = []Process{{PID: 1, Memory: gib}}
 	s := statusOf(&Reading{Devices: []Device{d}}, &owners{pods: map[int]types.UID{1: "pod"}})
 	for range 10 {
-		c.check(t.Context(), s, start, &counters{})
+		c.check(t.Context(), s, nil, start, &counters{})
 	}
 	pod.ResourceVersion = "2"
-	c.check(t.Context(), s, start, &counters{})
+	c.check(t.Context(), s, nil, start, &counters{})
 	if decoded != 2 {
 		t.Errorf("decoded %d times, want 2", decoded)
 	}
-	c.check(t.Context(), &berthv1alpha1.GPUNodeStatus{}, start, &counters{})
+	c.check(t.Context(), &berthv1alpha1.GPUNodeStatus{}, nil, start, &counters{})
 	if len(c.bookings) != 0 || len(c.findings) != 0 {
 		t.Errorf("remembered of a pod that left: %v, %v", c.bookings, c.findings)
 	}

@@ -25,6 +25,7 @@ type counters struct {
 	assignmentErrors atomic.Int64
 	mismatches       atomic.Int64
 	overuses         atomic.Int64
+	handOffFailures  atomic.Int64
 }
 
 // deviation counts a pod that started to deviate from its allocation.
@@ -34,6 +35,8 @@ func (c *counters) deviation(reason string) {
 		c.mismatches.Add(1)
 	case EventMemoryOveruse:
 		c.overuses.Add(1)
+	case EventHandOffFailed:
+		c.handOffFailures.Add(1)
 	}
 }
 
@@ -62,9 +65,12 @@ var (
 	descMismatches = desc("berth_agent_handoff_mismatches_total", "Pods found on other devices than those that they were given.", nil)
 	descOveruses   = desc("berth_agent_memory_overuses_total", "Pods found to hold more memory on a device than they booked.", nil)
 
+	descFailures = desc("berth_agent_handoff_failures_total", "Pods whose container could not start because it was not handed its GPUs.", nil)
+
 	allDescs = []*metrics.Desc{
 		descTotal, descReserved, descUsed, descForeign, descBooked, descHealthy, descPodUsed, descPodBooked,
 		descAge, descReads, descReadErrors, descReadTime, descWrites, descLease, descKubelet, descMismatches, descOveruses,
+		descFailures,
 	}
 )
 
@@ -116,6 +122,7 @@ func (c *collector) CollectWithStability(ch chan<- metrics.Metric) {
 	counter(descKubelet, float64(n.assignmentErrors.Load()))
 	counter(descMismatches, float64(n.mismatches.Load()))
 	counter(descOveruses, float64(n.overuses.Load()))
+	counter(descFailures, float64(n.handOffFailures.Load()))
 }
 
 type gaugeFunc func(d *metrics.Desc, v float64, labels ...string)

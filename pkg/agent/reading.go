@@ -50,6 +50,8 @@ type Device struct {
 	Index int
 	// Parent is the UUID of the GPU that a MIG instance is a part of.
 	Parent string
+	// Minor is the number of the GPU's device file, /dev/nvidia<minor>; nil if it is not known, and for MIG instances.
+	Minor *int
 	// PCIBusID is the GPU's address, "00000000:07:00.0".
 	PCIBusID string
 	// Model is the marketing name.
@@ -68,6 +70,11 @@ type Device struct {
 	Message string
 	// Links are fast links to other devices.
 	Links []berthv1alpha1.GPULink
+	// NUMANode is the NUMA node that the GPU is attached to; nil if the system does not say.
+	NUMANode *int32
+	// PCIeSwitch is the address of the PCIe bridge that the GPU shares with its nearest neighbours; empty if it shares
+	// none, or it is not known.
+	PCIeSwitch string
 }
 
 // Memory is a device's memory in bytes.
@@ -134,8 +141,10 @@ type Attributor interface {
 	Attribute(pids []int) map[int]types.UID
 }
 
-// Assignments tells which devices the kubelet's device manager has given away.
+// Assignments tells which devices the kubelet has given away.
 type Assignments interface {
-	// Assigned returns the pods by what the device plugin calls their devices: a UUID, or the index of a GPU.
-	Assigned(ctx context.Context) (map[string]types.NamespacedName, error)
+	// Assigned returns the pods by what the device plugin calls their devices: a UUID, or the index of a GPU, or
+	// "nvidia" and its minor number (GKE's plugin); or NVIDIA's driver of dynamic resource allocation: "gpu-" and the
+	// minor number.
+	Assigned(ctx context.Context) (map[string][]types.NamespacedName, error)
 }

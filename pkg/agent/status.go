@@ -5,7 +5,6 @@ package agent
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,16 +22,19 @@ const modelMixed = "mixed"
 type owners struct {
 	// pods is the pod of each process; a PID without one belongs to nobody that is known.
 	pods map[int]types.UID
-	// assigned is the pod that holds a device through the device manager, by the device's UUID or index.
-	assigned map[string]types.UID
+	// assigned are the pods that hold a device through the kubelet, by what that calls the device: see Assignments.
+	assigned map[string][]types.UID
+	// assignedUnknown says why that is not known; empty = it is.
+	assignedUnknown string
 }
 
 // newStatus makes the report of one reading. Activity comes out of the tracker, which it advances.
 func newStatus(r *Reading, o *owners, tracker *activityTracker, now time.Time) *berthv1alpha1.GPUNodeStatus {
 	s := &berthv1alpha1.GPUNodeStatus{
-		DriverVersion: r.DriverVersion,
-		Devices:       make([]berthv1alpha1.GPUDevice, 0, len(r.Devices)),
-		ObservedTime:  metav1.NewTime(now).Rfc3339Copy(),
+		DriverVersion:      r.DriverVersion,
+		Devices:            make([]berthv1alpha1.GPUDevice, 0, len(r.Devices)),
+		AssignmentsUnknown: o.assignedUnknown,
+		ObservedTime:       metav1.NewTime(now).Rfc3339Copy(),
 	}
 	for i := range r.Devices {
 		d := &r.Devices[i]
@@ -48,11 +50,16 @@ func newStatus(r *Reading, o *owners, tracker *activityTracker, now time.Time) *
 				Reserved: quantity(d.Memory.Reserved),
 				Used:     quantity(d.Memory.Used),
 			},
-			Processes:  newProcesses(d, o.pods, tracker, now),
-			AssignedTo: o.assignedTo(d),
-			Health:     berthv1alpha1.DeviceHealthy,
-			Reason:     d.Reason,
-			Links:      d.Links,
+			Processes:    newProcesses(d, o.pods, tracker, now),
+			AssignedPods: o.assignedPods(d),
+			Health:       berthv1alpha1.DeviceHealthy,
+			Reason:       d.Reason,
+			Links:        d.Links,
+			NUMANode:     d.NUMANode,
+			PCIeSwitch:   d.PCIeSwitch,
+		}
+		if len(out.AssignedPods) > 0 {
+			out.AssignedTo = out.AssignedPods[0]
 		}
 		if d.Reason != "" {
 			out.Health = berthv1alpha1.DeviceUnhealthy
@@ -60,6 +67,9 @@ func newStatus(r *Reading, o *owners, tracker *activityTracker, now time.Time) *
 		s.Devices = append(s.Devices, out)
 	}
 	tracker.endReading()
+	if s.AssignmentsUnknown == "" {
+		s.AssignmentsUnknown = o.unmatched(r.Devices)
+	}
 	sortDevices(s.Devices)
 	s.Summary = newSummary(s.Devices)
 	return s
@@ -109,25 +119,15 @@ func newProcesses(
 	return out
 }
 
-// assignedTo returns the pod that holds d through the device manager, which knows it by UUID or, with the stock
-// plugin's device-id-strategy "index", by index.
-func (o *owners) assignedTo(d *Device) types.UID {
-	if uid, ok := o.assigned[d.UUID]; ok {
-		return uid
-	}
-	if d.Parent == "" {
-		return o.assigned[strconv.Itoa(d.Index)]
-	}
-	return ""
-}
-
 // unavailable is the report when nothing can be read: the devices of the last one, none of which gets pods. What
 // they held is left as it was last seen, because nobody has seen it go.
 func unavailable(last *berthv1alpha1.GPUNodeStatus, now time.Time) *berthv1alpha1.GPUNodeStatus {
 	s := &berthv1alpha1.GPUNodeStatus{ObservedTime: metav1.NewTime(now).Rfc3339Copy()}
 	if last != nil {
 		s.DriverVersion = last.DriverVersion
+		s.HandOff = last.HandOff
 		s.Devices = slices.Clone(last.Devices)
+		s.AssignmentsUnknown = last.AssignmentsUnknown
 	}
 	for i := range s.Devices {
 		d := &s.Devices[i]

@@ -6,6 +6,7 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
@@ -112,7 +114,7 @@ func TestSummary(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			o := &owners{assigned: map[string]types.UID{taken.UUID: "p"}}
+			o := &owners{assigned: map[string][]types.UID{taken.UUID: {"p"}}}
 			got := statusOf(&Reading{Devices: tc.devices}, o).Summary
 			if diff := cmp.Diff(&tc.want, got); diff != "" {
 				t.Errorf("summary (-want +got):\n%s", diff)
@@ -121,18 +123,44 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-func TestAssignedToIsFoundByUUIDAndByIndex(t *testing.T) {
+func TestAssignedPodsAreFoundByWhateverTheKubeletCallsTheirDevice(t *testing.T) {
 	instance := gpu(1)
 	instance.UUID, instance.Parent = "MIG-1", gpu(1).UUID
-	o := &owners{assigned: map[string]types.UID{gpu(0).UUID: "by-uuid", "1": "by-index"}}
-	s := statusOf(&Reading{Devices: []Device{gpu(0), gpu(1), instance, gpu(2)}}, o)
+	of7, seven := gpu(2), 7
+	of7.Minor = &seven
+	o := &owners{assigned: map[string][]types.UID{
+		gpu(0).UUID: {"by-uuid", "shares", "by-uuid"}, "1": {"by-index"}, "gpu-7": {"by-claim"}, "gpu-2": {"of another number"},
+	}}
+	s := statusOf(&Reading{Devices: []Device{gpu(0), gpu(1), instance, of7}}, o)
 	var got []types.UID
 	for _, d := range s.Devices {
 		got = append(got, d.AssignedTo)
 	}
 	// An instance has its parent's index, which is not its own.
-	if diff := cmp.Diff([]types.UID{"by-uuid", "by-index", "", ""}, got); diff != "" {
+	if diff := cmp.Diff([]types.UID{"by-uuid", "by-index", "", "by-claim"}, got); diff != "" {
 		t.Errorf("assigned (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]types.UID{"by-uuid", "shares"}, s.Devices[0].AssignedPods); diff != "" {
+		t.Errorf("assigned pods (-want +got):\n%s", diff)
+	}
+}
+
+func TestADeviceThatCannotBeTold(t *testing.T) {
+	minor := 3
+	d := gpu(0)
+	d.Minor, d.PCIBusID = &minor, "00000000:07:00.0"
+	for name, unknown := range map[string]bool{
+		d.UUID: false, "0": false, "nvidia3": false, "gpu-3": false, "GPU-gone": false, "gpu-9-mig-1g10gb-19-0": false,
+		"0000:07:00.0": false, "0000:99:00.0": false,
+		"7": true, "nvidia0": true, "slot-a": true,
+	} {
+		s := statusOf(&Reading{Devices: []Device{d}}, &owners{assigned: map[string][]types.UID{name: {"p"}}})
+		if got := s.AssignmentsUnknown != ""; got != unknown {
+			t.Errorf("%s: %q", name, s.AssignmentsUnknown)
+		}
+		if held := s.Devices[0].AssignedTo == "p"; held == (unknown || strings.Contains(name, "9") || name == "GPU-gone") {
+			t.Errorf("%s: it is the pod's: %v", name, held)
+		}
 	}
 }
 
@@ -157,7 +185,7 @@ func TestUnavailableKeepsWhatWasSeenAndGivesNothing(t *testing.T) {
 // fullNode is 8 GPUs that are all connected, with 64 pods that are idle, which takes more to say than active.
 func fullNode() (*Reading, *owners) {
 	r := &Reading{DriverVersion: "580.159.04"}
-	o := &owners{pods: map[int]types.UID{}, assigned: map[string]types.UID{}}
+	o := &owners{pods: map[int]types.UID{}, assigned: map[string][]types.UID{}}
 	for i := range 8 {
 		d := gpu(i)
 		for j := range 8 {
@@ -173,6 +201,18 @@ func fullNode() (*Reading, *owners) {
 		r.Devices = append(r.Devices, d)
 	}
 	return r, o
+}
+
+func TestWhereAGPUIsAttachedIsReported(t *testing.T) {
+	known, unknown := gpu(0), gpu(1)
+	known.NUMANode, known.PCIeSwitch = ptr.To[int32](1), "0000:16:00.0"
+	s := statusOf(&Reading{Devices: []Device{known, unknown}}, &owners{})
+	if got := s.Devices[0]; !ptr.Equal(got.NUMANode, known.NUMANode) || got.PCIeSwitch != known.PCIeSwitch {
+		t.Errorf("got NUMA node %v, switch %q", got.NUMANode, got.PCIeSwitch)
+	}
+	if got := s.Devices[1]; got.NUMANode != nil || got.PCIeSwitch != "" {
+		t.Errorf("not known, but got NUMA node %v, switch %q", got.NUMANode, got.PCIeSwitch)
+	}
 }
 
 func TestReportOfAFullNodeIsUnder16KiB(t *testing.T) {

@@ -25,8 +25,9 @@
 //     Fragmentation: the least growth of memory that is free but in pieces too small to use;
 //  3. devices of one model before unlike ones, where the engine can use unlike ones at all;
 //  4. the most fast links within the set;
-//  5. the strategy, to the byte;
-//  6. the devices' UUIDs, so that there is always one winner.
+//  5. a set on one NUMA node before one on several, where the NUMA node of every device is known;
+//  6. the strategy, to the byte;
+//  7. the devices' UUIDs, so that there is always one winner.
 //
 // Within the set, shares are matched to devices largest first, each to the device on which it leaves the least
 // (LeastAllocated: the most), ties by UUID. No step depends on the order in which devices are listed.

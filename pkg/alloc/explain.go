@@ -67,7 +67,7 @@ func closeness(r Reason) int {
 	switch r {
 	case ReasonTooManyDevices, ReasonNotEnoughDevices:
 		return 0
-	case ReasonMixedModels:
+	case ReasonMixedModels, ReasonInstances:
 		return 1
 	case ReasonInsufficientCapacity:
 		return 2
@@ -94,6 +94,9 @@ func optionReason(n *Node, o *Option, mixed bool) Reason {
 	case holdsAny(n, o, mixed, &free):
 		return ""
 	case !holdsAny(n, o, mixed, &capacity):
+		if holdsAny(asGPUs(n), o, mixed, &capacity) {
+			return ReasonInstances
+		}
 		if holdsAny(n, o, true, &capacity) {
 			return ReasonMixedModels
 		}
@@ -102,6 +105,15 @@ func optionReason(n *Node, o *Option, mixed bool) Reason {
 		return blockedBy(n, o, mixed, free)
 	}
 	return ReasonInsufficientFree
+}
+
+// asGPUs returns the node with its MIG instances taken for whole GPUs.
+func asGPUs(n *Node) *Node {
+	c := &Node{Name: n.Name, Devices: slices.Clone(n.Devices)}
+	for i := range c.Devices {
+		c.Devices[i].Parent = ""
+	}
+	return c
 }
 
 // blockedBy returns the reason without which the option would fit, if one alone is to blame, else the first; in the
@@ -149,6 +161,9 @@ func explainDevices(n *Node, o *Option, mixed bool) []DeviceVerdict {
 		})
 		for rank, j := range members {
 			verdicts[j] = explainDevice(&n.Devices[j], o.On(min(rank, len(o.Shares)-1), &n.Devices[j]))
+			if !o.opens(&n.Devices[j]) {
+				verdicts[j].Reason = ReasonInstances
+			}
 		}
 	}
 	slices.SortStableFunc(verdicts, func(a, b DeviceVerdict) int { return cmp.Compare(a.Index, b.Index) })

@@ -14,8 +14,12 @@ import "math/bits"
 type amounts [MaxDevices]Bytes
 
 // room returns how many of the option's shares device d could hold with that much available, counted from the
-// smallest share. Zero also when the fraction that the engine takes in any case is more than that.
+// smallest share. Zero also when the fraction that the engine takes in any case is more than that, and for a MIG
+// instance if the option has other devices.
 func (o *Option) room(d *Device, available Bytes) int {
+	if !o.opens(d) {
+		return 0
+	}
 	if o.Take != 0 && available.Less(o.Take.Of(d.Total).Plus(o.Outside)) {
 		return 0
 	}
@@ -30,13 +34,21 @@ func (o *Option) room(d *Device, available Bytes) int {
 	return room
 }
 
-// group selects the devices that may be in one set: those of one model, or all.
+// opens says whether the engine could use the device in a set as large as the option's. A CUDA process enumerates one
+// MIG instance, however many it was given (NVIDIA MIG User Guide, CUDA Device Enumeration), and no engine that is known
+// here gives each of its ranks an instance of its own.
+func (o *Option) opens(d *Device) bool { return d.Parent == "" || len(o.Shares) == 1 }
+
+// group selects the devices that may be in one set: those of one model, or all; of one NUMA node, unless numa is 0.
 type group struct {
 	model string
 	all   bool
+	numa  int
 }
 
-func (g *group) has(d *Device) bool { return g.all || d.Model == g.model }
+func (g *group) has(d *Device) bool {
+	return (g.all || d.Model == g.model) && (g.numa == 0 || d.NUMA == g.numa)
+}
 
 // firstOfModel says whether no device before position i has its model.
 func firstOfModel(n *Node, i int) bool {
@@ -104,6 +116,8 @@ type finder struct {
 	usable int
 	// linked says whether any usable device has a fast link.
 	linked bool
+	// numa says whether sets can be on one NUMA node or on several.
+	numa bool
 }
 
 // use points the finder at a node, whose devices must be in the order of their UUIDs.
@@ -118,6 +132,7 @@ func (f *finder) use(n *Node, s Strategy) {
 			f.linked = f.linked || d.Links != 0
 		}
 	}
+	f.numa = f.spansNUMA()
 	if s != Fragmentation { // whose weights depend on the option
 		f.weigh(nil)
 	}
@@ -143,6 +158,8 @@ type choice struct {
 	set    uint64
 	weight uint64
 	links  int // counted from both ends
+	// split says that the set is on more than one NUMA node.
+	split bool
 }
 
 // weightStep is how finely weights are compared before links: 2^26 bytes are 64 MiB, the quantum of the agent's
@@ -156,6 +173,8 @@ func (c *choice) better(o *choice) bool {
 		return c.weight < o.weight
 	case c.links != o.links:
 		return c.links > o.links
+	case c.split != o.split:
+		return !c.split
 	case c.weight != o.weight:
 		return c.weight < o.weight
 	}
@@ -187,7 +206,7 @@ func (f *finder) best(o *Option, mixed bool) (choice, bool) {
 		if c, ok := f.bestOfOneModel(o); ok && c.weight>>weightStep == lightest.weight>>weightStep {
 			return c, true
 		}
-		return f.withLinks(o, all, lightest), true
+		return f.onOneNUMA(o, all, f.withLinks(o, all, lightest)), true
 	}
 	if len(n.Devices) == 0 {
 		return choice{}, false
@@ -207,7 +226,7 @@ func (f *finder) bestOfOneModel(o *Option) (best choice, found bool) {
 		if !ok || found && c.weight>>weightStep > best.weight>>weightStep {
 			continue
 		}
-		c = f.withLinks(o, g, c)
+		c = f.onOneNUMA(o, g, f.withLinks(o, g, c))
 		if !found || c.better(&best) {
 			best, found = c, true
 		}

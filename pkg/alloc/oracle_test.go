@@ -17,9 +17,9 @@ import (
 
 // oracleKey is the documented order as numbers, most significant first.
 type oracleKey struct {
-	steps, unlike, unlinked int64
-	weight                  uint64
-	uuids                   []string
+	steps, unlike, unlinked, split int64
+	weight                         uint64
+	uuids                          []string
 }
 
 func (k oracleKey) compare(o oracleKey) int {
@@ -27,6 +27,7 @@ func (k oracleKey) compare(o oracleKey) int {
 		cmp.Compare(k.steps, o.steps),
 		cmp.Compare(k.unlike, o.unlike),
 		cmp.Compare(k.unlinked, o.unlinked),
+		cmp.Compare(k.split, o.split),
 		cmp.Compare(k.weight, o.weight),
 		slices.Compare(k.uuids, o.uuids),
 	)
@@ -55,21 +56,31 @@ func oracleBest(n *Node, o *Option, mixed bool, s Strategy) (uint64, bool) {
 		}
 		var key oracleKey
 		models := map[string]bool{}
+		instances := 0
 		for i := range n.Devices {
 			if set>>i&1 == 0 {
 				continue
 			}
 			d := &n.Devices[i]
+			if d.Parent != "" {
+				instances++
+			}
 			models[d.Model] = true
 			key.weight += s.weight(o, d, d.Free())
 			key.unlinked -= int64(bits.OnesCount64(d.Links & set))
 			key.uuids = append(key.uuids, d.UUID)
+		}
+		if instances > 0 && len(o.Shares) > 1 {
+			continue
 		}
 		if len(models) > 1 {
 			if !mixed {
 				continue
 			}
 			key.unlike = 1
+		}
+		if oracleSplit(n, set) {
+			key.split = 1
 		}
 		key.steps = int64(key.weight / (64 << 20))
 		slices.Sort(key.uuids)
@@ -78,6 +89,21 @@ func oracleBest(n *Node, o *Option, mixed bool, s Strategy) (uint64, bool) {
 		}
 	}
 	return best, best != 0
+}
+
+// oracleSplit says whether the set is on more than one NUMA node, of a node that knows where all usable devices are.
+func oracleSplit(n *Node, set uint64) bool {
+	on := map[int]bool{}
+	for i := range n.Devices {
+		d := &n.Devices[i]
+		if d.NUMA == 0 && !d.Free().IsZero() {
+			return false
+		}
+		if set>>i&1 == 1 {
+			on[d.NUMA] = true
+		}
+	}
+	return len(on) > 1
 }
 
 func uuids(n *Node, set uint64) []string {
@@ -138,7 +164,17 @@ func drawNode(t *rapid.T, size int) *Node {
 		if rapid.IntRange(0, 7).Draw(t, "blocked") == 0 {
 			d.Blocked = ReasonUnhealthy
 		}
+		if rapid.IntRange(0, 5).Draw(t, "instance") == 0 {
+			d.Parent = fmt.Sprintf("GPU-%d", rapid.IntRange(1, 2).Draw(t, "parent"))
+		}
 		n.Devices = append(n.Devices, d)
+	}
+	if rapid.Bool().Draw(t, "NUMA") {
+		// Often all of them are known, else the order would hardly ever be looked at.
+		least := rapid.SampledFrom([]int{1, 1, 1, 0}).Draw(t, "least NUMA node")
+		for i := range count {
+			n.Devices[i].NUMA = rapid.IntRange(least, 2).Draw(t, "NUMA node")
+		}
 	}
 	if rapid.Bool().Draw(t, "linked") {
 		for i := range count {

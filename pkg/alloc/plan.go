@@ -117,7 +117,7 @@ func Largest(n *Node, devices int, mixed bool) Bytes {
 		g := group{model: n.Devices[i].Model, all: mixed}
 		capacities = capacities[:0]
 		for j := range n.Devices {
-			if d := &n.Devices[j]; g.has(d) {
+			if d := &n.Devices[j]; g.has(d) && (d.Parent == "" || devices == 1) {
 				capacities = append(capacities, d.Capacity)
 			}
 		}

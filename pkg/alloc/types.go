@@ -23,6 +23,9 @@ type Device struct {
 	Index int
 	// Model is the marketing name; devices of one name are alike.
 	Model string
+	// Parent is the UUID of the GPU that a MIG instance is a part of; empty for a whole GPU. A process of CUDA sees one
+	// MIG instance, whatever it was given, so an instance is never used together with any other device.
+	Parent string
 	// Total is the physical memory; an engine's own fraction is a fraction of this.
 	Total Bytes
 	// Capacity is what can be booked at most: total − reserved − headroom.
@@ -34,6 +37,8 @@ type Device struct {
 	Blocked Reason
 	// Links has bit i set if this device has a fast link (NVLink) to Node.Devices[i], which then has one to it.
 	Links uint64
+	// NUMA is the NUMA node that the device is attached to, counted from 1; 0 = not known.
+	NUMA int
 }
 
 // Free is what can still be booked, at least zero; a blocked device has nothing free.

@@ -14,6 +14,7 @@ var (
 	ErrUnknownDevice   = errors.New("the node has no such device")
 	ErrDuplicateDevice = errors.New("the device is in the allocation twice")
 	ErrZeroMemory      = errors.New("zero bytes would be booked")
+	ErrNotAlone        = errors.New("a MIG instance cannot be used together with other devices")
 )
 
 // OverbookedError says that a booking does not fit on its device.
@@ -45,7 +46,7 @@ func (e *BlockedError) Error() string {
 
 // Validate says whether the allocation can be booked on the node as it is. It is the one check for planning,
 // Reserve, eviction, the CLI and the tests. It fails on the first device, in the order given, that is unknown, named
-// twice, booked with zero bytes (ErrUnknownDevice, ErrDuplicateDevice, ErrZeroMemory), blocked (*BlockedError) or
+// twice, a MIG instance among others, booked with zero bytes (ErrUnknownDevice, ErrDuplicateDevice, ErrNotAlone, ErrZeroMemory), blocked (*BlockedError) or
 // too full (*OverbookedError), and on an allocation of no devices (ErrNoDevices).
 func Validate(n *Node, a []DeviceShare) error {
 	if len(a) == 0 {
@@ -71,6 +72,8 @@ func validateOne(n *Node, a []DeviceShare, i int) error {
 		}
 	}
 	switch free := d.Free(); {
+	case d.Parent != "" && len(a) > 1:
+		return fmt.Errorf("GPU %d (%s): %w", d.Index, d.UUID, ErrNotAlone)
 	case share.Memory.IsZero():
 		return fmt.Errorf("GPU %d (%s): %w", d.Index, d.UUID, ErrZeroMemory)
 	case d.Blocked != "":

@@ -9,7 +9,7 @@ import (
 )
 
 func TestValidateNamesTheGPUAndByHowMuchItIsOver(t *testing.T) {
-	n := node(gpu(0, 80, 0), gpu(1, 80, 50), blocked(gpu(2, 80, 0), ReasonUnhealthy))
+	n := node(gpu(0, 80, 0), gpu(1, 80, 50), blocked(gpu(2, 80, 0), ReasonUnhealthy), instance("MIG-a", 3, 40), instance("MIG-b", 3, 40))
 	for _, tc := range []struct {
 		name string
 		a    []DeviceShare
@@ -42,6 +42,15 @@ func TestValidateNamesTheGPUAndByHowMuchItIsOver(t *testing.T) {
 		{
 			name: "zero bytes", a: []DeviceShare{{"GPU-a", Bytes{}}}, is: ErrZeroMemory,
 			want: "GPU 0 (GPU-a): zero bytes would be booked",
+		},
+		{name: "a MIG instance alone", a: []DeviceShare{{"MIG-a", GiB(10)}}},
+		{
+			name: "two MIG instances of one GPU", a: []DeviceShare{{"MIG-a", GiB(10)}, {"MIG-b", GiB(10)}}, is: ErrNotAlone,
+			want: "GPU 3 (MIG-a): a MIG instance cannot be used together with other devices",
+		},
+		{
+			name: "a MIG instance beside a GPU", a: []DeviceShare{{"GPU-a", GiB(10)}, {"MIG-a", GiB(10)}}, is: ErrNotAlone,
+			want: "GPU 3 (MIG-a): a MIG instance cannot be used together with other devices",
 		},
 		{name: "no GPUs", is: ErrNoDevices, want: "the allocation has no devices"},
 	} {

@@ -16,11 +16,15 @@ const (
 	ReasonTooManyDevices Reason = "more GPUs than can be planned on"
 	// ReasonMixedModels: there are devices enough, but not of one model, and the engine cannot use unlike ones.
 	ReasonMixedModels Reason = "not enough GPUs of one model"
+	// ReasonInstances: there are devices enough, but MIG instances among them, of which a process can use only one.
+	ReasonInstances Reason = "MIG instances cannot be used together"
 
 	// ReasonUnhealthy: the agent reports the device as unhealthy.
 	ReasonUnhealthy Reason = "the GPU is unhealthy"
 	// ReasonAssigned: a pod holds the whole device through the kubelet's device manager.
 	ReasonAssigned Reason = "the GPU is held whole by a pod of the device plugin"
+	// ReasonClaimed: a claim of dynamic resource allocation holds the device.
+	ReasonClaimed Reason = "the GPU is held by a resource claim"
 	// ReasonLoading: another pod is loading its model there, and one of the two engines measures free memory while
 	// it loads.
 	ReasonLoading Reason = "another pod is loading its model on the GPU"

@@ -13,12 +13,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/firstlist"
 )
 
 // CacheOptions keep the cache small in a cluster of many pods: only those of the scheduler, and of everything only
 // what is read here.
 func CacheOptions() cache.Options {
-	return cache.Options{ByObject: map[client.Object]cache.ByObject{
+	return cache.Options{DefaultWatchErrorHandler: firstlist.WatchErrorHandler(), ByObject: map[client.Object]cache.ByObject{
 		&corev1.Pod{}: {
 			Field:     fields.OneTermEqualSelector("spec.schedulerName", berthv1alpha1.SchedulerName),
 			Transform: trimPod,

@@ -23,10 +23,13 @@ type llama struct {
 	sequences int64
 	unified   bool
 	batch     int64 // micro-batch: tokens computed at once
-	flash     bool
-	keyBytes  int64 // 1024 times the bytes of one cached element
-	valBytes  int64
-	gpuLayers int64 // layers on GPUs, the output layer counted as one
+	// flash: attention is fused. hostFlash: it is, and runs on the host for some kind of layer.
+	flash, hostFlash bool
+	// paddedValues: without flash attention values are stored transposed, each layer's as wide as the widest.
+	paddedValues int64
+	keyBytes     int64 // 1024 times the bytes of one cached element
+	valBytes     int64
+	gpuLayers    int64 // layers on GPUs, the output layer counted as one
 	// kinds are the costs of a layer of each kind, cuda the bytes of a CUDA context: the same for all options.
 	kinds []kindCost
 	cuda  int64
@@ -45,6 +48,9 @@ const (
 	// buildFewOutputs is the first that does not reserve logits for a whole micro-batch of a server with slots
 	// (mid-2026; estimation.md, section 3).
 	buildFewOutputs = 9500
+	// buildFusedIndexer is a build that computes the scores of a sparse indexer in one operation; when that began is
+	// not known, and the older way takes more.
+	buildFusedIndexer = 10470
 	// cellPadding: caches are made in multiples of 256 cells (llama.cpp, llama-kv-cache.cpp).
 	cellPadding = 256
 )
@@ -62,9 +68,12 @@ func newLlama(m *Model, s *Settings, dev DeviceInfo, e *Result) (*llama, error) 
 	if s.BatchSize > 0 {
 		l.batch = min(l.batch, s.BatchSize)
 	}
-	l.flash = s.FlashAttention != SwitchOff // "auto" turns it on wherever it is supported
+	l.flash = s.FlashAttention != SwitchOff
 	l.slots(ollama)
 	l.contextLength(ollama, e)
+	if !m.Cacheless {
+		l.batch = min(l.batch, l.context) // with causal attention (llama-context.cpp, n_batch)
+	}
 	l.keyBytes, l.valBytes = llamaCacheType(s.KVCacheType), llamaCacheType(s.KVCacheType)
 	if s.KVCacheTypeV != "" {
 		l.valBytes = llamaCacheType(s.KVCacheTypeV)
@@ -72,7 +81,7 @@ func newLlama(m *Model, s *Settings, dev DeviceInfo, e *Result) (*llama, error) 
 			return nil, fmt.Errorf("a quantized value cache (%s) needs flash attention: set it on, or the value cache to f16", s.KVCacheTypeV)
 		}
 	}
-	all := int64(m.LayerCount) + 1
+	all := l.units()
 	l.gpuLayers = all
 	if n, ok := s.GPULayers.Count(); ok {
 		l.gpuLayers = min(n, all)
@@ -80,6 +89,7 @@ func newLlama(m *Model, s *Settings, dev DeviceInfo, e *Result) (*llama, error) 
 			e.Notes = append(e.Notes, fmt.Sprintf("%d of %d layers are on GPUs, the others on the host", l.gpuLayers, all))
 		}
 	}
+	l.resolveFlash(e)
 	l.kinds = make([]kindCost, len(m.Layers))
 	for i := range m.Layers {
 		l.kinds[i] = l.costOf(&m.Layers[i])
@@ -171,9 +181,6 @@ func (l *llama) refuses(n int) string {
 	if int64(n) > l.gpuLayers {
 		return fmt.Sprintf("%d layers cannot be put on %d GPUs", l.gpuLayers, n)
 	}
-	if l.tensorMode() && l.m.KVHeads%int64(n) != 0 {
-		return fmt.Sprintf("split mode tensor: %d GPUs do not divide the model's %d key/value heads", n, l.m.KVHeads)
-	}
 	return ""
 }
 
@@ -183,27 +190,25 @@ func (l *llama) tensorMode() bool { return l.s.SplitMode == "tensor" || l.s.Spli
 // option estimates n GPUs.
 func (l *llama) option(n int) Option {
 	o := Option{GPUCount: n, TensorParallelSize: 1, Devices: make([]Device, n), Feasible: true}
-	first := int64(l.m.LayerCount) + 1 - l.gpuLayers // the first unit on a GPU; the output layer is the last unit
+	first := l.units() - l.gpuLayers // the first unit on a GPU; the output layer is the last unit
 	for unit := int64(0); unit < first; unit++ {
 		o.HostMemory = add(o.HostMemory, l.layerBytes(unit))
 	}
 	o.HostMemory = add(o.HostMemory, l.m.HostWeights, l.m.Embedding) // tables are read row by row, on the host
-	splits := l.splits(n)
-	perToken, units := make([]int64, n), make([]int64, n)
-	device := 0
-	for unit := first; unit <= int64(l.m.LayerCount); unit++ {
-		device = l.deviceOf(splits, unit-first, device)
-		units[device]++
-		l.place(&o, perToken, unit, device)
+	shares := l.shares(n, first)
+	perToken := make([]int64, n)
+	for i, share := range shares {
+		for unit := share.from; unit < share.to; unit++ {
+			l.place(&o, perToken, unit, i)
+		}
 	}
-	compute := l.compute(n, first > 0)
 	for i := range o.Devices {
 		c := &o.Devices[i].Components
-		c.Compute, c.Engine = compute, l.cuda
+		c.Compute, c.Engine = add(c.Compute, l.compute(shares, i)), l.cuda
 	}
 	c := &o.Devices[0].Components
-	c.Compute = add(c.Compute, l.staging(first > 0))
-	l.companions(&o.Devices[0], &o.Devices[n-1])
+	c.Compute = add(c.Compute, l.staging(first))
+	l.companions(&o.Devices[0])
 	for i := range o.Devices {
 		o.Devices[i].Total = o.Devices[i].Components.Sum()
 	}
@@ -213,7 +218,7 @@ func (l *llama) option(n int) Option {
 	for i, j := range order {
 		sorted[i] = o.Devices[j]
 		if !l.tensorMode() {
-			o.LayerSplit = append(o.LayerSplit, units[j])
+			o.LayerSplit = append(o.LayerSplit, shares[j].to-shares[j].from)
 			if j == n-1 {
 				o.OutputDevice = i
 			}
@@ -225,108 +230,6 @@ func (l *llama) option(n int) Option {
 		o.Reason = fmt.Sprintf("needs %s of a device's %s", human(sorted[0].Total), human(total))
 	}
 	return o
-}
-
-// place adds one unit (a layer, or the output layer) to its device, or a part of it to each.
-func (l *llama) place(o *Option, perToken []int64, unit int64, device int) {
-	weights, cost := l.unitWeights(unit), l.cost(unit)
-	first, last, parts := device, device, int64(1)
-	if l.tensorMode() {
-		first, last, parts = 0, len(o.Devices)-1, int64(len(o.Devices))
-	}
-	for i := first; i <= last; i++ {
-		c := &o.Devices[i].Components
-		c.Weights = add(c.Weights, ceilDiv(weights, parts))
-		c.KVCache = add(c.KVCache, ceilDiv(cost.kv, parts))
-		c.RecurrentState = add(c.RecurrentState, ceilDiv(cost.state, parts))
-		perToken[i] = add(perToken[i], ceilDiv(cost.perToken, parts))
-	}
-}
-
-// unitWeights returns the weights of one layer, or those of the output layer. Tied embeddings are loaded a second
-// time, as the output.
-func (l *llama) unitWeights(unit int64) int64 {
-	if unit == int64(l.m.LayerCount) {
-		output := l.m.Output
-		if output == 0 {
-			output = l.m.Embedding
-		}
-		return add(output, l.m.OtherWeights)
-	}
-	weights := l.layerBytes(unit)
-	if l.expertsOnHost(unit) {
-		weights = sub(weights, l.expertBytes(unit))
-	}
-	return weights
-}
-
-// cost returns what a layer keeps on a device.
-func (l *llama) cost(unit int64) kindCost {
-	switch {
-	case l.s.NoKVOffload || len(l.kinds) == 0 || unit >= int64(l.m.LayerCount):
-		return kindCost{}
-	case unit < int64(len(l.m.LayerOrder)):
-		return l.kinds[l.m.LayerOrder[unit]]
-	}
-	return l.kinds[0]
-}
-
-// layerBytes returns all weights of a layer, and expertBytes those of its routed experts.
-func (l *llama) layerBytes(unit int64) int64 {
-	if unit < int64(len(l.m.LayerWeights)) {
-		return add(l.m.LayerWeights[unit], l.expertBytes(unit))
-	}
-	if l.m.WeightsSource == WeightsFromFileSize || len(l.m.Layers) == 0 {
-		return ceilDiv(l.m.FileSize, max(int64(l.m.LayerCount), 1))
-	}
-	w := &l.m.KindOf(int(unit)).Weights
-	return add(w.Sharded, w.KV, w.Experts, w.Replicated)
-}
-
-func (l *llama) expertBytes(unit int64) int64 {
-	if unit < int64(len(l.m.ExpertWeights)) {
-		return l.m.ExpertWeights[unit]
-	}
-	return 0
-}
-
-func (l *llama) expertsOnHost(unit int64) bool {
-	return l.s.ExpertsOnCPU && (l.s.CPUExpertLayers == 0 || unit < l.s.CPUExpertLayers)
-}
-
-// splits returns the cumulative proportions of the devices, in parts per million.
-func (l *llama) splits(n int) []int64 {
-	out := make([]int64, n)
-	var sum int64
-	for i := range out {
-		sum += 1_000_000
-		out[i] = sum
-	}
-	if given := strings.Split(l.s.TensorSplit, ","); l.s.TensorSplit != "" {
-		sum = 0
-		for i := range out {
-			if i < len(given) {
-				if f, err := strconv.ParseFloat(strings.TrimSpace(given[i]), 64); err == nil && f > 0 && f < 1e6 {
-					sum += int64(f * 1e6)
-				}
-			}
-			out[i] = sum
-		}
-	}
-	return out
-}
-
-// deviceOf returns the device of the unit-th offloaded unit: the first whose cumulative proportion exceeds
-// unit / units (llama-model.cpp, get_layer_buft_list). Units come in order, so the search goes on from the device
-// of the one before.
-func (l *llama) deviceOf(splits []int64, unit int64, from int) int {
-	whole := splits[len(splits)-1]
-	for i := from; i < len(splits); i++ {
-		if mul(splits[i], l.gpuLayers) > mul(unit, whole) {
-			return i
-		}
-	}
-	return len(splits) - 1
 }
 
 // largestFirst returns the devices' indices by decreasing total.

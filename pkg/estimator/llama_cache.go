@@ -9,8 +9,11 @@ package estimator
 // since build 7800). A sparse-attention indexer adds one key per cell. Recurrent layers keep float32 states per
 // sequence, and one more set per token that speculative decoding may roll back (llama-memory-recurrent.cpp).
 func (l *llama) layerCache(k *LayerKind) (kv, state int64) {
-	cells := l.cells(k)
-	kv = mul(cells, l.perCell(k)) / 1024
+	if k.LatentDim > 0 && k.Window > 0 {
+		kv = l.compressedCache(k)
+	} else if !l.m.Cacheless {
+		kv = mul(l.cells(k), l.perCell(k)) / 1024
+	}
 	state = mul(add(k.ConvState, k.SSMState), 4, l.sequences, 1+l.s.SpeculativeTokens)
 	return kv, state
 }
@@ -25,15 +28,52 @@ func (l *llama) perCell(k *LayerKind) int64 {
 		}
 		return add(latent, indexer)
 	}
-	return add(mul(k.KVHeads, k.KeyDim, l.keyBytes), mul(k.KVHeads, k.ValueDim, l.valBytes), indexer)
+	values := mul(k.KVHeads, k.ValueDim)
+	if values > 0 {
+		values = max(values, l.paddedValues)
+	}
+	return add(mul(k.KVHeads, k.KeyDim, l.keyBytes), mul(values, l.valBytes), indexer)
+}
+
+// compressedCache returns the bytes of a layer of DeepSeek V4 (llama-kv-cache-dsv4.cpp): a window of latents, and one
+// latent for each CompressRatio tokens, with a key of the indexer where there is one. Each sequence has its own,
+// even where the cache is unified.
+func (l *llama) compressedCache(k *LayerKind) int64 {
+	n := mul(l.windowed(k), k.LatentDim)
+	if k.CompressRatio > 0 {
+		n = add(n, mul(l.compressedCells(k), k.IndexerDim))
+	}
+	return mul(n, l.sequences, l.keyBytes) / 1024
+}
+
+// windowed returns the cells of one sequence of such a layer, compressed ones included.
+func (l *llama) windowed(k *LayerKind) int64 {
+	n := min(l.perSequence(), roundUp(add(k.Window, l.batch), cellPadding))
+	if k.CompressRatio > 0 {
+		n = add(n, l.compressedCells(k))
+	}
+	return n
+}
+
+func (l *llama) compressedCells(k *LayerKind) int64 {
+	return roundUp(ceilDiv(l.perSequence(), max(k.CompressRatio, 1)), cellPadding)
+}
+
+// perSequence returns the cells that one sequence may use.
+func (l *llama) perSequence() int64 {
+	_, cells := l.streams()
+	return cells
 }
 
 // costOf returns what a layer of one kind keeps. A windowed layer costs nothing for one more token of context.
 func (l *llama) costOf(k *LayerKind) kindCost {
 	c := kindCost{perToken: ceilDiv(l.perCell(k), 1024)}
 	c.kv, c.state = l.layerCache(k)
-	if k.Kind == LayerSlidingWindow && !l.s.SWAFull {
+	switch {
+	case l.m.Cacheless, k.Kind == LayerSlidingWindow && !l.s.SWAFull:
 		c.perToken = 0
+	case k.CompressRatio > 0:
+		c.perToken = ceilDiv(c.perToken, k.CompressRatio)
 	}
 	return c
 }
@@ -50,6 +90,9 @@ func (l *llama) streams() (n, cells int64) {
 // pad256(min(context, window × (sequences of the stream) + micro-batch)) (llama-kv-cache-iswa.cpp); --swa-full keeps
 // the context.
 func (l *llama) cells(k *LayerKind) int64 {
+	if l.m.Cacheless {
+		return l.batch
+	}
 	streams, cells := l.streams()
 	if k.Kind == LayerSlidingWindow && !l.s.SWAFull {
 		cells = min(cells, l.windowCells(k.Window))
@@ -59,6 +102,10 @@ func (l *llama) cells(k *LayerKind) int64 {
 
 // windowCells returns the cells of one stream of a windowed layer.
 func (l *llama) windowCells(window int64) int64 {
+	if l.s.SWAFull {
+		_, cells := l.streams()
+		return cells
+	}
 	perStream := int64(1)
 	if l.unified {
 		perStream = l.sequences

@@ -3,54 +3,69 @@
 
 package estimator
 
-// pipelineCopies is how often a layer split over several GPUs keeps the inputs of a graph, so that devices can work
-// on different micro-batches (ggml-backend.cpp, GGML_SCHED_MAX_COPIES).
-const pipelineCopies = 4
-
-// compute returns the bytes of one device's compute buffer, staging not included.
+// compute returns the bytes of the compute buffer of one of the devices, staging not included.
 //
 // ggml plans one buffer for the largest moment of the graph: tensors that live at the same time add up, others share
 // memory. Three moments can be the largest: the feed-forward layer, attention, and the output. What is an input of
-// the graph (the attention mask) lives throughout. The moments below were checked against the measured buffers of
-// gguf-parser-go's 125-architecture sweep and of the logs in docs/estimation.md.
-func (l *llama) compute(devices int, partial bool) int64 {
-	row := mul(l.batch, 4) // bytes of one float32 of each token of the micro-batch
-	inputs := add(l.mask(), mul(row, add(l.m.HiddenSize, l.m.InputWidth)))
-	if devices > 1 && !l.tensorMode() && !partial {
-		inputs = mul(inputs, pipelineCopies)
+// the graph (the attention mask) lives throughout. The moments below were checked against the buffers that llama.cpp
+// plans (llama-truth), the sweep of gguf-parser-go over 125 architectures, and the logs in docs/estimation.md.
+func (l *llama) compute(shares []share, i int) int64 {
+	own := shares[i]
+	if l.tensorMode() {
+		own = shares[0]
 	}
-	largest := max(l.feedForwardMoment(row), l.outputMoment(row))
-	for i := range l.m.Layers {
-		largest = max(largest, l.mixerMoment(&l.m.Layers[i], row))
+	row := l.row()
+	kinds := l.kindsOf(own)
+	largest := add(l.feedForwardMoment(row), l.beside(kinds))
+	if own.to == l.units() {
+		largest = max(largest, l.outputMoment(row))
 	}
-	return add(inputs, largest)
-}
-
-// mask returns the bytes of the attention masks: one row of cells per token, for full and for windowed layers.
-// Float16 with flash attention, float32 without.
-func (l *llama) mask() int64 {
-	streams, cells := l.streams()
-	cells = mul(streams, cells) // each stream has a mask over its own cells, sized for a whole micro-batch
-	width := int64(2)
-	if !l.flash {
-		width = 4
-	}
-	var full bool
-	var window int64
-	for i := range l.m.Layers {
-		k := &l.m.Layers[i]
-		switch {
-		case k.Kind == LayerSlidingWindow:
-			window = max(window, min(mul(streams, l.windowCells(k.Window)), cells))
-		case k.Kind == LayerAttention || k.Kind == LayerLatent:
-			full = true
+	for k := range l.m.Layers {
+		if kinds[k] {
+			largest = max(largest, l.mixerMoment(&l.m.Layers[k], row))
 		}
 	}
-	n := mul(window, l.batch, width)
-	if full {
-		n = add(n, mul(cells, l.batch, width))
+	n := add(l.inputs(shares, i, kinds), largest)
+	if l.drafting() && own.to > int64(l.m.LayerCount) {
+		n = add(n, l.draftCompute(len(shares)))
 	}
 	return n
+}
+
+// streamWidth returns the elements of the residual stream of a token.
+func (l *llama) streamWidth() int64 { return max(l.m.HiddenSize, l.m.StreamWidth) }
+
+// row returns the bytes of one float32 of each token of the micro-batch.
+func (l *llama) row() int64 { return mul(l.batch, 4) }
+
+// kindsOf says which kinds of layers are among some units.
+func (l *llama) kindsOf(s share) []bool {
+	kinds := make([]bool, len(l.m.Layers))
+	if len(kinds) == 0 {
+		return kinds
+	}
+	for unit := s.from; unit < min(s.to, int64(l.m.LayerCount)); unit++ {
+		i := l.kindIndex(unit)
+		kinds[i] = true
+		if source := int64(l.m.Layers[i].SharesCacheOf); source > 0 {
+			kinds[l.kindIndex(source-1)] = true // it attends like its source
+		}
+	}
+	return kinds
+}
+
+// draftCompute returns the buffer of the context in which the model's own prediction layers run: one layer of the
+// model, with the embedding of a token, the state of the one before and both joined as inputs (src/models/qwen35.cpp,
+// graph_mtp). Its logits are of few tokens.
+func (l *llama) draftCompute(devices int) int64 {
+	row := l.row()
+	kind := l.m.Layers[l.m.Draft.KVKind]
+	kind.IndexerDim, kind.IndexerHeads, kind.RecurrentWidth = 0, 0, 0
+	inputs := add(l.maskOf(&kind), mul(row, mul(3, l.m.HiddenSize)))
+	if l.pipelined(devices) {
+		inputs = mul(inputs, pipelineCopies)
+	}
+	return add(inputs, max(l.feedForwardMoment(row), l.mixerMoment(&kind, row), l.outputMoment(row)))
 }
 
 // feedForwardMoment: gate, up and their product (one of them without a gate: activations are computed in place) at
@@ -70,7 +85,23 @@ func (l *llama) feedForwardMoment(row int64) int64 {
 		}
 		width = max(width, add(mul(x.Used, add(mul(copies, x.FeedForward), l.m.HiddenSize)), mul(3, x.SharedFeedForward)))
 	}
-	return mul(row, add(width, mul(4, l.m.HiddenSize)))
+	return mul(row, add(width, mul(4, l.streamWidth())))
+}
+
+// beside returns what attention keeps while the feed-forward part of the same layer runs: in layers that run both on
+// the same input, the fused attention's result with the unpacked cache behind it (the projection of it is planned
+// after the feed-forward part; src/models/command-r.cpp).
+func (l *llama) beside(kinds []bool) int64 {
+	var n int64
+	if !l.m.ParallelAttention || !l.flash {
+		return 0
+	}
+	for i := range l.m.Layers {
+		if kinds[i] {
+			n = max(n, l.unpacked(&l.m.Layers[i]))
+		}
+	}
+	return n
 }
 
 // mixerMoment: what lives while one layer mixes tokens.
@@ -87,27 +118,65 @@ func (l *llama) mixerMoment(k *LayerKind, row int64) int64 {
 		widths = max(widths, mul(9, k.RecurrentWidth))
 		scratch = max(scratch, mul(k.SSMState, 4, l.sequences))
 	}
-	return add(mul(row, add(mul(3, l.m.HiddenSize), widths)), scratch)
+	return add(mul(row, add(mul(3, l.streamWidth()), widths)), scratch)
 }
 
 // attentionMoment: queries before and after rotation and with their gate, keys, values, and the result; models with
-// one fused projection keep all three parts of it alive. A quantized cache is unpacked to float16, all cells of one layer;
-// without flash attention the scores of all heads are kept in float32.
+// one fused projection keep all three parts of it alive. A cache that is not float16 is unpacked to it, all cells of one
+// layer; without flash attention the scores of all heads are kept in float32. A cache on the host is copied, one
+// layer at a time.
 func (l *llama) attentionMoment(k *LayerKind) (widths, scratch int64) {
 	query, kv := mul(k.Heads, k.KeyDim), mul(k.KVHeads, add(k.KeyDim, k.ValueDim))
 	widths = add(mul(3, query), kv, mul(k.Heads, k.ValueDim))
+	if isBlockType(l.keyType()) || isBlockType(l.valueType()) {
+		// Queries, keys and values are turned by a Hadamard matrix before they are quantized (llama-kv-cache.cpp,
+		// build_input_k_rot).
+		widths = add(widths, query, kv)
+	}
 	cells := l.cells(k)
+	keys, values := mul(cells, k.KVHeads, k.KeyDim), mul(cells, k.KVHeads, k.ValueDim)
+	if l.s.NoKVOffload {
+		scratch = add(mul(keys, l.keyBytes), mul(values, l.valBytes)) / 1024
+	}
+	scratch = add(scratch, l.indexerMoment(k))
 	if l.flash {
-		if l.keyBytes < 2048 {
-			scratch = mul(cells, k.KVHeads, k.KeyDim, 2)
-		}
-		if l.valBytes < 2048 {
-			scratch = add(scratch, mul(cells, k.KVHeads, k.ValueDim, 2))
-		}
-		return widths, scratch
+		return widths, add(scratch, l.unpacked(k))
+	}
+	if l.s.FlashAttention != SwitchOff {
+		// The cache was made for flash attention, so values are transposed here (llama-graph.cpp, build_attn_mha).
+		scratch = add(scratch, mul(values, 2))
 	}
 	_, perStream := l.streams()
-	return widths, mul(min(cells, perStream), k.Heads, l.batch, 4)
+	return widths, add(scratch, mul(min(cells, perStream), k.Heads, l.batch, 4))
+}
+
+// unpacked returns what a cache that is not float16 takes as such, all cells of one layer (ggml-cuda/fattn.cu,
+// ggml_cuda_flash_attn_ext_get_alloc_size).
+func (l *llama) unpacked(k *LayerKind) int64 {
+	if l.onHost(k) || l.m.Cacheless || k.LatentDim > 0 {
+		return 0
+	}
+	var n int64
+	if l.keyType() != "f16" {
+		n = mul(l.cells(k), k.KVHeads, k.KeyDim, 2)
+	}
+	if l.valueType() != "f16" {
+		n = add(n, mul(l.cells(k), k.KVHeads, k.ValueDim, 2))
+	}
+	return n
+}
+
+// onHost says whether the attention of a layer on a GPU runs on the host.
+func (l *llama) onHost(k *LayerKind) bool { return l.hostFlash && l.flashRefused(k) != "" }
+
+// indexerMoment: the indexer of MiniMax M3 keeps the scores of each of its heads twice and a mask of its own
+// (src/models/minimax-m3.cpp).
+func (l *llama) indexerMoment(k *LayerKind) int64 {
+	if k.IndexerHeads == 0 || k.LatentDim > 0 {
+		return 0
+	}
+	_, perStream := l.streams()
+	return mul(perStream, l.batch, add(mul(8, k.IndexerHeads), 2))
 }
 
 // latentMoment: MLA's queries before and after they are moved into the latent space, and the result there. Values
@@ -116,119 +185,47 @@ func (l *llama) latentMoment(k *LayerKind) (widths, scratch int64) {
 	widths = add(mul(k.Heads, k.KeyDim), mul(2, k.Heads, k.LatentDim), mul(k.Heads, max(k.LatentValueDim, k.ValueDim)))
 	scratch = 64 * mib // concatenations and permutations, measured on Kimi-K2.7 and GLM-5.2
 	cells := l.cells(k)
+	if k.Window > 0 {
+		cells = l.windowed(k)
+	}
+	if l.s.NoKVOffload {
+		scratch = add(scratch, mul(cells, k.LatentDim, l.keyBytes)/1024)
+	}
+	var unpacked int64
 	switch {
 	case !l.flash:
 		scratch = add(scratch, mul(cells, k.Heads, l.batch, 4))
-	case l.keyBytes < 2048:
-		scratch = add(scratch, mul(cells, k.LatentDim, 2))
+	case l.keyType() != "f16":
+		unpacked = mul(cells, k.LatentDim, 2)
 	}
-	if k.IndexerDim > 0 {
-		// The scores of the sparse indexer over all cells, and their selection.
-		scratch = add(scratch, mul(cells, l.batch, 4)/pipelineCopies)
+	if k.IndexerDim == 0 {
+		return widths, add(scratch, unpacked)
 	}
-	return widths, scratch
+	return l.indexed(k, cells, unpacked, widths, scratch)
 }
 
-// outputMoment: servers with several slots reserved logits for a whole micro-batch before mid-2026; since then, and
-// with one slot, a row per sequence.
+// indexed adds to the moment of a latent layer what its sparse indexer takes (src/models/deepseek32.cpp): while it
+// scores, a mask in float16 and the scores in float32 over all cells; while the layer attends, the mask of the
+// selected cells beside the unpacked cache. The widths are a fit to the buffers of GLM-5.2 and DeepSeek-V3.2 (1056768 B
+// a token and the difference of 64 heads), and above both.
+func (l *llama) indexed(k *LayerKind, cells, unpacked, widths, scratch int64) (int64, int64) {
+	scores := mul(cells, l.batch)
+	scratch = add(scratch, max(mul(6, scores), add(mul(4, scores), unpacked)))
+	if l.build < buildFusedIndexer {
+		// Scores head by head, before and after their activation: 65.5 GiB for DeepSeek V4 at 1M tokens.
+		scratch = add(scratch, mul(2, k.IndexerHeads, cells, l.batch, 4))
+	}
+	return max(widths, add(mul(k.Heads, add(k.LatentDim, k.LatentValueDim)), mul(32, l.m.HiddenSize))), scratch
+}
+
+// outputMoment: one row of logits for each output. Those are all tokens of the micro-batch where the server answers
+// with embeddings, and before mid-2026 of any server with slots; else a row per sequence.
 func (l *llama) outputMoment(row int64) int64 {
-	if l.sequences > 1 && l.build < buildFewOutputs {
+	if l.m.NoOutput || l.m.Architecture == "gemma-embedding" { // loaded and not used (src/models/gemma-embedding.cpp)
+		return 0
+	}
+	if l.s.Embeddings || l.sequences > 1 && l.build < buildFewOutputs {
 		return mul(row, add(l.m.VocabularySize, l.m.HiddenSize))
 	}
 	return mul(l.sequences, l.m.VocabularySize, 4)
-}
-
-// staging is what the first device holds of layers that are not on a GPU while it computes large batches for them:
-// the cache of two layers and the matrices of a feed-forward layer that are used together. Those are both of an
-// ungated one, the largest of a gated one (half the layer at most), and three quarters of gated experts.
-func (l *llama) staging(partial bool) int64 {
-	if !partial && !l.s.ExpertsOnCPU {
-		return 0
-	}
-	var layer, experts int64
-	for _, n := range l.m.ExpertWeights {
-		experts = max(experts, n)
-	}
-	if x := l.m.Experts; x != nil && !x.Ungated {
-		experts = ratio{3, 4}.of(experts)
-	}
-	if !partial {
-		return experts
-	}
-	for _, n := range l.m.LayerWeights {
-		layer = max(layer, n)
-	}
-	if !l.m.Ungated {
-		layer /= 2
-	}
-	var cache int64
-	for i := range l.kinds {
-		cache = max(cache, l.kinds[i].kv)
-	}
-	return add(layer, experts, mul(2, cache))
-}
-
-// cudaContext returns what the process holds on a device beside its buffers: CUDA context, cuBLAS workspaces and
-// kernels. It grows with the number of multiprocessors; figures are driver totals minus buffers: 107 MiB RTX 4060 Ti,
-// 309 RTX 3090, 451 to 456 RTX 4090, about 707 RTX PRO 6000, about 830 B200. Where the name is not known, the memory
-// of the device tells its class.
-func (l *llama) cudaContext() int64 {
-	for _, c := range contexts {
-		if containsFold(l.dev.Name, c.name) {
-			return c.mib * mib
-		}
-	}
-	switch total := l.dev.Total; {
-	case total == 0:
-		return 440 * mib
-	case total < 17*gib:
-		return 240 * mib
-	case total < 28*gib:
-		return 460 * mib
-	case total < 70*gib:
-		return 560 * mib
-	}
-	return 720 * mib
-}
-
-// contexts are the bytes of a CUDA context by a part of the device's name.
-var contexts = []struct {
-	name string
-	mib  int64
-}{
-	{"4060", 160}, {"3060", 200}, {"T4", 200}, {"L4 ", 300}, {"3090", 320}, {"3080", 320}, {"A10 ", 330}, {"4090", 470}, {"L40", 480},
-	{"A100", 500}, {"5090", 560}, {"PRO 6000", 720}, {"B200", 860}, {"H200", 640}, {"H100", 640},
-}
-
-// companions adds what goes beside the layers: the image tower (weights and activations) to the first device, the
-// model's own speculative layers, which are its last ones, to the last.
-func (l *llama) companions(first, last *Device) {
-	if v := l.m.Vision; v != nil && !l.s.NoVision {
-		first.Components.Weights = add(first.Components.Weights, v.Sharded, v.Replicated)
-		first.Components.Compute = add(first.Components.Compute, l.visionCompute(v))
-	}
-	draft := l.m.Draft
-	if draft == nil {
-		return
-	}
-	w := draft.Weights
-	last.Components.Weights = add(last.Components.Weights, w.Sharded, w.KV, w.Experts, w.Replicated)
-	if l.s.SpeculativeTokens > 0 && len(l.m.Layers) > 0 {
-		last.Components.KVCache = add(last.Components.KVCache, mul(l.kinds[draft.KVKind].kv, draft.Layers))
-	}
-}
-
-// visionCompute: activations of the tower over the patches of its largest image; without flash attention the
-// scores of all pairs dominate. Checked on gemma-3-4b: 933 MiB of weights and buffers with, 1944 without.
-func (l *llama) visionCompute(v *Vision) int64 {
-	patches := v.MaxPatches
-	if patches == 0 {
-		patches = 4096
-	}
-	row := mul(patches, 4)
-	n := mul(row, add(mul(4, v.HiddenSize), v.FeedForward))
-	if !l.flash {
-		n = add(n, mul(v.Heads, patches, row))
-	}
-	return n
 }

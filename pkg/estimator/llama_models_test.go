@@ -99,8 +99,8 @@ var llamaExcuses = map[string]string{
 var sweepModels = map[string]gguftest.Model{
 	"bloom":       dense("bloom", 30, 4096, 16384, 32, 32, 128, 250880).with(func(m *gguftest.Model) { m.Ungated, m.FusedQKV = true, true }),
 	"baichuan":    dense("baichuan", 40, 5120, 13696, 40, 40, 128, 64000).Model,
-	"chatglm":     dense("chatglm", 40, 4096, 13696, 32, 2, 128, 151552).with(func(m *gguftest.Model) { m.FusedQKV, m.Type = true, gguftest.Q8_0 }),
-	"command-r":   dense("command-r", 64, 12288, 33792, 96, 8, 128, 256000).with(func(m *gguftest.Model) { m.Type = gguftest.IQ1_M }),
+	"chatglm":     dense("chatglm", 40, 4096, 13696, 32, 2, 128, 151552).with(func(m *gguftest.Model) { m.FusedQKV, m.FusedUp, m.Type, m.DownType = true, true, gguftest.Q8_0, 0 }),
+	"command-r":   dense("command-r", 64, 12288, 33792, 96, 8, 128, 256000).with(func(m *gguftest.Model) { m.Type, m.DownType = gguftest.IQ1_M, 0 }),
 	"falcon":      dense("falcon", 60, 8192, 32768, 128, 8, 64, 65024).with(func(m *gguftest.Model) { m.Ungated, m.FusedQKV = true, true }),
 	"gemma2":      dense("gemma2", 26, 2304, 9216, 8, 4, 256, 256000).with(func(m *gguftest.Model) { m.Window = 4096 }),
 	"gemma3":      dense("gemma3", 26, 1152, 6912, 4, 1, 256, 262144).with(func(m *gguftest.Model) { m.Window = 512 }),
@@ -158,7 +158,7 @@ var sweepModels = map[string]gguftest.Model{
 }
 
 var sweepExcuses = map[string]string{
-	"lc-sweep-falcon compute_4_layer_offload": "the real file has matrices of Q6_K in some layers, the one of this table only Q4_K",
+	"lc-sweep-hunyuan-moe compute_4_layer_offload": "the real file (UD-TQ1_0) has finer types in some layers, the one of this table only TQ1_0",
 }
 
 type denseModel struct{ gguftest.Model }
@@ -166,7 +166,7 @@ type denseModel struct{ gguftest.Model }
 func dense(arch string, layers int, hidden, feedForward, heads, kvHeads, dim, vocabulary uint64) denseModel {
 	return denseModel{gguftest.Model{
 		Architecture: arch, Layers: layers, Hidden: hidden, FeedForward: feedForward, Heads: heads, KVHeads: kvHeads, KeyDim: dim, ValueDim: dim,
-		Vocabulary: vocabulary, Context: 32768, Type: gguftest.Q4_K,
+		Vocabulary: vocabulary, Context: 32768, Type: gguftest.Q4_K, DownType: gguftest.Q6_K, // Q4_K_M, in half of the layers
 	}}
 }
 
@@ -176,13 +176,13 @@ func (d denseModel) with(change func(*gguftest.Model)) gguftest.Model {
 }
 
 func typed(typ uint32, m gguftest.Model) gguftest.Model {
-	m.Type = typ
+	m.Type, m.DownType = typ, 0
 	return m
 }
 
 func mixture(arch string, layers int, hidden, heads, kvHeads, dim, vocabulary, experts, used, width, shared uint64) gguftest.Model {
 	return gguftest.Model{
 		Architecture: arch, Layers: layers, Hidden: hidden, Heads: heads, KVHeads: kvHeads, KeyDim: dim, ValueDim: dim, Vocabulary: vocabulary,
-		Context: 32768, Type: gguftest.Q4_K, Experts: experts, ExpertsUsed: used, ExpertFeedForward: width, SharedFeedForward: shared,
+		Context: 32768, Type: gguftest.Q4_K, DownType: gguftest.Q6_K, Experts: experts, ExpertsUsed: used, ExpertFeedForward: width, SharedFeedForward: shared,
 	}
 }

@@ -60,6 +60,9 @@ type Model struct {
 	// Ungated says that a dense feed-forward layer has two matrices instead of three (GGUF).
 	// +optional
 	Ungated bool `json:"ungated,omitempty"`
+	// ParallelAttention says that a layer's attention and its feed-forward part read the same input (GGUF).
+	// +optional
+	ParallelAttention bool `json:"parallelAttention,omitempty"`
 	// Heads and KVHeads are the largest numbers of attention and of key/value heads of any layer: what a
 	// tensor-parallel size must divide. Zero for a model without attention.
 	// +optional
@@ -87,6 +90,10 @@ type Model struct {
 	// read them: per-layer embeddings (Gemma 3n, 4), levels of image features (Qwen3-VL).
 	// +optional
 	InputWidth int64 `json:"inputWidth,omitempty"`
+	// StreamWidth is the elements of the residual stream of a token where it is not HiddenSize: several copies of it
+	// (hyper-connections).
+	// +optional
+	StreamWidth int64 `json:"streamWidth,omitempty"`
 	// Embedding and Output are the bytes of the token embedding and of the output layer; Output is zero when it is
 	// tied to the embedding (TiedEmbeddings).
 	Embedding int64 `json:"embedding"`
@@ -95,6 +102,21 @@ type Model struct {
 	// TiedEmbeddings says that the output layer is the embedding, stored once.
 	// +optional
 	TiedEmbeddings bool `json:"tiedEmbeddings,omitempty"`
+	// NoOutput says that there is no output layer over the vocabulary: an encoder.
+	// +optional
+	NoOutput bool `json:"noOutput,omitempty"`
+	// Cacheless says that nothing is kept from one batch to the next: encoders and diffusion models, whose tokens
+	// attend to the batch only.
+	// +optional
+	Cacheless bool `json:"cacheless,omitempty"`
+	// MirroredWeights (GGUF) is the bytes of all layers that llama.cpp's split mode tensor keeps whole on every
+	// device: norms, routers, shared experts.
+	// +optional
+	MirroredWeights int64 `json:"mirroredWeights,omitempty"`
+	// LargestMatrix (GGUF) is the bytes of the largest matrix of any layer, routed experts not included: what a
+	// layer that is not on a GPU stages there.
+	// +optional
+	LargestMatrix int64 `json:"largestMatrix,omitempty"`
 	// OtherWeights is what belongs to no layer and is neither embedding nor output: the last norm, position
 	// tables, RoPE factors.
 	// +optional
@@ -136,6 +158,12 @@ type Experts struct {
 	// Type is the type of their weights where it is quantized ("MXFP4"); some engines pad certain types.
 	// +optional
 	Type string `json:"type,omitempty"`
+	// LargestMatrix (GGUF) is the bytes of the largest matrix of all routed experts of one layer.
+	// +optional
+	LargestMatrix int64 `json:"largestMatrix,omitempty"`
+	// FusedGate (GGUF) says that gate and up projections are one matrix.
+	// +optional
+	FusedGate bool `json:"fusedGate,omitempty"`
 }
 
 // LayerKindName names what a layer keeps for each token or sequence.
@@ -187,6 +215,13 @@ type LayerKind struct {
 	// IndexerDim is the elements kept per token by a sparse-attention indexer (DeepSeek V3.2, GLM 5).
 	// +optional
 	IndexerDim int64 `json:"indexerDim,omitempty"`
+	// IndexerHeads is the heads of an indexer whose scores are computed head by head (MiniMax M3).
+	// +optional
+	IndexerHeads int64 `json:"indexerHeads,omitempty"`
+	// SharesCacheOf (GGUF) is one more than the layer whose keys and values this one reads; zero for a layer with
+	// its own, or with none.
+	// +optional
+	SharesCacheOf int32 `json:"sharesCacheOf,omitempty"`
 	// ConvState and SSMState are the elements of a recurrent layer's states per sequence.
 	// +optional
 	ConvState int64 `json:"convState,omitempty"`
@@ -196,6 +231,10 @@ type LayerKind struct {
 	// many projections at once, counts for 5/2 of its width.
 	// +optional
 	RecurrentWidth int64 `json:"recurrentWidth,omitempty"`
+	// ProjectionWidth (GGUF) is the width of what a recurrent layer's states and inputs are projected to at once
+	// (Mamba 2, RWKV): it is copied between GPUs where such a layer is the first of its GPU.
+	// +optional
+	ProjectionWidth int64 `json:"projectionWidth,omitempty"`
 	// Weights (safetensors) is the bytes of one layer of this kind, by how tensor parallelism places them.
 	// +optional
 	Weights PlacedWeights `json:"weights,omitzero"`
@@ -250,6 +289,9 @@ type Draft struct {
 	// KVKind is the index in Model.Layers of the kind whose cache geometry they have.
 	// +optional
 	KVKind int32 `json:"kvKind,omitempty"`
+	// Cached (GGUF) says that llama.cpp gives them a row of the main cache even when they are not used.
+	// +optional
+	Cached bool `json:"cached,omitempty"`
 }
 
 // KindOf returns the kind of layer i; i must be in [0, LayerCount).

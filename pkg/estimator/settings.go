@@ -55,6 +55,9 @@ type Settings struct {
 	NoVision bool `json:"noVision,omitempty"`
 	// SpeculativeTokens is how many tokens the model's own draft layers predict (MTP); zero means not used.
 	SpeculativeTokens int64 `json:"speculativeTokens,omitempty"`
+	// Embeddings says that the server answers with embeddings instead of text: llama.cpp's --embeddings and
+	// --reranking. Every token of a micro-batch is then an output.
+	Embeddings bool `json:"embeddings,omitempty"`
 	// Quantization is vLLM's --quantization: what is done to the weights when they are loaded.
 	Quantization string `json:"quantization,omitempty"`
 	// DType is vLLM's --dtype.

@@ -25,6 +25,8 @@ const allocationVersion = 1
 type Allocation struct {
 	// Devices are the devices and the memory booked on each, in the order in which the engine sees them.
 	Devices []alloc.DeviceShare
+	// Parents[i] is the UUID of the GPU that Devices[i] is a MIG instance of; empty for a GPU. Nil if all are GPUs.
+	Parents []string
 	// Whole says that the annotation is of a version that this process does not know: what is booked on its devices
 	// is not known either, so they are charged whole.
 	Whole bool
@@ -43,6 +45,8 @@ type allocationJSON struct {
 
 type allocationDeviceJSON struct {
 	UUID string `json:"uuid"`
+	// Parent is the GPU of a MIG instance, which is charged when the instance is gone.
+	Parent string `json:"parent,omitempty"`
 	// Memory is in bytes, as a string: a JSON number may pass through a float.
 	Memory string `json:"memory"`
 }
@@ -56,7 +60,7 @@ func EncodeAllocation(a *Allocation) (string, error) {
 		Runtime:            a.Runtime,
 	}
 	for i, d := range a.Devices {
-		out.Devices[i] = allocationDeviceJSON{UUID: d.UUID, Memory: strconv.FormatUint(d.Memory.Uint64(), 10)}
+		out.Devices[i] = allocationDeviceJSON{UUID: d.UUID, Parent: a.parentOf(i), Memory: strconv.FormatUint(d.Memory.Uint64(), 10)}
 	}
 	b, err := json.Marshal(&out)
 	return string(b), err
@@ -90,6 +94,7 @@ func DecodeAllocation(s string) (*Allocation, error) {
 			return nil, fmt.Errorf("allocation: memory %q of device %q is not a number of bytes above zero", d.Memory, d.UUID)
 		}
 		a.Devices[i] = alloc.DeviceShare{UUID: d.UUID, Memory: alloc.BytesOf(memory)}
+		a.setParent(i, d.Parent)
 	}
 	return readable(a)
 }
@@ -99,7 +104,8 @@ func DecodeAllocation(s string) (*Allocation, error) {
 func decodeUnknownVersion(s string) (*Allocation, error) {
 	var in struct {
 		Devices []struct {
-			UUID string `json:"uuid"`
+			UUID   string `json:"uuid"`
+			Parent string `json:"parent"`
 		} `json:"devices"`
 	}
 	if err := json.Unmarshal([]byte(s), &in); err != nil {
@@ -108,6 +114,7 @@ func decodeUnknownVersion(s string) (*Allocation, error) {
 	a := &Allocation{Devices: make([]alloc.DeviceShare, len(in.Devices)), Whole: true}
 	for i, d := range in.Devices {
 		a.Devices[i].UUID = d.UUID
+		a.setParent(i, d.Parent)
 	}
 	return readable(a)
 }
@@ -126,7 +133,26 @@ func readable(a *Allocation) (*Allocation, error) {
 	return a, nil
 }
 
-// UUIDs returns the value of the annotation berth.dev/gpu-uuids, from which the container runtime takes the devices.
+// setParent notes that device i is a MIG instance of a GPU, if it is of any.
+func (a *Allocation) setParent(i int, parent string) {
+	if parent == "" {
+		return
+	}
+	if a.Parents == nil {
+		a.Parents = make([]string, len(a.Devices))
+	}
+	a.Parents[i] = parent
+}
+
+// parentOf returns the GPU that device i is a MIG instance of, or nothing.
+func (a *Allocation) parentOf(i int) string {
+	if a.Parents == nil {
+		return ""
+	}
+	return a.Parents[i]
+}
+
+// UUIDs returns the value of the annotation berth.dev/gpu-uuids: the bare UUIDs, with commas between them.
 func (a *Allocation) UUIDs() string {
 	uuids := make([]string, len(a.Devices))
 	for i, d := range a.Devices {

@@ -4,7 +4,9 @@
 package gpustate
 
 import (
+	"math/bits"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,7 +30,9 @@ type counter struct {
 	// next is where the entry of the next pod is likely to be: both lists are in the order in which pods came.
 	next         int
 	devicePlugin bool
-	explain      bool
+	// heard is when the node's agent last said that what it reports of the device plugin's pods is true; zero = never.
+	heard   time.Time
+	explain bool
 	// timeless is whether nothing was decided by what time it is.
 	timeless bool
 }
@@ -65,8 +69,8 @@ func (c *counter) countPod(pod *corev1.Pod, e *Entry) {
 	if pod.UID == c.query.Pod {
 		return
 	}
-	if c.devicePlugin && !c.report.assigned[pod.UID] && !HasEnded(pod) && requestsWholeGPU(pod) {
-		c.block(ReasonUnreportedDevicePod)
+	if c.devicePlugin && !c.report.assigned[pod.UID] {
+		c.blockWhileUnreported(pod)
 	}
 	switch {
 	case c.query.Returned && (pod.DeletionTimestamp != nil || e.isReturning()):
@@ -138,15 +142,14 @@ func (c *counter) count(uid types.UID, a *Allocation, pod *corev1.Pod, e *Entry)
 	}
 	if a != nil {
 		for j := range a.Devices {
-			i := c.report.indexOf(a.Devices[j].UUID)
-			if i < 0 {
-				continue // the device is gone
+			for on := c.report.placesOf(a.Devices[j].UUID, a.parentOf(j)); on != 0; on &= on - 1 {
+				i := bits.TrailingZeros64(on)
+				booked := a.bookedOn(j, &devices[i])
+				if use != nil {
+					booked = booked.Minus(use.onDevice[i])
+				}
+				devices[i].Used = devices[i].Used.Plus(booked)
 			}
-			booked := a.bookedOn(j, &devices[i])
-			if use != nil {
-				booked = booked.Minus(use.onDevice[i])
-			}
-			devices[i].Used = devices[i].Used.Plus(booked)
 		}
 	}
 	if c.explain {
@@ -196,6 +199,21 @@ func (c *counter) countNobody() {
 		if c.explain {
 			c.view.Nobody = append(c.view.Nobody, nobody)
 		}
+	}
+}
+
+// blockWhileUnreported blocks the node while a pod may hold GPUs of the device plugin that no report tells of. It could
+// be any of them.
+func (c *counter) blockWhileUnreported(pod *corev1.Pod) {
+	now := c.viewer.Snapshot.now
+	until := c.viewer.Policy.UnreportedUntil(pod, c.heard, now)
+	switch {
+	case until.IsZero() || c.report.assigned[types.UID(pod.Namespace+"/"+pod.Name)]: // whose UID the agent did not know
+	case c.report.AssignmentsUnknown:
+		c.block(ReasonUnreportedDevicePod)
+	case now.Before(until):
+		c.timeless = false
+		c.block(ReasonUnreportedDevicePod)
 	}
 }
 
@@ -254,9 +272,11 @@ func (c *counter) explainCharge(uid types.UID, use *podUse, a *Allocation, pod *
 		copy(charge.Measured, use.onDevice)
 	}
 	if a != nil {
+		charge.Lost = c.report.Lost(a)
 		for j := range a.Devices {
-			if i := c.report.indexOf(a.Devices[j].UUID); i >= 0 {
-				charge.Booked[i] = a.bookedOn(j, &c.view.Devices[i])
+			for on := c.report.placesOf(a.Devices[j].UUID, a.parentOf(j)); on != 0; on &= on - 1 {
+				i := bits.TrailingZeros64(on)
+				charge.Booked[i] = charge.Booked[i].Plus(a.bookedOn(j, &c.view.Devices[i]))
 			}
 		}
 	}
@@ -285,15 +305,4 @@ func fromAnnotation(pod *corev1.Pod) *Entry {
 		UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name, Node: pod.Spec.NodeName, State: Confirmed, Allocation: a,
 		Pod: pod,
 	}
-}
-
-// requestsWholeGPU says whether a pod asks the kubelet's device manager for GPUs.
-func requestsWholeGPU(pod *corev1.Pod) bool {
-	asks := func(containers []corev1.Container) bool {
-		return slices.ContainsFunc(containers, func(c corev1.Container) bool {
-			q, ok := c.Resources.Limits[berthv1alpha1.ResourceNVIDIAGPU]
-			return ok && !q.IsZero()
-		})
-	}
-	return asks(pod.Spec.Containers) || asks(pod.Spec.InitContainers)
 }

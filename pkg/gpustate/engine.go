@@ -42,11 +42,11 @@ func EngineSettings(pod *corev1.Pod) (estimator.Settings, error) {
 	if err != nil || parsed == nil {
 		return estimator.Settings{}, err
 	}
-	c, err := gpuContainer(pod)
+	containers, err := gpuContainers(pod)
 	if err != nil {
 		return estimator.Settings{}, err
 	}
-	e := readEngine(parsed, c)
+	e := readEngine(parsed, containers[0])
 	return e.settings, nil
 }
 

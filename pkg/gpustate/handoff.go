@@ -12,14 +12,23 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 )
 
-// Allocation returns what a planned allocation books for the pod of this request.
-func (r *Request) Allocation(a *alloc.Allocation) *Allocation {
-	return &Allocation{Devices: a.Devices, TensorParallelSize: a.TensorParallelSize, Runtime: r.Runtime}
+// Allocation returns what an allocation that was planned on a node books for the pod of this request.
+func (r *Request) Allocation(a *alloc.Allocation, node *alloc.Node) *Allocation {
+	booked := &Allocation{Devices: a.Devices, TensorParallelSize: a.TensorParallelSize, Runtime: r.Runtime}
+	for i := range a.Devices {
+		for j := range node.Devices {
+			if node.Devices[j].UUID == a.Devices[i].UUID {
+				booked.setParent(i, node.Devices[j].Parent)
+			}
+		}
+	}
+	return booked
 }
 
-// Annotations returns what the pod is told of its allocation on a node, from which its environment is made.
-func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node) (map[string]string, error) {
-	booked := r.Allocation(a)
+// Annotations returns what the pod is told of its allocation on a node, from which its environment is made. form is
+// what the node's container runtime takes.
+func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node, form berthv1alpha1.DeviceForm) (map[string]string, error) {
+	booked := r.Allocation(a, node)
 	encoded, err := EncodeAllocation(booked)
 	if err != nil {
 		return nil, err
@@ -27,11 +36,17 @@ func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node) (map[string
 	out := map[string]string{
 		berthv1alpha1.AnnotationAllocation:         encoded,
 		berthv1alpha1.AnnotationGPUUUIDs:           booked.UUIDs(),
+		berthv1alpha1.AnnotationVisibleDevices:     visibleDevices(booked, form),
 		berthv1alpha1.AnnotationTensorParallelSize: strconv.Itoa(a.TensorParallelSize),
 		berthv1alpha1.AnnotationTensorSplit:        r.tensorSplit(a),
 	}
 	if ratio := utilization(a, node, r.Options()[a.Option].Outside); ratio > 0 {
 		out[berthv1alpha1.AnnotationGPUMemoryUtilization] = formatRatio(ratio)
+	}
+	if form == berthv1alpha1.DeviceFormNRI {
+		for _, name := range r.Containers {
+			out[berthv1alpha1.NRIAnnotationPrefix+name] = booked.qualified(berthv1alpha1.CDIKind)
+		}
 	}
 	return out, nil
 }

@@ -29,11 +29,11 @@ func (f *fixture) place(p *bt.Pod) map[string]string {
 	if !ok {
 		f.t.Fatalf("%s does not fit on %+v", pod.Name, v.Node)
 	}
-	out, err := r.Annotations(&best, &v.Node)
+	out, err := r.Annotations(&best, &v.Node, berthv1alpha1.DeviceFormCDI)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if err := f.Ledger.Assume(pod, testNode, r.Allocation(&best)); err != nil {
+	if err := f.Ledger.Assume(pod, testNode, r.Allocation(&best, &v.Node)); err != nil {
 		f.t.Fatal(err)
 	}
 	return out
@@ -65,10 +65,12 @@ func TestWhatAPodIsTold(t *testing.T) {
 	}{
 		{"custom, one GPU", bt.MakePod("a").Memory("20Gi"), map[string]string{
 			"allocation": bt.AllocationJSON(custom, "GPU-0=20Gi"), "gpu-uuids": "GPU-0",
+			"visible-devices":      "runtime.nvidia.com/gpu=GPU-0",
 			"tensor-parallel-size": "1", "tensor-split": "20480", "gpu-memory-utilization": "0.250"}},
 		{"llama.cpp, two GPUs, model unknown", bt.MakePod("a").Memory("20Gi").Runtime(llamaCpp).GPUCount("2"), map[string]string{
 			"allocation": strings.Replace(bt.AllocationJSON(llamaCpp, "GPU-0=10Gi", "GPU-1=10Gi"), `"tensorParallelSize":2`, `"tensorParallelSize":1`, 1),
-			"gpu-uuids":  "GPU-0,GPU-1", "tensor-parallel-size": "1", "tensor-split": "10240,10240", "gpu-memory-utilization": "0.125"}},
+			"gpu-uuids":  "GPU-0,GPU-1", "visible-devices": "runtime.nvidia.com/gpu=GPU-0,runtime.nvidia.com/gpu=GPU-1",
+			"tensor-parallel-size": "1", "tensor-split": "10240,10240", "gpu-memory-utilization": "0.125"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t)

@@ -124,3 +124,31 @@ func TestLoadedByTheLedgerBeforeTheList(t *testing.T) {
 	f.PodSeen(loading.Ready(epoch).Obj())
 	f.wantFree("by the older list", f.view(Query{Pod: "new", Runtime: vllm}, listed), 70)
 }
+
+// TestPodThatDoesNotGetItsGPUsHoldsUpNobody: its container cannot start, which no time limit has to end; those that wait
+// for it are woken.
+func TestPodThatDoesNotGetItsGPUsHoldsUpNobody(t *testing.T) {
+	f := newFixture(t)
+	f.report(bt.MakeGPUNodeOf(testNode, 1, "80Gi"))
+	loader := bt.MakePod("loader").Memory("10Gi").Runtime(vllm).Bound(testNode, epoch, "GPU-0=10Gi")
+	f.PodSeen(loader.Obj())
+	if v := f.view(Query{Pod: "new", Runtime: vllm}); v.Devices[0].Blocked != alloc.ReasonLoading {
+		t.Fatal("not taken for a loader while its container is being made")
+	}
+	changed := 0
+	f.Changed = func(string) { changed++ }
+	failed := loader.Obj().DeepCopy()
+	failed.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
+		Reason: "RunContainerError", Message: "failed to inject CDI devices: unresolvable CDI devices management.nvidia.com/gpu=GPU-0",
+	}}}}
+	f.PodSeen(failed)
+	f.wantFree("beside a pod that cannot start", f.view(Query{Pod: "new", Runtime: vllm}, failed), 70)
+	if changed != 1 {
+		t.Errorf("those that wait were woken %d times", changed)
+	}
+	started := loader.Started(epoch).Obj()
+	f.PodSeen(started)
+	if v := f.view(Query{Pod: "new", Runtime: vllm}, started); v.Devices[0].Blocked != alloc.ReasonLoading || changed != 2 {
+		t.Errorf("once it starts all the same: blocked because %q, told %d times", v.Devices[0].Blocked, changed)
+	}
+}

@@ -232,7 +232,7 @@ func (c *cluster) endCycle() error {
 	if err := alloc.Validate(&v.Node, best.Devices); err != nil {
 		return err
 	}
-	a := request.Allocation(&best)
+	a := request.Allocation(&best, &v.Node)
 	if err := c.tracker.Ledger.Assume(cy.pod.Obj(), testNode, a); err != nil {
 		return err
 	}

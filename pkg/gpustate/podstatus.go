@@ -7,6 +7,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
 
 // starts counts the container starts of a pod that the kubelet tells of.
@@ -88,9 +90,10 @@ func HasEnded(pod *corev1.Pod) bool {
 
 // LoadingUntil returns until when a bound pod counts as loading its model: from the bind until it is Ready, at most
 // loadTimeout after its first start (or, while it has not started, after the bind). The zero time = until further
-// notice: the pod is not in the API as bound yet. False if it is not loading.
+// notice: the pod is not in the API as bound yet. False if it is not loading, as when its container cannot start because
+// the node's runtime does not hand it its GPUs.
 func LoadingUntil(pod *corev1.Pod, loadTimeout time.Duration) (until time.Time, loading bool) {
-	if _, ready := readySince(pod); ready || HasEnded(pod) {
+	if !mayLoad(pod) {
 		return time.Time{}, false
 	}
 	if at, ok := firstStart(pod); ok {
@@ -100,6 +103,13 @@ func LoadingUntil(pod *corev1.Pod, loadTimeout time.Duration) (until time.Time, 
 		return at.Add(loadTimeout), true
 	}
 	return time.Time{}, true
+}
+
+// mayLoad says whether a bound pod is, or will be, loading its model as far as its status tells.
+func mayLoad(pod *corev1.Pod) bool {
+	_, ready := readySince(pod)
+	_, failed := berthv1alpha1.HandOffFailure(pod)
+	return !ready && !failed && !HasEnded(pod)
 }
 
 func priorityOf(pod *corev1.Pod) int32 {

@@ -14,6 +14,10 @@ const (
 	ReasonStaleReport alloc.Reason = "node(s) had a stale GPUNode report"
 	// ReasonDevicePlugin: the stock device plugin could hand out the same GPUs.
 	ReasonDevicePlugin alloc.Reason = "node(s) advertised nvidia.com/gpu without the label berth.dev/device-plugin=shared"
+	// ReasonDRA: a driver of dynamic resource allocation could hand out the same GPUs.
+	ReasonDRA alloc.Reason = "node(s) had GPUs of a DRA driver without the label berth.dev/dra=shared"
+	// ReasonUnknownClaim: a claim holds a device of the node, and no slice says which GPU that is.
+	ReasonUnknownClaim alloc.Reason = "node(s) had a resource claim that holds a GPU which no ResourceSlice identifies"
 	// ReasonUnknownAllocation: a pod of the node asks for GPU memory, and nobody can tell what it was given.
 	ReasonUnknownAllocation alloc.Reason = "node(s) had a pod whose GPU allocation could not be read"
 	// ReasonUnreportedDevicePod: a pod of the node was given whole GPUs that the agent has not reported yet.
@@ -22,10 +26,24 @@ const (
 	ReasonTooSmall alloc.Reason = "node(s) didn't have GPUs that could ever hold the requested memory"
 	// ReasonInsufficientMemory: no option fits what is free now.
 	ReasonInsufficientMemory alloc.Reason = "node(s) didn't have enough free GPU memory"
+	// ReasonInstances: MIG instances would hold it together, and cannot be used together.
+	ReasonInstances alloc.Reason = "node(s) had MIG instances that would hold the request only together"
 	// ReasonUnhealthyDevices: only GPUs that are unhealthy or held as a whole are large enough.
 	ReasonUnhealthyDevices alloc.Reason = "node(s) didn't have healthy GPUs with enough memory"
+	// ReasonClaimedDevices: GPUs are large enough, but that claims hold them.
+	ReasonClaimedDevices alloc.Reason = "node(s) had no GPU with enough memory that no resource claim holds"
 	// ReasonLoading: memory would be free, but another pod is still loading on the GPUs.
 	ReasonLoading alloc.Reason = "node(s) had a pod still loading on the GPUs"
+	// ReasonNoRuntimeHandler: the kubelet would refuse to start the pod.
+	ReasonNoRuntimeHandler alloc.Reason = "node(s) didn't have the runtime handler of the pod's runtimeClassName"
+	// ReasonNoHandOff: the agent found that the pod's runtime handler takes no GPUs from Berth in any form.
+	ReasonNoHandOff alloc.Reason = "node(s) had a container runtime that takes no GPUs from Berth; kubectl berth top says what to set"
+	// ReasonOnlyUUIDs: the pod refers to bare UUIDs by hand, and the node's runtime takes other names only.
+	ReasonOnlyUUIDs alloc.Reason = "node(s) had a container runtime that takes no bare UUIDs, so not berth.dev/gpu-uuids but berth.dev/visible-devices"
+	// ReasonLongName: the annotation that an NRI plugin reads has no room for the container's name.
+	ReasonLongName alloc.Reason = "node(s) hand GPUs over by NRI, which takes container names of at most 53 characters"
+	// ReasonHandOffOverride: what an admin wrote on the node cannot be followed.
+	ReasonHandOffOverride alloc.Reason = "node(s) had an annotation berth.dev/hand-off that is none of CDI, UUID and NRI"
 )
 
 // Reasons of a pod that is not tried on any node.
@@ -34,10 +52,16 @@ const (
 	ReasonModelUnknown alloc.Reason = "waiting until the size of the model is known"
 	// ReasonBindUnknown: it is not known yet whether an earlier binding of the pod took effect.
 	ReasonBindUnknown alloc.Reason = "waiting to learn whether an earlier binding took effect"
+	// ReasonRecovering: a new leader has not read yet what is booked; what keeps it from that stands behind.
+	ReasonRecovering alloc.Reason = "the scheduler is still reading what is booked"
 	// ReasonInvalidRequest: the pod's annotations cannot be read.
 	ReasonInvalidRequest alloc.Reason = "the GPU memory request is invalid"
-	// ReasonNoReference: the container would not be told its GPUs.
-	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/gpu-uuids"
+	// ReasonClaimsGPU: the pod would get GPUs in two ways.
+	ReasonClaimsGPU alloc.Reason = "the pod asks for GPU memory and for a whole GPU, by a resource or a resource claim"
+	// ReasonNoReference: a container that gets the GPUs would not be told them.
+	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/visible-devices"
+	// ReasonNoRuntimeClass: the pod's RuntimeClass was deleted after the pod was made.
+	ReasonNoRuntimeClass alloc.Reason = "the RuntimeClass that the pod names does not exist"
 	// ReasonNothingEverFits: every node has a fresh report and none has GPUs large enough.
 	ReasonNothingEverFits alloc.Reason = "no node has GPUs that could ever hold the requested memory"
 )

@@ -28,6 +28,14 @@ type Report struct {
 	pods map[types.UID]*podUse
 	// assigned says which pods hold a whole device through the device manager.
 	assigned map[types.UID]bool
+	// AssignmentsUnknown says that the agent cannot tell which pods those are.
+	AssignmentsUnknown bool
+	// pci[i] is the address of device i on the PCI bus, in Kubernetes' form; empty if it is not reported.
+	pci []string
+	// instances says whether any device is a MIG instance.
+	instances bool
+	// handOff is what each runtime handler takes; one that is missing was not looked at.
+	handOff map[string]runtimeForms
 	// receivedAt is when the scheduler got it, by its own monotonic clock.
 	receivedAt time.Time
 }
@@ -68,8 +76,11 @@ func newReport(gn *berthv1alpha1.GPUNode, headroom alloc.Bytes, prev *Report, no
 		measured:   make([]alloc.Bytes, len(devices)),
 		pods:       map[types.UID]*podUse{},
 		assigned:   map[types.UID]bool{},
+		pci:        make([]string, len(devices)),
+		handOff:    readHandOff(gn.Status.HandOff),
 		receivedAt: now,
 	}
+	r.AssignmentsUnknown = gn.Status.AssignmentsUnknown != ""
 	for i := range devices {
 		r.readDevice(i, &devices[i], headroom)
 	}
@@ -83,8 +94,21 @@ func newReport(gn *berthv1alpha1.GPUNode, headroom alloc.Bytes, prev *Report, no
 			}
 		}
 	}
+	r.blockInstances()
 	r.readActivity(devices, prev, now)
 	return r
+}
+
+// blockInstances blocks the MIG instances of a GPU that is held as a whole.
+func (r *Report) blockInstances() {
+	if !r.instances {
+		return
+	}
+	for i := range r.Devices {
+		if p := r.indexOf(r.Devices[i].Parent); p >= 0 && r.Devices[p].Blocked == alloc.ReasonAssigned && r.Devices[i].Blocked == "" {
+			r.Devices[i].Blocked = alloc.ReasonAssigned
+		}
+	}
 }
 
 func (r *Report) readDevice(i int, d *berthv1alpha1.GPUDevice, headroom alloc.Bytes) {
@@ -93,14 +117,19 @@ func (r *Report) readDevice(i int, d *berthv1alpha1.GPUDevice, headroom alloc.By
 		UUID:     d.UUID,
 		Index:    int(d.Index),
 		Model:    d.Model,
+		Parent:   d.Parent,
 		Total:    total,
 		Capacity: total.Minus(bytesOf(&d.Memory.Reserved)).Minus(headroom),
+	}
+	if d.NUMANode != nil {
+		r.Devices[i].NUMA = int(*d.NUMANode) + 1
 	}
 	if d.Health != "" && d.Health != berthv1alpha1.DeviceHealthy {
 		r.Devices[i].Blocked = alloc.ReasonUnhealthy
 	}
-	if d.AssignedTo != "" {
-		r.assigned[d.AssignedTo] = true
+	r.pci[i], r.instances = shortBusID(d.PCIBusID), r.instances || d.Parent != ""
+	for _, pod := range d.Assigned() {
+		r.assigned[pod] = true
 		r.Devices[i].Blocked = alloc.ReasonAssigned
 	}
 	var held alloc.Bytes
@@ -170,6 +199,37 @@ func (r *Report) indexOf(uuid string) int {
 		}
 	}
 	return -1
+}
+
+// placesOf returns on which devices, as bits, a booking of a device counts. That is the device itself; if it has been cut
+// into MIG instances since, each of them too; if it was an instance and is gone, the GPU that it was a part of (parent)
+// and what that is cut into now. A pod whose GPU was reconfigured under it may start on any of these, or still be on
+// them. No bit = the device is gone.
+func (r *Report) placesOf(uuid, parent string) (on uint64) {
+	i := r.indexOf(uuid)
+	if i >= 0 {
+		on = 1 << i
+	} else if p := r.indexOf(parent); p >= 0 {
+		on, uuid = 1<<p, parent
+	}
+	if r.instances {
+		for j := range r.Devices {
+			if r.Devices[j].Parent == uuid {
+				on |= 1 << j
+			}
+		}
+	}
+	return on
+}
+
+// Lost returns the devices of an allocation that the report does not have.
+func (r *Report) Lost(a *Allocation) (lost []LostDevice) {
+	for j := range a.Devices {
+		if uuid := a.Devices[j].UUID; r.indexOf(uuid) < 0 {
+			lost = append(lost, LostDevice{UUID: uuid, Charged: r.placesOf(uuid, a.parentOf(j)) != 0})
+		}
+	}
+	return lost
 }
 
 // holds says whether the processes of a pod hold memory on any device.

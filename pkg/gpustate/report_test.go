@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
@@ -25,6 +26,7 @@ func TestReportDevices(t *testing.T) {
 	link := func(i int, peer string, t berthv1alpha1.LinkType) {
 		gn.Status.Devices[i].Links = append(gn.Status.Devices[i].Links, berthv1alpha1.GPULink{Peer: peer, Type: t})
 	}
+	gn.Status.Devices[0].NUMANode, gn.Status.Devices[2].NUMANode = ptr.To[int32](1), ptr.To[int32](0)
 	link(0, "GPU-b", berthv1alpha1.LinkNVLink)
 	link(2, "GPU-c", berthv1alpha1.LinkNVLink)
 	link(0, "GPU-a", berthv1alpha1.LinkPCIe)
@@ -33,8 +35,8 @@ func TestReportDevices(t *testing.T) {
 	h100 := "NVIDIA H100 80GB HBM3"
 	want := []alloc.Device{
 		{UUID: "GPU-a", Index: 1, Model: "NVIDIA A100-SXM4-40GB", Total: alloc.GiB(40), Capacity: alloc.MiB(40*1024 - 256), Blocked: alloc.ReasonUnhealthy},
-		{UUID: "GPU-b", Index: 2, Model: h100, Total: alloc.GiB(80), Capacity: alloc.MiB(80*1024 - 256), Blocked: alloc.ReasonAssigned, Links: 1 << 2},
-		{UUID: "GPU-c", Index: 0, Model: h100, Total: alloc.GiB(80), Capacity: alloc.MiB(79*1024 - 256), Links: 1 << 1},
+		{UUID: "GPU-b", Index: 2, Model: h100, Total: alloc.GiB(80), Capacity: alloc.MiB(80*1024 - 256), Blocked: alloc.ReasonAssigned, Links: 1 << 2, NUMA: 1},
+		{UUID: "GPU-c", Index: 0, Model: h100, Total: alloc.GiB(80), Capacity: alloc.MiB(79*1024 - 256), Links: 1 << 1, NUMA: 2},
 		{UUID: "GPU-d", Index: 3, Model: h100, Total: alloc.GiB(1)},
 	}
 	if diff := cmp.Diff(want, newReport(gn, alloc.MiB(256), nil, epoch).Devices, bytesEqual); diff != "" {

@@ -20,6 +20,10 @@ type Request struct {
 	alloc.Request
 	// Runtime is the engine.
 	Runtime berthv1alpha1.Runtime
+	// Containers are the names of those that get the GPUs.
+	Containers []string
+	// HandOff is how they can be told, without the handler of the pod's RuntimeClass.
+	HandOff HandOff
 	// IdleAfter and MinRuntime are the pod's own terms as a victim.
 	IdleAfter  time.Duration
 	MinRuntime time.Duration
@@ -42,16 +46,21 @@ type Note struct {
 // NewRequest resolves what a pod asks for. parsed is its annotations; profile is what is known of its model, nil if
 // nothing is. Exactly one of the results is not nil: a request, what it waits for, or why it is invalid.
 func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *berthv1alpha1.ModelProfile, sizing Sizing) (*Request, *alloc.Unresolved, error) {
-	container, err := gpuContainer(pod)
+	containers, err := gpuContainers(pod)
 	if err != nil {
 		return nil, nil, err
 	}
-	engine := readEngine(parsed, container)
+	engine := readEngine(parsed, containers[0])
 	counts, err := engine.counts(parsed)
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &Request{Runtime: parsed.Runtime, IdleAfter: parsed.IdleAfter, MinRuntime: parsed.MinRuntime}
+	r := &Request{
+		Runtime: parsed.Runtime, HandOff: handOffOf(containers), IdleAfter: parsed.IdleAfter, MinRuntime: parsed.MinRuntime,
+	}
+	for _, c := range containers {
+		r.Containers = append(r.Containers, c.Name)
+	}
 	var options []alloc.Option
 	switch {
 	case parsed.TotalMemory != nil:
@@ -118,25 +127,29 @@ func canMixModels(rt berthv1alpha1.Runtime) bool {
 	return rt == berthv1alpha1.RuntimeLlamaCpp || rt == berthv1alpha1.RuntimeOllama
 }
 
-// gpuContainer returns the container that gets the GPUs.
-func gpuContainer(pod *corev1.Pod) (*corev1.Container, error) {
-	name, err := berthv1alpha1.GPUContainer(pod)
+// gpuContainers returns the containers that share the GPUs; the first is the one whose engine they are for.
+func gpuContainers(pod *corev1.Pod) ([]*corev1.Container, error) {
+	names, err := berthv1alpha1.GPUContainers(pod)
 	if err != nil {
 		return nil, err
 	}
-	for i := range pod.Spec.Containers {
-		if pod.Spec.Containers[i].Name == name {
-			return &pod.Spec.Containers[i], nil
+	out := make([]*corev1.Container, 0, len(names))
+	for _, name := range names {
+		for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+			if i := slices.IndexFunc(list, func(c corev1.Container) bool { return c.Name == name }); i >= 0 {
+				out = append(out, &list[i])
+				break // names are unique over both lists
+			}
 		}
 	}
-	return nil, fmt.Errorf("the pod has no container %q", name)
+	return out, nil
 }
 
-// HasReference says whether the pod's container will be told its GPUs: without it an image with
+// HasReference says whether each of the pod's containers that get GPUs will be told them: without it an image with
 // NVIDIA_VISIBLE_DEVICES=all baked in would see every GPU of the node.
 func HasReference(pod *corev1.Pod) bool {
-	c, err := gpuContainer(pod)
-	return err == nil && berthv1alpha1.HasReference(c)
+	containers, err := gpuContainers(pod)
+	return err == nil && !slices.ContainsFunc(containers, func(c *corev1.Container) bool { return !berthv1alpha1.HasReference(c) })
 }
 
 // profileState says, for people, what a pod waits for.

@@ -145,6 +145,11 @@ func TestReferenceOfTheChosenContainer(t *testing.T) {
 		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "sidecar"})
 		return p
 	}
+	both := func(p *corev1.Pod) *corev1.Pod {
+		p = sidecar(p)
+		p.Spec.Containers[1].Env = p.Spec.Containers[0].Env
+		return p
+	}
 	for _, tc := range []struct {
 		name string
 		pod  *corev1.Pod
@@ -154,6 +159,8 @@ func TestReferenceOfTheChosenContainer(t *testing.T) {
 		{"no container has it", bt.MakePod("a").Memory("30Gi").NoReference().Obj(), false},
 		{"an injected container does not", sidecar(bt.MakePod("a").Memory("30Gi").Obj()), true},
 		{"another container is named", sidecar(bt.MakePod("a").Memory("30Gi").Annotation("container", "sidecar").Obj()), false},
+		{"of two that are named, one does not have it", sidecar(bt.MakePod("a").Memory("30Gi").Annotation("container", "server,sidecar").Obj()), false},
+		{"both that are named have it", both(bt.MakePod("a").Memory("30Gi").Annotation("container", "server,sidecar").Obj()), true},
 	} {
 		if got := HasReference(tc.pod); got != tc.want {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)

@@ -252,3 +252,18 @@ func (s *Snapshot) slot(node string) *nodeSlot {
 	}
 	return s.chunks[i/chunkSize].reports[i%chunkSize]
 }
+
+// heard returns when a node's agent last said that its report is true: it wrote it, or renewed its Lease.
+func (s *Snapshot) heard(node string) time.Time {
+	slot := s.slot(node)
+	if slot == nil {
+		return time.Time{}
+	}
+	heard := slot.report.receivedAt
+	if at := slot.state.heardAt.Load(); at != never {
+		if renewed := s.now.Add(time.Duration(at) - s.sinceStart); renewed.After(heard) {
+			heard = renewed
+		}
+	}
+	return heard
+}

@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -21,9 +22,12 @@ type Tracker struct {
 	Store  *Store
 	Ledger *Ledger
 	Policy Policy
+	// DRA is what claims hold. Nil = none.
+	DRA *DRA
 	// Changed is called after a change that may have made room on a node.
 	Changed func(node string)
-	// Reshaped is called after a change of what a node is: it has more devices, or healthy ones, or its agent is back.
+	// Reshaped is called after a change of what a node is: it has more devices, or healthy ones, or its agent is back,
+	// or its container runtime takes GPUs in another way.
 	Reshaped func(node string)
 }
 
@@ -37,7 +41,7 @@ func NewTracker(headroom alloc.Bytes, policy Policy, c clock.PassiveClock) *Trac
 
 // Viewer returns a viewer of the state as it is now.
 func (t *Tracker) Viewer() *Viewer {
-	return &Viewer{Snapshot: t.Store.Snapshot(), Ledger: t.Ledger, Policy: t.Policy}
+	return &Viewer{Snapshot: t.Store.Snapshot(), Ledger: t.Ledger, Policy: t.Policy, DRA: t.DRA}
 }
 
 // PodSeen applies a pod that was added or updated. Bound pods without a booking change nothing, and pods that are not
@@ -68,16 +72,15 @@ func (t *Tracker) PodSeen(pod *corev1.Pod) {
 	if claim := before.claimed(); claim != nil {
 		t.Changed(claim.Node) // what it claimed and did not take is free
 	}
-	// A pod that became Ready ends the wait of those that must not load next to it. It may be Ready when it is first seen
-	// bound, after a watch that broke. One that began to terminate may be worth waiting for.
-	_, loaded := readySince(pod)
+	// A pod that became Ready, or turns out not to get its GPUs, ends the wait of those that must not load next to it. It
+	// may be so when it is first seen bound, after a watch that broke. One that began to terminate may be worth waiting for.
 	terminates := pod.DeletionTimestamp != nil
-	var wasLoaded, wasTerminating, wasUnread bool
+	mightLoad, wasTerminating, wasUnread := true, false, false
 	if before != nil && before.Pod != nil {
-		_, wasLoaded = readySince(before.Pod)
+		mightLoad = mayLoad(before.Pod)
 		wasTerminating, wasUnread = before.Pod.DeletionTimestamp != nil, before.Allocation == nil
 	}
-	if before != nil && (loaded != wasLoaded || terminates && !wasTerminating || wasUnread && a != nil) {
+	if before != nil && (mayLoad(pod) != mightLoad || terminates && !wasTerminating || wasUnread && a != nil) {
 		t.Changed(pod.Spec.NodeName)
 	}
 }
@@ -116,7 +119,7 @@ func (t *Tracker) ReportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	wasStale := live && t.isStale(gn.Name)
 	before, after := t.Store.Apply(gn, live)
 	t.SettleNode(gn.Name)
-	if before == nil || wasStale || offersMore(before, after) {
+	if before == nil || wasStale || offersMore(before, after) || !maps.EqualFunc(before.handOff, after.handOff, runtimeForms.equal) {
 		t.Reshaped(gn.Name)
 		return
 	}

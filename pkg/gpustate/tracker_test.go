@@ -54,6 +54,7 @@ func TestWhoIsTold(t *testing.T) {
 		{name: "a device is healthy again", before: []func(*fixture){reported(report().Unhealthy(), true)}, do: reported(report(), true), reshaped: true},
 		{name: "a device is gone", before: []func(*fixture){reported(bt.MakeGPUNodeOf(testNode, 2, "80Gi"), true)}, do: reported(report(), true), changed: true},
 		{name: "a device is larger (ECC off)", before: []func(*fixture){reported(bt.MakeGPUNodeOf(testNode, 1, "75Gi"), true)}, do: reported(report(), true), reshaped: true},
+		{name: "the runtime takes GPUs", before: []func(*fixture){reported(report().Runtime("nvidia"), true)}, do: reported(report().Runtime("nvidia", cdi), true), reshaped: true},
 		{name: "a report after a silence", before: []func(*fixture){reported(report(), true), func(f *fixture) { f.clock.Step(time.Hour) }}, do: reported(report(), true), reshaped: true},
 		{name: "a report is gone", before: []func(*fixture){reported(report(), true)}, do: func(f *fixture) { f.ReportGone(testNode) }},
 		{name: "a renewal", before: []func(*fixture){reported(report(), true)}, do: lease(true)},

@@ -22,6 +22,8 @@ type Policy struct {
 	StaleAfter time.Duration
 	// LoadTimeout bounds how long a pod counts as loading.
 	LoadTimeout time.Duration
+	// GPUResources are the names of further resources that are GPUs, beside those below nvidia.com/.
+	GPUResources []string
 }
 
 // Query is for whom, and under which assumptions, a node is viewed. The zero Query is nobody's: what everyone sees.
@@ -50,6 +52,18 @@ type Viewer struct {
 	Snapshot *Snapshot
 	Ledger   *Ledger
 	Policy   Policy
+	// DRA is what claims hold. Nil = none.
+	DRA *DRA
+	// Claimed is DRA for the nodes on which it is ahead of what the API told; see DRA.With.
+	Claimed map[string]*NodeDRA
+}
+
+// dra returns what is known of a node's DRA, or nil.
+func (v *Viewer) dra(node string) *NodeDRA {
+	if n, ok := v.Claimed[node]; ok {
+		return n
+	}
+	return v.DRA.OnNode(node)
 }
 
 // View is what a node looks like to a query. Reason is empty if the node can be planned on.
@@ -75,6 +89,16 @@ type Charge struct {
 	State           State
 	// Booked, Measured and Charged are per device, in the order of the view's devices.
 	Booked, Measured, Charged []alloc.Bytes
+	// Lost are the devices of the pod's booking that the report does not have.
+	Lost []LostDevice
+}
+
+// LostDevice is a device that a pod was given and that its node reports no more.
+type LostDevice struct {
+	UUID string
+	// Charged says that the booking counts on the GPU that the device was a part of, or on the instances that it was
+	// cut into. Otherwise it counts nowhere: what is not there cannot hold memory, and cannot be given away again.
+	Charged bool
 }
 
 // View derives the view of a node. pods are those that are assumed to be on it: victims of a dry run are missing
@@ -84,10 +108,11 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
 	list := v.Ledger.listOf(node.Name)
 	entries := list.Load()
-	view, timeless := v.derive(node, report, fresh, *entries, pods, q, q.memoKind() == memoReturned)
+	dra := v.dra(node.Name)
+	view, timeless := v.derive(node, report, fresh, dra, *entries, pods, q, q.memoKind() == memoReturned)
 	if timeless && q.memoKind() >= 0 {
 		r := &remembered{
-			generation: q.Generation, node: node, fresh: fresh, list: list, entries: entries, view: view,
+			generation: q.Generation, node: node, fresh: fresh, dra: dra, list: list, entries: entries, view: view,
 		}
 		r.view.fits, r.view.derived = &r.fits, &r.derived
 		v.remember(q, r)
@@ -103,14 +128,14 @@ func (v *Viewer) Explain(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 		return v.View(node, pods, q)
 	}
 	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
-	view, _ := v.derive(node, report, fresh, v.Ledger.OnNode(node.Name), pods, q, true)
+	view, _ := v.derive(node, report, fresh, v.dra(node.Name), v.Ledger.OnNode(node.Name), pods, q, true)
 	return v.hold(view, q)
 }
 
 // derive makes a view without what nominated pods claim. timeless says that the same inputs would give the same
 // view at any other time.
-func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, entries []*Entry, pods []*corev1.Pod, q *Query, explain bool) (view View, timeless bool) {
-	view = View{Report: report, Reason: nodeReason(node, report, fresh)}
+func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, dra *NodeDRA, entries []*Entry, pods []*corev1.Pod, q *Query, explain bool) (view View, timeless bool) {
+	view = View{Report: report, Reason: v.nodeReason(node, report, fresh, dra)}
 	view.Name = node.Name
 	if report == nil {
 		return view, true
@@ -118,7 +143,13 @@ func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, entries [
 	view.Devices = slices.Clone(report.Devices)
 	c := counter{
 		viewer: v, query: q, view: &view, report: report, explain: explain,
-		entries: entries, devicePlugin: advertisesGPUs(node), timeless: true,
+		entries: entries, devicePlugin: v.Policy.AdvertisesGPUs(node), timeless: true,
+	}
+	if c.devicePlugin && !report.AssignmentsUnknown {
+		c.heard = v.Snapshot.heard(node.Name)
+	}
+	if dra != nil {
+		view.blockClaimed(dra)
 	}
 	if explain {
 		view.Charges = make([]Charge, 0, len(pods))
@@ -162,19 +193,30 @@ func (v *Viewer) hold(view View, q *Query) View {
 	return view
 }
 
-func nodeReason(node *corev1.Node, report *Report, fresh bool) alloc.Reason {
+func (v *Viewer) nodeReason(node *corev1.Node, report *Report, fresh bool, dra *NodeDRA) alloc.Reason {
 	switch {
 	case report == nil:
 		return ReasonNoReport
-	case advertisesGPUs(node) && node.Labels[berthv1alpha1.LabelDevicePlugin] != berthv1alpha1.DevicePluginShared:
+	case v.Policy.AdvertisesGPUs(node) && node.Labels[berthv1alpha1.LabelDevicePlugin] != berthv1alpha1.DevicePluginShared:
 		return ReasonDevicePlugin
+	case dra.published() && node.Labels[berthv1alpha1.LabelDRA] != berthv1alpha1.DRAShared:
+		return ReasonDRA
+	case dra != nil && dra.unknown:
+		return ReasonUnknownClaim
 	case !fresh:
 		return ReasonStaleReport
 	}
 	return ""
 }
 
-func advertisesGPUs(node *corev1.Node) bool {
-	q, ok := node.Status.Allocatable[berthv1alpha1.ResourceNVIDIAGPU]
-	return ok && !q.IsZero()
+// blockClaimed blocks the devices that claims hold.
+func (v *View) blockClaimed(dra *NodeDRA) {
+	if len(dra.held) == 0 {
+		return
+	}
+	for i := range v.Devices {
+		if d := &v.Devices[i]; dra.holdsDevice(d.UUID, d.Parent, v.Report.pci[i]) {
+			d.Blocked = alloc.ReasonClaimed
+		}
+	}
 }

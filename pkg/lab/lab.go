@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,10 @@ type Options struct {
 	Scheduler, Controller string
 	// SchedulerArgs and ControllerArgs are further arguments of theirs, which win over the lab's own.
 	SchedulerArgs, ControllerArgs []string
+	// KubeAPIServer is the program to run as kube-apiserver instead of the one that is linked in, and APIServerArgs
+	// are further arguments of either.
+	KubeAPIServer string
+	APIServerArgs []string
 	// Nodes are the simulated nodes; their annotations say which GPUs they have (see package gpusim). Bare labs
 	// have none.
 	Nodes []*corev1.Node
@@ -65,6 +70,8 @@ type Lab struct {
 	cp     *controlplane.ControlPlane
 	config *rest.Config
 	client kubernetes.Interface
+	// handOff says that the policies which write the hand-off into pods are installed.
+	handOff bool
 	// installed is when the last manifest was applied.
 	installed time.Time
 
@@ -164,6 +171,7 @@ func (l *Lab) makeFolders(context.Context) (err error) {
 func (l *Lab) startControlPlane(ctx context.Context) (err error) {
 	l.cp, err = controlplane.Start(ctx, controlplane.Options{
 		Dir: l.dir, LogFile: filepath.Join(l.logDir, "control-plane.log"),
+		KubeAPIServer: l.opts.KubeAPIServer, APIServerArgs: l.opts.APIServerArgs,
 	})
 	if err != nil {
 		return err
@@ -176,7 +184,11 @@ func (l *Lab) startControlPlane(ctx context.Context) (err error) {
 	if l.client, err = kubernetes.NewForConfig(l.config); err != nil {
 		return err
 	}
-	l.progress("control plane is up")
+	version, err := l.client.Discovery().ServerVersion()
+	if err != nil {
+		return err
+	}
+	l.progress("control plane is up, kube-apiserver %s", version.GitVersion)
 	return nil
 }
 
@@ -195,6 +207,15 @@ func (l *Lab) install(ctx context.Context) error {
 	objects, err := install.Select(l.opts.Objects)
 	if err != nil {
 		return fmt.Errorf("manifests: %w", err)
+	}
+	objects, left, err := install.Fit(l.client.Discovery(), objects)
+	if err != nil {
+		return err
+	}
+	l.handOff = len(left) == 0
+	if len(left) > 0 {
+		l.progress("left out, because the apiserver does not serve them: %s; "+
+			"pods have to bring the lines of the hand-off themselves", strings.Join(left, ", "))
 	}
 	client, err := dynamic.NewForConfig(l.config)
 	if err != nil {

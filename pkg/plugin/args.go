@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/berth-dev/berth/pkg/alloc"
@@ -40,12 +41,17 @@ type Args struct {
 	// EvictOtherSchedulers lets pods of other schedulers be evicted that did not opt in by berth.dev/evictable. Default
 	// false.
 	EvictOtherSchedulers bool `json:"evictOtherSchedulers,omitempty"`
-	// BindTimeout is how long a Binding request may take. It must be shorter than the leader election's leaseDuration
-	// minus renewDeadline, so that no Binding of a scheduler that lost its lease is still under way when the next one
-	// begins. Default 4s.
+	// BindTimeout is how long a Binding request may take, once it is sent. Under a leader election it is limited, see
+	// CheckTimes. Default 4s.
 	BindTimeout *metav1.Duration `json:"bindTimeout,omitempty"`
 	// Strategy is MostAllocated (tightest fit, the default), LeastAllocated (spread) or Fragmentation.
 	Strategy alloc.Strategy `json:"strategy,omitempty"`
+	// DRADrivers are the drivers of dynamic resource allocation whose devices are the GPUs that Berth books too: what a
+	// claim holds is not booked, and a node that has some gets no pods unless labelled. Default [gpu.nvidia.com]; an empty
+	// list = none.
+	DRADrivers *[]string `json:"draDrivers,omitempty"`
+	// GPUResources are the names of extended resources that are GPUs too, beside those below nvidia.com/. Default none.
+	GPUResources []string `json:"gpuResources,omitempty"`
 	// TrustObservedPeaks books, for a model that was measured before with the same settings, the measured peak alone
 	// instead of the larger of peak and estimate. Default false.
 	TrustObservedPeaks bool `json:"trustObservedPeaks,omitempty"`
@@ -80,6 +86,9 @@ func (a *Args) setDefaults() {
 	if a.Strategy == "" {
 		a.Strategy = alloc.MostAllocated
 	}
+	if a.DRADrivers == nil {
+		a.DRADrivers = &[]string{"gpu.nvidia.com"}
+	}
 }
 
 // Validate returns what is wrong with the arguments, defaults applied.
@@ -107,6 +116,16 @@ func (a *Args) Validate() error {
 	if d := a.StaleAfter.Duration; d > 0 && d < 15*time.Second {
 		errs = append(errs, field.Invalid(field.NewPath("staleAfter"), d.String(),
 			"agents renew their Lease every 10s: must be 0s (never stale) or at least 15s"))
+	}
+	for i, driver := range *a.DRADrivers {
+		for _, msg := range validation.IsDNS1123Subdomain(driver) {
+			errs = append(errs, field.Invalid(field.NewPath("draDrivers").Index(i), driver, msg))
+		}
+	}
+	for i, name := range a.GPUResources {
+		for _, msg := range validation.IsQualifiedName(name) {
+			errs = append(errs, field.Invalid(field.NewPath("gpuResources").Index(i), name, msg))
+		}
 	}
 	switch a.Strategy {
 	case alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation:

@@ -25,6 +25,7 @@ func TestDecodeArgs(t *testing.T) {
 		a := &Args{
 			Headroom: &headroom, StaleAfter: d(time.Minute), LoadTimeout: d(15 * time.Minute), MaxMinRuntime: d(time.Hour),
 			MemoryReturnTimeout: d(2 * time.Minute), WaitBeforeEviction: d(30 * time.Second), BindTimeout: d(4 * time.Second), Strategy: alloc.MostAllocated,
+			DRADrivers: &[]string{"gpu.nvidia.com"},
 		}
 		change(a)
 		return a
@@ -47,6 +48,11 @@ func TestDecodeArgs(t *testing.T) {
 		{name: "another strategy", in: raw(`{"strategy":"Fragmentation","trustObservedPeaks":true}`), want: defaults(func(a *Args) {
 			a.Strategy, a.TrustObservedPeaks = alloc.Fragmentation, true
 		})},
+		{name: "no DRA driver, and GPUs of another name", in: raw(`{"draDrivers":[],"gpuResources":["example.test/gpu"]}`), want: defaults(func(a *Args) {
+			a.DRADrivers, a.GPUResources = &[]string{}, []string{"example.test/gpu"}
+		})},
+		{name: "a driver that is none", in: raw(`{"draDrivers":["gpu.nvidia.com","NVIDIA"]}`), err: "draDrivers[1]"},
+		{name: "a resource that is none", in: raw(`{"gpuResources":["a/b/c"]}`), err: "gpuResources[0]"},
 		{name: "a misspelt field", in: raw(`{"headrom":"1Gi"}`), err: "headrom"},
 		{name: "another kind", in: raw(`{"kind":"NodeResourcesFitArgs"}`), err: "want args of kind BerthArgs"},
 		{name: "another type", in: &corev1.Pod{}, err: "want args to be of type BerthArgs, got *v1.Pod"},

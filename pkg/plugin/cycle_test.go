@@ -111,6 +111,11 @@ func TestPreFilter(t *testing.T) {
 			name: "more GPUs than any node has", pod: bt.MakePod("a").Memory("100Gi").GPUCount("4"), code: unresolvable,
 			says: "4 GPUs of one node: no node has as many",
 		},
+		{
+			name: "instances that would hold it together", pod: bt.MakePod("a").Memory("300Gi").GPUCount("3"),
+			nodes: map[string]*bt.GPUNode{"other": bt.MakeGPUNodeOf("other", 1, "300Gi").Instance("MIG-1", "GPU-0", "150Gi").Instance("MIG-2", "GPU-0", "150Gi")},
+			code:  fwk.UnschedulableAndUnresolvable, says: "3 GPUs of one node: no node has as many (MIG instances cannot be used together)",
+		},
 		{name: "larger than any GPU, one node without a report", pod: bt.MakePod("a").Memory("100Gi"), nodes: map[string]*bt.GPUNode{"other": nil}, code: fwk.Success},
 		{name: "larger than any GPU, the report stale", pod: bt.MakePod("a").Memory("100Gi"), silent: time.Hour, code: fwk.Success},
 		{name: "a larger GPU on another node", pod: bt.MakePod("a").Memory("100Gi"), nodes: map[string]*bt.GPUNode{"other": bt.MakeGPUNodeOf("other", 1, "141Gi")}, code: fwk.Success},
@@ -197,6 +202,11 @@ func TestFilterVerdicts(t *testing.T) {
 		{
 			name: "only a GPU of the device plugin is large enough", pod: bt.MakePod("a").Memory("60Gi"), report: bt.MakeGPUNode("node").GPU("GPU-0", "40Gi").GPU("GPU-1", "80Gi").AssignedTo("x"),
 			code: unresolvable, reason: gpustate.ReasonUnhealthyDevices,
+		},
+		{
+			name: "only two MIG instances together would hold it", pod: bt.MakePod("a").Memory("60Gi").GPUCount("2"),
+			report: bt.MakeGPUNodeOf("node", 1, "80Gi").Instance("MIG-1", "GPU-0", "40Gi").Instance("MIG-2", "GPU-0", "40Gi"),
+			code:   unresolvable, reason: gpustate.ReasonInstances,
 		},
 		{
 			name: "a vLLM is loading on the only free GPU", pod: bt.MakePod("a").Memory("60Gi"), report: two(),

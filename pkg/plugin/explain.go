@@ -33,6 +33,9 @@ func (pl *Plugin) explain(s *cycle.State, pod *corev1.Pod, m fwk.NodeToStatusRea
 	if near, ok := pl.nearestMiss(s, m); ok {
 		reasons = append(reasons, near)
 	}
+	if why := pl.explainHandOff(s, m); why != "" {
+		reasons = append(reasons, why)
+	}
 	if len(reasons) == 0 {
 		reasons = append(reasons, "no pods can be evicted that would make room")
 	}

@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -13,9 +14,11 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // fakeAPI is as much of an API server as the plugin talks to when it binds and recovers: pods, and their binding. A
@@ -30,25 +33,70 @@ type fakeAPI struct {
 	readError error
 	reads     int
 	bindings  []corev1.Binding
-	// listedBy is the field selectors of lists.
+	// listedBy is the selectors of lists.
 	listedBy []string
 	// deleted are the names of the pods that were deleted; onDelete decides what is answered.
 	deleted  []string
 	onDelete func(name string) error
+	// events are those that were created by name.
+	events   map[string]eventsv1.Event
+	noEvents bool
 }
 
 func newFakeAPI(t testing.TB) *fakeAPI {
-	a := &fakeAPI{pods: map[string]*corev1.Pod{}}
+	a := &fakeAPI{pods: map[string]*corev1.Pod{}, events: map[string]eventsv1.Event{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/v1/namespaces/{namespace}/pods/{name}/binding", a.bind)
 	mux.HandleFunc("GET /api/v1/namespaces/{namespace}/pods/{name}", a.get)
 	mux.HandleFunc("GET /api/v1/pods", a.list)
 	mux.HandleFunc("PATCH /api/v1/namespaces/{namespace}/pods/{name}/status", a.patch)
 	mux.HandleFunc("DELETE /api/v1/namespaces/{namespace}/pods/{name}", a.delete)
+	mux.HandleFunc("POST /apis/events.k8s.io/v1/namespaces/{namespace}/events", a.event)
 	a.Server = httptest.NewServer(mux)
 	t.Cleanup(a.CloseClientConnections)
 	t.Cleanup(a.Close)
 	return a
+}
+
+func (a *fakeAPI) event(w http.ResponseWriter, r *http.Request) {
+	var event eventsv1.Event
+	body, err := io.ReadAll(r.Body)
+	if err == nil { // which is protobuf
+		_, _, err = scheme.Codecs.UniversalDeserializer().Decode(body, nil, &event)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.noEvents {
+		reply(w, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, event.Name, nil))
+		return
+	}
+	if _, ok := a.events[event.Name]; ok {
+		reply(w, nil, apierrors.NewAlreadyExists(schema.GroupResource{Resource: "events"}, event.Name))
+		return
+	}
+	a.events[event.Name] = event
+	reply(w, &event, nil)
+}
+
+func (a *fakeAPI) failEvents(fail bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.noEvents = fail
+}
+
+// notes returns what the events on pods say that were written without a recorder.
+func (a *fakeAPI) notes() (notes []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range a.events {
+		notes = append(notes, e.Regarding.Name+" "+e.Reason+": "+e.Note)
+	}
+	slices.Sort(notes)
+	return notes
 }
 
 // add puts pods into the API server.
@@ -78,6 +126,13 @@ func (a *fakeAPI) readCount() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.reads
+}
+
+// lists returns the selectors of the lists so far.
+func (a *fakeAPI) lists() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.listedBy)
 }
 
 func (a *fakeAPI) failReads(err error) {
@@ -150,7 +205,8 @@ func (a *fakeAPI) get(w http.ResponseWriter, r *http.Request) {
 func (a *fakeAPI) list(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.listedBy = append(a.listedBy, r.URL.Query().Get("fieldSelector"))
+	query := r.URL.Query()
+	a.listedBy = append(a.listedBy, "labelSelector="+query.Get("labelSelector")+" fieldSelector="+query.Get("fieldSelector"))
 	list := &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}}
 	for _, p := range a.pods {
 		if p.Spec.NodeName != "" || !strings.Contains(r.URL.RawQuery, "nodeName") {

@@ -21,6 +21,9 @@ func (pl *Plugin) Filter(ctx context.Context, state fwk.CycleState, pod *corev1.
 	if s == nil {
 		return nil
 	}
+	if _, reason := s.FormOn(ni); reason != "" {
+		return rejected(fwk.UnschedulableAndUnresolvable, reason)
+	}
 	view := s.View(ni)
 	f := s.Fit(&view)
 	if f.Fits {
@@ -48,8 +51,12 @@ func (pl *Plugin) verdict(s *cycle.State, ni fwk.NodeInfo, view *gpustate.View, 
 		return fwk.UnschedulableAndUnresolvable, view.Reason
 	}
 	switch why {
+	case cycle.Instances:
+		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonInstances
 	case cycle.TooSmall:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonTooSmall
+	case cycle.Claimed:
+		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimedDevices
 	case cycle.Unhealthy:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonUnhealthyDevices
 	}

@@ -32,6 +32,7 @@ func (pl *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint,
 		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, QueueingHintFn: pl.afterPodDeleted},
 		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Add}, QueueingHintFn: pl.afterPodAdded},
 		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: nodeChanges}, QueueingHintFn: pl.afterNodeChanged},
+		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.UpdateNodeAnnotation}, QueueingHintFn: pl.afterNodeAnnotated},
 		{Event: fwk.ClusterEvent{Resource: fwk.TargetPod, ActionType: fwk.Update}, QueueingHintFn: pl.afterRequestChanged},
 	}, nil
 }
@@ -193,6 +194,17 @@ func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newOb
 }
 
 func anyClaim(*gpustate.Entry) bool { return true }
+
+// afterNodeAnnotated retries a pod if an admin says in another way how GPUs are handed over on the node. Other
+// annotations come and go often, and help nobody.
+func (pl *Plugin) afterNodeAnnotated(_ klog.Logger, _ *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
+	before, ok1 := oldObj.(*corev1.Node)
+	after, ok2 := newObj.(*corev1.Node)
+	if ok1 && ok2 && before.Annotations[berthv1alpha1.AnnotationHandOff] == after.Annotations[berthv1alpha1.AnnotationHandOff] {
+		return fwk.QueueSkip, nil
+	}
+	return fwk.Queue, nil
+}
 
 // afterRequestChanged retries a pod whose own request was edited.
 func (pl *Plugin) afterRequestChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {

@@ -12,11 +12,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
-	"github.com/berth-dev/berth/pkg/berthclient"
+	"github.com/berth-dev/berth/internal/firstlist"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
@@ -36,11 +37,7 @@ func (l profileLister) get(name string) *berthv1alpha1.ModelProfile {
 
 // startInformers feeds the tracker. Berth's own objects come through informers of the plugin: the framework's dynamic
 // informers would hand over unstructured copies, and run hints that may be ahead of the tracker.
-func (pl *Plugin) startInformers(ctx context.Context) error {
-	client, err := berthclient.New(pl.handle.KubeConfig())
-	if err != nil {
-		return err
-	}
+func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) error {
 	logger := klog.FromContext(ctx)
 
 	pods := pl.handle.SharedInformerFactory().Core().V1().Pods().Informer()
@@ -65,11 +62,11 @@ func (pl *Plugin) startInformers(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := pl.watchHandOff(); err != nil {
+		return err
+	}
 
-	nodes := pl.handle.SharedInformerFactory().Core().V1().Nodes().Informer()
-	if err := pl.handleEvents(nodes, cache.ResourceEventHandlerDetailedFuncs{
-		UpdateFunc: func(old, obj any) { pl.nodeSeen(old.(*corev1.Node), obj.(*corev1.Node)) },
-	}); err != nil {
+	if err := pl.watchDRA(); err != nil {
 		return err
 	}
 
@@ -137,10 +134,33 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 	}
 	pl.tracker.PodSeen(pod)
 	pl.passOn(woken, pod.Spec.NodeName)
+	pl.watchUnreported(pod)
 	if bound && pl.tracker.Ledger.Get(pod.UID) != nil {
 		pl.watchLoads(pod.Spec.NodeName)
 		pl.watchVictims(pod.Spec.NodeName)
+		pl.watchLost(pod.Spec.NodeName)
 	}
+}
+
+// unreportedKey and a node's name are the key of its timer for pods of the device plugin that no report tells of.
+const unreportedKey = "unreported/"
+
+// watchUnreported retries the pods that wait for a node when a pod of the device plugin there can no longer hold GPUs of
+// which no report tells.
+func (pl *Plugin) watchUnreported(pod *corev1.Pod) {
+	now := pl.clock.Now()
+	policy := &pl.tracker.Policy
+	if pod.Spec.NodeName == "" || !policy.RequestsGPUs(pod) {
+		return
+	}
+	node, err := pl.nodes.Get(pod.Spec.NodeName)
+	if err != nil || node.Labels[berthv1alpha1.LabelDevicePlugin] != berthv1alpha1.DevicePluginShared {
+		return
+	}
+	if until := policy.UnreportedUntil(pod, time.Time{}, now); until.After(now) {
+		pl.timers.at(unreportedKey+pod.Spec.NodeName, until, func() { pl.nodeChanged(pod.Spec.NodeName) })
+	}
+	pl.nodeChanged(pod.Spec.NodeName) // an init container may have ended
 }
 
 func (pl *Plugin) podGone(pod *corev1.Pod) {
@@ -148,6 +168,7 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.unlisted.remove(pod.UID)
 	pl.requests.Delete(pod.UID)
 	pl.claims.Gone(pod)
+	pl.lost.forget(pod.UID)
 	pl.settle(pl.tracker.PodGone(pod))
 	pl.passOn(woken, "")
 }
@@ -156,6 +177,7 @@ func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	pl.tracker.ReportSeen(gn, live)
 	pl.settle(gn.Name)
 	pl.watchVictims(gn.Name)
+	pl.watchLost(gn.Name)
 }
 
 // settle forgets the leaving pods of a node ("" = none) whose memory is back, now and when only time can tell.
@@ -175,9 +197,9 @@ func (pl *Plugin) settle(node string) {
 // of it by a handler of its own.
 const cordonDelay = 100 * time.Millisecond
 
-// nodeSeen wakes those that wait on a node which was cordoned. The framework has no event for that; the taint that tells
+// cordonSeen wakes those that wait on a node which was cordoned. The framework has no event for that; the taint that tells
 // of it, if anybody sets one, comes later.
-func (pl *Plugin) nodeSeen(before, node *corev1.Node) {
+func (pl *Plugin) cordonSeen(before, node *corev1.Node) {
 	if before.Spec.Unschedulable || !node.Spec.Unschedulable || len(pl.tracker.Ledger.ClaimsOn(node.Name)) == 0 {
 		return
 	}
@@ -198,6 +220,9 @@ func (pl *Plugin) leaseSeen(lease *coordinationv1.Lease, live bool) {
 		renewed = lease.Spec.RenewTime.Time
 	}
 	pl.tracker.LeaseSeen(lease.Name, renewed, live)
+	if live && pl.timers.has(unreportedKey+lease.Name) {
+		pl.nodeChanged(lease.Name) // by now the agent has looked
+	}
 }
 
 func (pl *Plugin) profileSeen(p *berthv1alpha1.ModelProfile) {
@@ -209,8 +234,9 @@ func (pl *Plugin) profileSeen(p *berthv1alpha1.ModelProfile) {
 func newInformer(client cache.Getter, resource, namespace string, example runtime.Object) cache.SharedIndexInformer {
 	lw := cache.NewListWatchFromClient(client, resource, namespace, fields.Everything())
 	informer := cache.NewSharedIndexInformer(lw, example, 0, cache.Indexers{})
-	// Field managers are most of a small object, and nobody here reads them. An error is possible only once the
-	// informer runs.
+	// Errors are possible only once the informer runs.
+	_ = informer.SetWatchErrorHandlerWithContext(firstlist.WatchErrorHandler())
+	// Field managers are most of a small object, and nobody here reads them.
 	_ = informer.SetTransform(func(obj any) (any, error) {
 		if accessor, err := meta.Accessor(obj); err == nil {
 			accessor.SetManagedFields(nil)

@@ -10,13 +10,19 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	nodelisters "k8s.io/client-go/listers/node/v1"
 	"k8s.io/client-go/tools/cache"
+	dracel "k8s.io/dynamic-resource-allocation/cel"
 	fwk "k8s.io/kube-scheduler/framework"
+	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/utils/clock"
 
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/berthclient"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
@@ -28,12 +34,17 @@ const Name = "Berth"
 
 // Plugin places pods by the GPU memory that they ask for.
 type Plugin struct {
-	args     *Args
-	handle   fwk.Handle
-	clock    clock.WithDelayedExecution
+	args   *Args
+	handle fwk.Handle
+	clock  clock.WithDelayedExecution
+	// leader says whether this process may write what only a leader may.
+	leader *leader.Leader
+	// term makes the apiserver refuse what older leaders sent.
+	term     *leader.Term
 	tracker  *gpustate.Tracker
 	profiles profileLister
 	nodes    corelisters.NodeLister
+	classes  nodelisters.RuntimeClassLister
 	requests requestCache
 	shapes   cycle.Shapes
 	pods     corelisters.PodLister
@@ -45,10 +56,15 @@ type Plugin struct {
 	// announcer tells the owners of pods that were placed.
 	announcer *announcer
 	// synced are the informers that the first cycle waits for.
-	synced   []cache.InformerSynced
+	synced []cache.InformerSynced
+	// unlisted are pods that the queue may hold and parked does not have.
 	unlisted unlisted
 	// answers are those to the framework's questions whom an event helps.
 	answers answers
+	// lost is who was told that a GPU is gone.
+	lost lost
+	// selectors are compiled selectors of devices; nil if DRA is off.
+	selectors *dracel.Cache
 	// timers holds the pending wake-ups by what they are for.
 	timers timers
 }
@@ -70,36 +86,71 @@ var (
 // Name returns the name of the plugin.
 func (pl *Plugin) Name() string { return Name }
 
-// New makes the plugin. Its informers run until ctx ends.
+// New makes the plugin of a scheduler without leader election. Its informers run until ctx ends.
 func New(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+	return start(ctx, obj, handle, leader.NewAlone())
+}
+
+// NewFor returns what makes the plugin of a process that places pods only while it leads. It makes one only: plugins of
+// two profiles would keep books apart, and each give away what the other has booked and not yet bound.
+func NewFor(lead *leader.Leader) frameworkruntime.PluginFactory {
+	first := ""
+	return func(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+		if first != "" {
+			return nil, fmt.Errorf("only one profile can have the plugin %s, and that of schedulerName %s has it: disable it in that of %s",
+				Name, first, handle.ProfileName())
+		}
+		first = handle.ProfileName()
+		return start(ctx, obj, handle, lead)
+	}
+}
+
+func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *leader.Leader) (fwk.Plugin, error) {
 	args, err := decodeArgs(obj)
 	if err != nil {
 		return nil, err
 	}
-	pl, err := newPlugin(ctx, args, handle, clock.RealClock{})
+	pl, err := newPlugin(ctx, args, handle, clock.RealClock{}, lead)
 	if err != nil {
 		return nil, err
 	}
-	if err := pl.startInformers(ctx); err != nil {
+	client, err := berthclient.New(handle.KubeConfig())
+	if err != nil {
+		return nil, err
+	}
+	pl.term = leader.NewTerm(lead, client, handle.ClientSet().CoreV1().RESTClient(), pl.clock)
+	if err := pl.startInformers(ctx, client); err != nil {
 		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
 	}
+	go pl.takeOver(ctx)
 	return pl, nil
 }
 
 // newPlugin makes the plugin without what feeds it.
-func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithDelayedExecution) (*Plugin, error) {
+func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithDelayedExecution, lead *leader.Leader) (*Plugin, error) {
 	headroom := alloc.BytesOfInt64(args.Headroom.Value())
-	policy := gpustate.Policy{StaleAfter: args.StaleAfter.Duration, LoadTimeout: args.LoadTimeout.Duration}
+	policy := gpustate.Policy{
+		StaleAfter: args.StaleAfter.Duration, LoadTimeout: args.LoadTimeout.Duration, GPUResources: args.GPUResources,
+	}
 	pl := &Plugin{
 		args:    args,
 		handle:  handle,
 		clock:   c,
+		leader:  lead,
 		tracker: gpustate.NewTracker(headroom, policy, c),
 		nodes:   handle.SharedInformerFactory().Core().V1().Nodes().Lister(),
 		pods:    handle.SharedInformerFactory().Core().V1().Pods().Lister(),
 		parked:  parked.NewList(),
+		classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
 		metrics: registerMetrics(),
 		timers:  timers{clock: c, pending: map[string]*timer{}},
+		lost:    lost{told: map[types.UID]uint64{}},
+	}
+	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
+		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)
+		pl.selectors = dracel.NewCache(selectorCacheSize, dracel.Features{
+			EnableConsumableCapacity: true, EnableListTypeAttributes: true,
+		})
 	}
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
 	pl.tracker.Changed = pl.nodeChanged
@@ -122,7 +173,15 @@ func (pl *Plugin) newEvictor(ctx context.Context) (*preempt.Evictor, error) {
 			MemoryReturnTimeout: pl.args.MemoryReturnTimeout.Duration, WaitBeforeEviction: pl.args.WaitBeforeEviction.Duration,
 			EvictOtherSchedulers: pl.args.EvictOtherSchedulers,
 		},
-		Plugin: Name, Handle: pl.handle, Clock: pl.clock, Ledger: pl.tracker.Ledger, Claims: pl.claims, Viewer: pl.tracker.Viewer,
+		Plugin: Name, Handle: pl.handle, Clock: pl.clock, Ledger: pl.tracker.Ledger, Claims: pl.claims,
+		Viewer: func() *gpustate.Viewer {
+			v, err := pl.viewer()
+			if err != nil {
+				return nil
+			}
+			return v
+		},
+		MayEvict: func() error { return pl.leader.Holds(0) },
 		Evicted: func(victim *corev1.Pod) {
 			pl.claims.Evicted(victim)
 			if !pl.exists(victim) {

@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"context"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -34,18 +35,33 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	case !gpustate.HasReference(pod):
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonNoReference)
 	}
-	if err := pl.recovery.ensure(ctx, pl); err != nil {
-		return nil, fwk.AsStatus(err)
-	}
 	pl.announce(pod, resolved)
+	// Listed before the recovery is looked at, so that one that is done in between retries the pod.
 	pl.park(parked.Pod{Pod: pod, Request: resolved.request, Shape: resolved.shape, Profile: resolved.profile})
 	pl.claims.Tried(pod.UID)
+	if why := pl.recovery.pending(); why != "" {
+		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, why)
+	}
+	if claimsGPU, err := pl.claimsGPU(ctx, pod); err != nil {
+		return nil, fwk.AsStatus(err)
+	} else if claimsGPU {
+		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimsGPU)
+	}
+	// Listed as waiting before the class is looked up, so that one that comes in between is not missed.
+	handOff, reason := pl.handOff(pod, resolved.request)
+	if reason != "" {
+		return nil, rejected(fwk.UnschedulableAndUnresolvable, reason)
+	}
 	if e := pl.tracker.Ledger.Get(pod.UID); e != nil && e.State == gpustate.Unknown {
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonBindUnknown)
 	}
+	viewer, err := pl.viewer()
+	if err != nil {
+		return nil, fwk.AsStatus(err)
+	}
 	shared := &cycle.Pod{
-		UID: pod.UID, Priority: priorityOf(pod), Request: resolved.request, Shape: resolved.shape,
-		Viewer: pl.tracker.Viewer(), Strategy: pl.args.Strategy,
+		UID: pod.UID, Priority: priorityOf(pod), Request: resolved.request, HandOff: handOff, Shape: resolved.shape,
+		Viewer: viewer, Strategy: pl.args.Strategy,
 	}
 	if !pl.anyCouldEverFit(shared, nodes) {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+largest(shared, nodes))
@@ -92,10 +108,12 @@ func largest(s *cycle.Pod, nodes []fwk.NodeInfo) string {
 	for i := range s.Request.Options() {
 		o := &s.Request.Options()[i]
 		var most alloc.Bytes
+		instances := false
 		for _, ni := range nodes {
 			if report, _ := s.Viewer.Snapshot.Report(ni.Node().Name, 0); report != nil {
 				n := alloc.Node{Name: report.Node, Devices: report.Devices}
 				most = most.Max(alloc.Largest(&n, len(o.Shares), s.Request.MixedModels()))
+				instances = instances || slices.ContainsFunc(n.Devices, func(d alloc.Device) bool { return d.Parent != "" })
 			}
 		}
 		if msg != "" {
@@ -103,6 +121,9 @@ func largest(s *cycle.Pod, nodes []fwk.NodeInfo) string {
 		}
 		if most.IsZero() {
 			msg += plural(len(o.Shares), "GPU") + " of one node: no node has as many"
+			if instances {
+				msg += " (" + string(alloc.ReasonInstances) + ")"
+			}
 			continue
 		}
 		msg += plural(len(o.Shares), "GPU") + ": needs " + o.Shares[0].String() + " on one, the largest that could fit is " + most.String()

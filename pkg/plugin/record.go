@@ -23,11 +23,13 @@ const (
 	eventWaiting       = "WaitingForGPUMemory"
 	eventMemoryNotBack = "GPUMemoryNotReturned"
 	eventClaimDropped  = "GPUMemoryClaimDropped"
+	eventLost          = "GPULost"
 	maxEventNote       = 1000 // the API refuses notes above 1 KiB
 	actionAllocate     = "Allocating"
 	actionEvict        = "Evicting"
 	actionWait         = "Waiting"
 	actionReadRequest  = "ReadingRequest"
+	actionWatch        = "Watching"
 )
 
 // decisionMessage tells the pod's owner what was chosen and what else would have been possible.

@@ -45,6 +45,10 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if view.Reason != "" {
 		return rejected(fwk.Unschedulable, view.Reason)
 	}
+	form, reason := s.FormOn(ni)
+	if reason != "" {
+		return rejected(fwk.Unschedulable, reason)
+	}
 	options := alloc.Plan(&view.Node, &s.Request.Request, pl.args.Strategy)
 	if len(options) == 0 {
 		// Filter judged this same view with nominated pods on it, so this is a change of the books in between.
@@ -54,11 +58,11 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if err := alloc.Validate(&view.Node, best.Devices); err != nil {
 		return fwk.AsStatus(err)
 	}
-	annotations, err := s.Request.Annotations(best, &view.Node)
+	annotations, err := s.Request.Annotations(best, &view.Node, form)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
-	booked := s.Request.Allocation(best)
+	booked := s.Request.Allocation(best, &view.Node)
 	claim := pl.tracker.Ledger.ClaimOf(pod.UID)
 	if err := pl.tracker.Ledger.Assume(pod, nodeName, booked); err != nil {
 		return fwk.AsStatus(err)

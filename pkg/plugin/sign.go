@@ -21,6 +21,7 @@ type podSignature struct {
 	Priority    int32
 	Runtime     berthv1alpha1.Runtime
 	MixedModels bool
+	HandOff     gpustate.HandOff
 	Options     []cycle.OptionSignature
 }
 
@@ -35,9 +36,13 @@ func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragmen
 	case r.request == nil:
 		return nil, nil
 	}
+	handOff, reason := pl.handOff(pod, r.request)
+	if reason != "" {
+		return nil, rejected(fwk.Unschedulable, reason)
+	}
 	signature := podSignature{
 		Priority: corev1helpers.PodPriority(pod), Runtime: r.request.Runtime, MixedModels: r.request.MixedModels(),
-		Options: cycle.OptionSignatures(r.request),
+		HandOff: handOff, Options: cycle.OptionSignatures(r.request),
 	}
 	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: signature}}, nil
 }

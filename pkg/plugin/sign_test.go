@@ -44,6 +44,15 @@ func TestPodsThatAreAlikeHaveOneSignature(t *testing.T) {
 			t.Errorf("%s: the signature differs: %s, want %s", what, got, want)
 		}
 	}
+	f.class("nvidia", "nvidia")
+	f.class("other", "other")
+	classed := func(name, class string) *bt.Pod {
+		p := base(name)
+		p.Spec.RuntimeClassName = &class
+		return p
+	}
+	uuids := base("r")
+	toUUIDs(&uuids.Pod)
 	seen := map[string]string{want: "the base"}
 	for what, pod := range map[string]*bt.Pod{
 		"another total":           bt.MakePod("h").Memory("61Gi").GPUCount("1,2"),
@@ -52,6 +61,9 @@ func TestPodsThatAreAlikeHaveOneSignature(t *testing.T) {
 		"vLLM":                    base("k").Runtime(vllm),
 		"vLLM with its own share": base("l").Runtime(vllm).Args("--gpu-memory-utilization=0.5"),
 		"another priority":        base("m").Priority(7),
+		"a RuntimeClass":          classed("p", "nvidia"),
+		"another RuntimeClass":    classed("q", "other"),
+		"a reference to UUIDs":    uuids,
 		"a plain pod":             bt.MakePod("n"),
 		"an invalid request":      bt.MakePod("o").Memory("30"),
 	} {

@@ -46,3 +46,10 @@ func (t *timers) at(key string, at time.Time, f func()) {
 	}).Stop
 	t.pending[key] = next
 }
+
+// has says whether a timer for the key is pending.
+func (t *timers) has(key string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pending[key] != nil
+}

@@ -59,7 +59,7 @@ func (pl *Plugin) helped(c parked.Change) []*parked.Pod {
 			helped = append(helped, p)
 		}
 	}
-	others := func(p *parked.Pod) bool { return !waits[p.UID] }
+	others := func(p *parked.Pod) bool { return !waits[p.UID] && pl.canHandOff(p, node) }
 	return append(helped, pl.parked.Helped(c, others, pl.room(viewer, node, c.What))...)
 }
 

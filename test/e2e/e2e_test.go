@@ -18,6 +18,7 @@ func TestBerth(t *testing.T) {
 	}
 	c.part(t, "a pod lands on a partly used GPU and sees that GPU only", testPartlyUsedGPU)
 	c.part(t, "an engine on two GPUs is told so in its arguments, and its sidecars see no GPU", testTwoGPUs)
+	c.part(t, "the booked GPU arrives on nodes whose container toolkits differ", testEachToolkit)
 	c.part(t, "a model whose size is not known yet is waited for", testUnknownModel)
 	c.part(t, "the memory of real processes is found to be their pods'", testAttribution)
 	c.part(t, "a victim has its grace period, and its memory is waited for", testPreemption)

@@ -18,17 +18,25 @@ import (
 // waitDevice waits until the agent of a node reports of a GPU what it should.
 func (c *cluster) waitDevice(t *testing.T, w *worker, gpu int, what string, met func(*berthv1alpha1.GPUDevice) bool) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("GPU %d of %s %s", gpu, w.name, what), func(ctx context.Context) (bool, string) {
-		gn := &berthv1alpha1.GPUNode{}
-		if err := c.client.Get(ctx, client.ObjectKey{Name: w.name}, gn); err != nil {
-			return false, err.Error()
-		}
+	c.waitNode(t, w, fmt.Sprintf("GPU %d of %s %s", gpu, w.name, what), func(gn *berthv1alpha1.GPUNode) (bool, string) {
 		for i := range gn.Status.Devices {
 			if d := &gn.Status.Devices[i]; d.UUID == w.state.GPUs[gpu].UUID {
 				return met(d), fmt.Sprintf("it is reported as %+v", *d)
 			}
 		}
 		return false, "it is not reported"
+	})
+}
+
+// waitNode waits until the agent of a node reports what it should.
+func (c *cluster) waitNode(t *testing.T, w *worker, what string, met func(*berthv1alpha1.GPUNode) (bool, string)) {
+	t.Helper()
+	eventually(t, what, func(ctx context.Context) (bool, string) {
+		gn := &berthv1alpha1.GPUNode{}
+		if err := c.client.Get(ctx, client.ObjectKey{Name: w.name}, gn); err != nil {
+			return false, err.Error()
+		}
+		return met(gn)
 	})
 }
 

@@ -34,8 +34,9 @@ func testPartlyUsedGPU(t *testing.T, c *cluster) {
 	if diff := cmp.Diff([]string{kindgpu.Device(gpu)}, s.devices); diff != "" {
 		t.Errorf("device files (-want +got):\n%s", diff)
 	}
+	checkTold(t, pod, s.env["NVIDIA_VISIBLE_DEVICES"], uuid)
 	for name, want := range map[string]string{
-		"NVIDIA_VISIBLE_DEVICES": uuid, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "BERTH_TENSOR_PARALLEL_SIZE": "1",
+		"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "BERTH_TENSOR_PARALLEL_SIZE": "1",
 	} {
 		if s.env[name] != want {
 			t.Errorf("%s is %q, want %q", name, s.env[name], want)
@@ -49,6 +50,19 @@ func testPartlyUsedGPU(t *testing.T, c *cluster) {
 	plain := c.run(t, newPod("plain", "", func(p *corev1.Pod) { p.Spec.RuntimeClassName = pod.Spec.RuntimeClassName }))
 	if s := see(t, plain.Name, "server"); len(s.devices) > 0 || s.env["NVIDIA_VISIBLE_DEVICES"] != "void" {
 		t.Errorf("a pod that asks for nothing sees %v, NVIDIA_VISIBLE_DEVICES is %q", s.devices, s.env["NVIDIA_VISIBLE_DEVICES"])
+	}
+}
+
+// checkTold checks that the container runtime was told the GPUs, in whichever form the node takes, and that the variable
+// says so; or "void", which NVIDIA's CDI specifications set in the container.
+func checkTold(t *testing.T, pod *corev1.Pod, variable string, uuids ...string) {
+	t.Helper()
+	told := pod.Annotations[berthv1alpha1.AnnotationVisibleDevices]
+	if got := strings.ReplaceAll(told, berthv1alpha1.CDIKindRuntime+"=", ""); got != strings.Join(uuids, ",") {
+		t.Errorf("the runtime is told %q, want %v", told, uuids)
+	}
+	if variable != told && variable != berthv1alpha1.VisibleDevicesVoid {
+		t.Errorf("NVIDIA_VISIBLE_DEVICES is %q, want %q", variable, told)
 	}
 }
 
@@ -81,9 +95,7 @@ func testTwoGPUs(t *testing.T, c *cluster) {
 	if diff := cmp.Diff(files, s.devices); diff != "" {
 		t.Errorf("device files (-want +got):\n%s", diff)
 	}
-	if got := s.env["NVIDIA_VISIBLE_DEVICES"]; got != strings.Join(uuids, ",") {
-		t.Errorf("NVIDIA_VISIBLE_DEVICES is %q, want %v", got, uuids)
-	}
+	checkTold(t, pod, s.env["NVIDIA_VISIBLE_DEVICES"], uuids...)
 	ratio := pod.Annotations[berthv1alpha1.AnnotationGPUMemoryUtilization]
 	if ratio == "" {
 		t.Error("the engine is told no fraction")

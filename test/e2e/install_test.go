@@ -17,6 +17,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/berth-dev/berth/test/e2e/kindgpu"
 )
 
 // repository is this module's folder, from this one.
@@ -34,8 +36,9 @@ func testGuide(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	uuid := allocationOf(t, &hello).Devices[0].UUID
-	if log := kubectl(t, "-n", namespace, "logs", hello.Name); !strings.Contains(log, uuid) {
-		t.Errorf("the pod printed %q, want its GPU %s", log, uuid)
+	device := kindgpu.Device(c.worker(t, hello.Spec.NodeName).index(t, uuid))
+	if log := kubectl(t, "-n", namespace, "logs", hello.Name); strings.TrimSpace(log) != device {
+		t.Errorf("the pod printed %q, want %s of its GPU %s", log, device, uuid)
 	}
 	for _, w := range c.warnings(t, began) {
 		t.Errorf("warning: %s", w)
@@ -166,8 +169,10 @@ func testChart(t *testing.T, c *cluster, before []string) {
 		kubectl(t, "-n", systemNamespace, "rollout", "status", component, "--timeout=2m")
 	}
 	pod := c.run(t, newPod("charted", "10Gi"))
-	if s := see(t, pod.Name, "server"); len(s.devices) != 1 || s.env["NVIDIA_VISIBLE_DEVICES"] != allocationOf(t, pod).UUIDs() {
+	if s := see(t, pod.Name, "server"); len(s.devices) != 1 {
 		t.Errorf("the pod sees %v", s.devices)
+	} else {
+		checkTold(t, pod, s.env["NVIDIA_VISIBLE_DEVICES"], allocationOf(t, pod).UUIDs())
 	}
 	kubectl(t, "delete", "-f", file, "--wait")
 	kubectl(t, "delete", "namespace", systemNamespace)

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +27,9 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/test/integration/harness"
 )
+
+// endTimeout is how long a scheduler may take to end by itself.
+const endTimeout = time.Minute
 
 // apiProxy stands between a scheduler and a lab's apiserver.
 type apiProxy struct{ *httptest.Server }
@@ -73,8 +77,8 @@ type schedulerProcess struct {
 }
 
 // runScheduler runs a scheduler, under its own account, through a proxy of the lab's apiserver, until the test ends. args
-// are the plugin's.
-func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string) *schedulerProcess {
+// are the plugin's, and flags further ones of the process.
+func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string, flags ...string) *schedulerProcess {
 	t.Helper()
 	seconds := int64(3600)
 	token, err := lab.Clientset.CoreV1().ServiceAccounts(berthv1alpha1.Namespace).CreateToken(t.Context(), "berth-scheduler",
@@ -97,7 +101,7 @@ func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string) 
 	}
 	scheduler := fmt.Sprintf(`apiVersion: kubescheduler.config.k8s.io/v1
 kind: KubeSchedulerConfiguration
-clientConnection: {kubeconfig: %s, qps: 500, burst: 500}
+clientConnection: {kubeconfig: %q, qps: 500, burst: 500}
 leaderElection: {leaderElect: false}
 profiles:
 - schedulerName: berth
@@ -114,10 +118,10 @@ profiles:
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &schedulerProcess{t: t, log: log, args: []string{
+	p := &schedulerProcess{t: t, log: log, args: append([]string{
 		"--config=" + file, "--secure-port=0", "--v=2",
 		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
-	}}
+	}, flags...)}
 	p.start()
 	t.Cleanup(func() {
 		p.kill()
@@ -140,4 +144,32 @@ func (p *schedulerProcess) start() {
 func (p *schedulerProcess) kill() {
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait() // it was killed
+}
+
+// waitEnd waits until the process ends by itself, with an error, and returns what it has logged.
+func (p *schedulerProcess) waitEnd() string {
+	p.t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err == nil {
+			p.t.Error("the scheduler ended without an error")
+		}
+	case <-time.After(endTimeout):
+		p.t.Errorf("the scheduler did not end within %s", endTimeout)
+		_ = p.cmd.Process.Kill() // the test fails in any case
+		<-ended
+	}
+	return p.logged()
+}
+
+// logged returns what the process has logged so far.
+func (p *schedulerProcess) logged() string {
+	p.t.Helper()
+	text, err := os.ReadFile(p.log.Name())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(text)
 }

@@ -45,6 +45,19 @@ tolerations:
 {{- end }}
 {{- end }}
 
+{{/* The version in which the cluster takes mutating admission policies; "none" if it takes none. */}}
+{{- define "berth.handOffPolicy" -}}
+{{- if ne .Values.handOffPolicy "auto" -}}
+{{ .Values.handOffPolicy }}
+{{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}
+v1
+{{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy" -}}
+v1beta1
+{{- else -}}
+none
+{{- end -}}
+{{- end }}
+
 {{/* The files of a folder of manifests, with the accounts and objects in the release's namespace. */}}
 {{- define "berth.manifests" -}}
 {{- $root := index . 0 -}}

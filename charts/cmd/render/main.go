@@ -35,7 +35,7 @@ func run(args []string) error {
 			return fmt.Errorf("values: %w", err)
 		}
 	}
-	documents, err := charts.Render("berth", namespace, values)
+	documents, err := charts.Render("berth", namespace, values, charts.Current)
 	if err != nil {
 		return err
 	}

@@ -38,16 +38,28 @@ func write(dir, mounted, node string, gpus int) error {
 			return err
 		}
 	}
-	if _, err := nvmlmock.Build(filepath.Join(dir, kindgpu.DriverDir)); err != nil {
-		return err
-	}
-	state := kindgpu.State(node, gpus)
-	if err := state.WriteFile(filepath.Join(dir, kindgpu.DriverDir, kindgpu.StateFile)); err != nil {
-		return err
-	}
-	spec, err := json.MarshalIndent(kindgpu.Spec(&state, filepath.Join(mounted, kindgpu.DriverDir)), "", "  ")
+	library, err := nvmlmock.Build(filepath.Join(dir, kindgpu.DriverDir))
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, kindgpu.CDIDir, "nvidia.json"), append(spec, '\n'), 0o644)
+	state := kindgpu.State(node, gpus)
+	// By the names of its libraries the container toolkit finds out where a driver is, and of which version.
+	for _, name := range []string{"libnvidia-ml.so.", "libcuda.so."} {
+		if err := os.Link(library, filepath.Join(dir, kindgpu.DriverDir, name+state.Driver)); err != nil {
+			return err
+		}
+	}
+	if err := state.WriteFile(filepath.Join(dir, kindgpu.DriverDir, kindgpu.StateFile)); err != nil {
+		return err
+	}
+	for name, spec := range kindgpu.Specs(&state, filepath.Join(mounted, kindgpu.DriverDir)) {
+		text, err := json.MarshalIndent(spec, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, kindgpu.CDIDir, name), append(text, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }

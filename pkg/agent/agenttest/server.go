@@ -158,7 +158,10 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("PATCH "+leases+"/{name}", s.patchLease)
 	mux.HandleFunc("POST "+leases, s.postLease)
 	mux.HandleFunc("GET /api/v1/nodes/{name}", func(w http.ResponseWriter, r *http.Request) {
-		write(w, http.StatusOK, &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: r.PathValue("name"), UID: "node-uid"}})
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: r.PathValue("name"), UID: "node-uid"}}
+		node.Status.NodeInfo.ContainerRuntimeVersion = "containerd://2.1.4"
+		node.Status.RuntimeHandlers = []corev1.NodeRuntimeHandler{{}, {Name: "runc"}, {Name: "nvidia"}}
+		write(w, http.StatusOK, node)
 	})
 	mux.HandleFunc("GET /api/v1/pods", s.getPods)
 	mux.HandleFunc("POST /apis/events.k8s.io/v1/namespaces/{namespace}/events", s.postEvent)

@@ -22,6 +22,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/agent"
 	"github.com/berth-dev/berth/pkg/agent/agenttest"
+	"github.com/berth-dev/berth/pkg/agent/containerruntime"
 	"github.com/berth-dev/berth/pkg/agent/kube"
 )
 
@@ -127,16 +128,24 @@ func TestPods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	reference := corev1.EnvVar{Name: "NVIDIA_VISIBLE_DEVICES", ValueFrom: &corev1.EnvVarSource{
+		FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.annotations['berth.dev/gpu-uuids']"}}}
+	failed := corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "RunContainerError", Message: "why"}}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "ns", Name: "static", UID: "mirror",
 			Annotations: map[string]string{
 				"kubernetes.io/config.hash":        "8daa50c3a64c9ff60bb9eab7b44b56fd",
 				berthv1alpha1.AnnotationAllocation: "{}",
+				"nvidia.cdi.k8s.io/container.c":    "berth.dev/gpu=GPU-a",
 				"large":                            "x",
 			},
 		},
-		Spec: corev1.PodSpec{SchedulerName: "berth", Containers: []corev1.Container{{Name: "c"}}},
+		Spec: corev1.PodSpec{SchedulerName: "berth", Containers: []corev1.Container{
+			{Name: "other", Env: []corev1.EnvVar{{Name: "NVIDIA_VISIBLE_DEVICES", Value: "void"}}},
+			{Name: "c", Image: "large", Env: []corev1.EnvVar{{Name: "LARGE", Value: "x"}, reference}},
+		}},
+		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: "c", Image: "large", State: failed}}},
 	}
 	server.SetPod(pod)
 	go pods.Run(t.Context())
@@ -152,8 +161,14 @@ func TestPods(t *testing.T) {
 	}
 	for _, uid := range []types.UID{"mirror", "8daa50c3a64c9ff60bb9eab7b44b56fd"} {
 		p := find(func() (*corev1.Pod, bool) { return pods.PodByUID(uid) })
-		if p.Name != "static" || p.Spec.SchedulerName != "berth" || len(p.Annotations) != 2 || p.Spec.Containers != nil {
+		if p.Name != "static" || p.Spec.SchedulerName != "berth" || len(p.Annotations) != 3 {
 			t.Errorf("by UID %s: %+v", uid, p)
+		}
+		if diff := cmp.Diff([]corev1.Container{{Name: "c", Env: []corev1.EnvVar{reference}}}, p.Spec.Containers); diff != "" {
+			t.Errorf("containers (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]corev1.ContainerStatus{{Name: "c", State: failed}}, p.Status.ContainerStatuses); diff != "" {
+			t.Errorf("how they fare (-want +got):\n%s", diff)
 		}
 	}
 	server.SetPod(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "later", UID: "u2"}})
@@ -197,5 +212,21 @@ func TestEvents(t *testing.T) {
 	}
 	if got[0].Name == got[1].Name {
 		t.Errorf("both are named %s", got[0].Name)
+	}
+}
+
+func TestRuntime(t *testing.T) {
+	client, server := newClient(t)
+	got, err := client.Runtime(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := containerruntime.Node{Version: "containerd://2.1.4", Handlers: []string{"", "runc", "nvidia"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the node's container runtime (-want +got):\n%s", diff)
+	}
+	server.Refuse(func(*http.Request) int { return http.StatusForbidden })
+	if got, err := client.Runtime(t.Context()); err == nil {
+		t.Errorf("without the right to read it: %+v", got)
 	}
 }

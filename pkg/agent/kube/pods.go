@@ -6,6 +6,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -99,9 +100,14 @@ func trim(obj any) (any, error) {
 		return obj, nil
 	}
 	annotations := map[string]string{}
-	for _, k := range []string{berthv1alpha1.AnnotationAllocation, annotationConfigHash} {
-		if v, ok := pod.Annotations[k]; ok {
+	for k, v := range pod.Annotations {
+		switch k {
+		case berthv1alpha1.AnnotationAllocation, berthv1alpha1.AnnotationGPUUUIDs, berthv1alpha1.AnnotationVisibleDevices, annotationConfigHash:
 			annotations[k] = v
+		default:
+			if strings.HasPrefix(k, berthv1alpha1.NRIAnnotationPrefix) {
+				annotations[k] = v
+			}
 		}
 	}
 	return &corev1.Pod{
@@ -112,7 +118,39 @@ func trim(obj any) (any, error) {
 			ResourceVersion: pod.ResourceVersion,
 			Annotations:     annotations,
 		},
-		Spec:   corev1.PodSpec{NodeName: pod.Spec.NodeName, SchedulerName: pod.Spec.SchedulerName},
-		Status: corev1.PodStatus{Phase: pod.Status.Phase, Conditions: pod.Status.Conditions},
+		Spec: corev1.PodSpec{
+			NodeName:         pod.Spec.NodeName,
+			SchedulerName:    pod.Spec.SchedulerName,
+			RuntimeClassName: pod.Spec.RuntimeClassName,
+			Containers:       trimContainers(pod.Spec.Containers),
+			InitContainers:   trimContainers(pod.Spec.InitContainers),
+		},
+		Status: corev1.PodStatus{
+			Phase:                 pod.Status.Phase,
+			Conditions:            pod.Status.Conditions,
+			ContainerStatuses:     trimStatuses(pod.Status.ContainerStatuses),
+			InitContainerStatuses: trimStatuses(pod.Status.InitContainerStatuses),
+		},
 	}, nil
+}
+
+// trimContainers keeps the references to GPUs, and the containers that have one.
+func trimContainers(containers []corev1.Container) (out []corev1.Container) {
+	for i := range containers {
+		for _, e := range containers[i].Env {
+			if e.Name == berthv1alpha1.EnvVisibleDevices && e.ValueFrom != nil {
+				out = append(out, corev1.Container{Name: containers[i].Name, Env: []corev1.EnvVar{e}})
+			}
+		}
+	}
+	return out
+}
+
+// trimStatuses keeps how containers fare.
+func trimStatuses(statuses []corev1.ContainerStatus) (out []corev1.ContainerStatus) {
+	for i := range statuses {
+		s := &statuses[i]
+		out = append(out, corev1.ContainerStatus{Name: s.Name, State: s.State, LastTerminationState: s.LastTerminationState})
+	}
+	return out
 }

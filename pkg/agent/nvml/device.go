@@ -145,6 +145,9 @@ func (r *Reader) readStatic(h handle, out *agent.Device) {
 	if name, ret := call(r, h.GetName, "nvmlDeviceGetName"); ret == nvml.SUCCESS {
 		out.Model = name
 	}
+	if minor, ret := call(r, h.GetMinorNumber, "nvmlDeviceGetMinorNumber"); ret == nvml.SUCCESS {
+		out.Minor = &minor
+	}
 	pci, ret := call(r, h.GetPciInfo, "nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetPciInfo_v2", "nvmlDeviceGetPciInfo")
 	if ret == nvml.SUCCESS {
 		out.PCIBusID = busID(&pci)

@@ -100,7 +100,7 @@ func TestReaderOnTheMocksOfGoNVML(t *testing.T) {
 				got.Links = nil
 				want := agent.Device{
 					UUID: tc.server.Devices[i].(*server.Device).UUID, Index: i, PCIBusID: fmt.Sprintf("00000000:%02X:00.0", 16+i),
-					Model: tc.model, ComputeCapability: tc.cc,
+					Model: tc.model, ComputeCapability: tc.cc, Minor: &i,
 					Memory:           agent.Memory{Total: tc.totalBytes, Reserved: gib / 2, Used: 7 * gib},
 					Processes:        []agent.Process{{PID: 100 + 2*i, Memory: 4 * gib, Active: true}, {PID: 101 + 2*i, Memory: 3 * gib}},
 					ActivityMeasured: true,

@@ -35,6 +35,16 @@ func pod(name, resource string, ids ...string) *podresourcesv1.PodResources {
 	}
 }
 
+func claim(name, driver, device string) *podresourcesv1.PodResources {
+	return &podresourcesv1.PodResources{
+		Namespace: "ns", Name: name,
+		Containers: []*podresourcesv1.ContainerResources{{Name: "main", DynamicResources: []*podresourcesv1.DynamicResource{{
+			ClaimNamespace: "ns", ClaimName: "c",
+			ClaimResources: []*podresourcesv1.ClaimResource{{DriverName: driver, PoolName: "node", DeviceName: device}},
+		}}}},
+	}
+}
+
 func TestAssigned(t *testing.T) {
 	k := &kubelet{pods: []*podresourcesv1.PodResources{
 		pod("train", "nvidia.com/gpu", "GPU-a", "GPU-b"),
@@ -42,17 +52,29 @@ func TestAssigned(t *testing.T) {
 		pod("shared-2", "nvidia.com/gpu.shared", "GPU-d::1"),
 		pod("shared-1", "nvidia.com/gpu.shared", "GPU-d::0"),
 		pod("index", "nvidia.com/gpu", "3"),
-		pod("network", "rdma/hca", "GPU-e"),
+		pod("gke", "nvidia.com/gpu", "nvidia0/vgpu1"),
+		pod("renamed", "example.test/gpu", "GPU-e"),
+		pod("network", "rdma/hca", "3"),
+		pod("network-2", "nvidia.com/hostdev", "0000:07:00.0"),
 		pod("none", "nvidia.com/gpu"),
+		claim("claim-1", "gpu.nvidia.com", "gpu-7"),
+		claim("claim-2", "gpu.nvidia.com", "gpu-7"),
+		claim("nic", "nic.test", "gpu-8"),
 	}}
 	client := serve(t, k)
 	got, err := client.Assigned(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := func(n string) types.NamespacedName { return types.NamespacedName{Namespace: "ns", Name: n} }
-	want := map[string]types.NamespacedName{
-		"GPU-a": name("train"), "GPU-b": name("train"), "MIG-c": name("mig"), "GPU-d": name("shared-1"), "3": name("index"),
+	names := func(names ...string) (out []types.NamespacedName) {
+		for _, n := range names {
+			out = append(out, types.NamespacedName{Namespace: "ns", Name: n})
+		}
+		return out
+	}
+	want := map[string][]types.NamespacedName{
+		"GPU-a": names("train"), "GPU-b": names("train"), "MIG-c": names("mig"), "GPU-d": names("shared-1", "shared-2"),
+		"3": names("index"), "nvidia0": names("gke"), "GPU-e": names("renamed"), "gpu-7": names("claim-1", "claim-2"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("assigned (-want +got):\n%s", diff)

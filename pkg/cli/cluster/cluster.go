@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -88,8 +89,31 @@ func (c *Client) Read(ctx context.Context) (*gpumap.Objects, error) {
 	default:
 		return nil, fmt.Errorf("list ModelProfiles: %w", err)
 	}
+	if err := c.readDRA(ctx, o); err != nil {
+		return nil, err
+	}
 	o.Time = c.clock.now()
 	return o, nil
+}
+
+// readDRA reads what claims hold. A cluster without that API has none.
+func (c *Client) readDRA(ctx context.Context, o *gpumap.Objects) error {
+	slices, err := c.kube.ResourceV1().ResourceSlices().List(ctx, metav1.ListOptions{})
+	if err == nil {
+		o.Slices = slices.Items
+		var claims *resourcev1.ResourceClaimList
+		if claims, err = c.kube.ResourceV1().ResourceClaims(metav1.NamespaceAll).List(ctx, metav1.ListOptions{}); err == nil {
+			o.Claims = claims.Items
+		}
+	}
+	switch {
+	case err == nil || apierrors.IsNotFound(err):
+	case apierrors.IsForbidden(err):
+		o.Notes = append(o.Notes, "ResourceSlices and ResourceClaims could not be read, so it is not shown which GPUs claims hold")
+	default:
+		return fmt.Errorf("list what resource claims hold: %w", err)
+	}
+	return nil
 }
 
 // GPUNodeNames returns the names of the nodes that have a GPUNode.

@@ -26,14 +26,14 @@ func TestParseSettings(t *testing.T) {
 		"what is given counts, what is absent keeps its default": {
 			config: "profiles: [{schedulerName: berth, pluginConfig: [{name: Berth, args: {headroom: 1Gi, staleAfter: 0s}}]}]",
 			want: gpumap.Settings{
-				Headroom: resource.MustParse("1Gi"), StaleAfter: seconds(0), LoadTimeout: seconds(900),
+				Headroom: resource.MustParse("1Gi"), StaleAfter: seconds(0), LoadTimeout: seconds(900), DRADrivers: []string{"gpu.nvidia.com"},
 			},
 		},
 		"other profiles and other plugins do not count": {
 			config: "profiles: [{schedulerName: berth-test, pluginConfig: [{name: Berth, args: {headroom: 1Gi}}]}, " +
 				"{schedulerName: berth, pluginConfig: [{name: Other, args: {headroom: 2Gi}}, {name: Berth, args: {loadTimeout: 1m}}]}]",
 			want: gpumap.Settings{
-				Headroom: resource.MustParse("256Mi"), StaleAfter: seconds(60), LoadTimeout: seconds(60),
+				Headroom: resource.MustParse("256Mi"), StaleAfter: seconds(60), LoadTimeout: seconds(60), DRADrivers: []string{"gpu.nvidia.com"},
 			},
 		},
 	}

@@ -12,6 +12,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -30,6 +31,9 @@ type Objects struct {
 	// Leases are those of the agents. LeasesUnknown says that they could not be read: then nobody counts as silent.
 	Leases        []coordinationv1.Lease
 	LeasesUnknown bool
+	// Slices and Claims are those of dynamic resource allocation.
+	Slices []resourcev1.ResourceSlice
+	Claims []resourcev1.ResourceClaim
 	// Time is when they were read, by the clock of the API server: Leases tell time by the cluster's clocks, of which
 	// the user's machine need not know.
 	Time time.Time
@@ -42,6 +46,9 @@ type Settings struct {
 	Headroom    resource.Quantity `json:"headroom"`
 	StaleAfter  metav1.Duration   `json:"staleAfter"`
 	LoadTimeout metav1.Duration   `json:"loadTimeout"`
+	// DRADrivers and GPUResources say who else owns GPUs.
+	DRADrivers   []string `json:"draDrivers"`
+	GPUResources []string `json:"gpuResources"`
 }
 
 const (
@@ -86,6 +93,7 @@ type builder struct {
 	settings Settings
 	now      time.Time
 	viewer   *gpustate.Viewer
+	policy   *gpustate.Policy
 	reports  map[string]*berthv1alpha1.GPUNode
 	renewed  map[string]time.Time
 	profiles map[string]*berthv1alpha1.ModelProfile
@@ -101,11 +109,20 @@ func newBuilder(o *Objects, s Settings) *builder {
 		profiles: map[string]*berthv1alpha1.ModelProfile{},
 		pods:     map[string][]*corev1.Pod{}, byID: map[types.UID]*corev1.Pod{},
 	}
-	policy := gpustate.Policy{StaleAfter: s.StaleAfter.Duration, LoadTimeout: s.LoadTimeout.Duration}
+	policy := gpustate.Policy{
+		StaleAfter: s.StaleAfter.Duration, LoadTimeout: s.LoadTimeout.Duration, GPUResources: s.GPUResources,
+	}
 	if o.LeasesUnknown {
 		policy.StaleAfter = 0
 	}
 	tracker := gpustate.NewTracker(alloc.BytesOfInt64(s.Headroom.Value()), policy, stoppedClock(o.Time))
+	tracker.DRA = gpustate.NewDRA(s.DRADrivers)
+	for i := range o.Slices {
+		tracker.DRA.SliceSeen(&o.Slices[i])
+	}
+	for i := range o.Claims {
+		tracker.DRA.ClaimSeen(&o.Claims[i])
+	}
 	for i := range o.GPUNodes {
 		gn := &o.GPUNodes[i]
 		b.reports[gn.Name] = gn
@@ -136,7 +153,7 @@ func newBuilder(o *Objects, s Settings) *builder {
 	for i := range o.Profiles {
 		b.profiles[o.Profiles[i].Name] = &o.Profiles[i]
 	}
-	b.viewer = tracker.Viewer()
+	b.viewer, b.policy = tracker.Viewer(), &tracker.Policy
 	return b
 }
 
@@ -148,8 +165,7 @@ func (c stoppedClock) Since(t time.Time) time.Duration { return time.Time(c).Sub
 
 // hasGPUs says whether a node has GPUs, reported or advertised.
 func (b *builder) hasGPUs(node *corev1.Node) bool {
-	q, ok := node.Status.Allocatable[berthv1alpha1.ResourceNVIDIAGPU]
-	return b.reports[node.Name] != nil || ok && !q.IsZero()
+	return b.reports[node.Name] != nil || b.policy.AdvertisesGPUs(node) || b.viewer.DRA.OnNode(node.Name) != nil
 }
 
 func (b *builder) node(node *corev1.Node) Node {
@@ -169,7 +185,10 @@ func (b *builder) node(node *corev1.Node) Node {
 		n.Devices = append(n.Devices, b.device(&view, i, reported[view.Devices[i].UUID]))
 	}
 	slices.SortStableFunc(n.Devices, func(a, b Device) int { return cmp.Compare(a.Index, b.Index) })
-	n.Problems = append(nodeProblems(node), b.podProblems(node.Name, reported)...)
+	n.Problems = append(nodeProblems(node), b.podProblems(node.Name, reported, view.Charges)...)
+	if report := b.reports[node.Name]; report != nil {
+		n.Problems = append(n.Problems, gpustate.HandOffProblems(node, report.Status.HandOff)...)
+	}
 	return n
 }
 
@@ -188,7 +207,7 @@ func nodeProblems(node *corev1.Node) []string {
 }
 
 // podProblems name the pods of a node whose booking is on none of the devices that are shown.
-func (b *builder) podProblems(node string, reported map[string]*berthv1alpha1.GPUDevice) []string {
+func (b *builder) podProblems(node string, reported map[string]*berthv1alpha1.GPUDevice, charges []gpustate.Charge) []string {
 	var problems []string
 	for _, pod := range b.pods[node] {
 		a, err := gpustate.BookingOf(pod)
@@ -198,12 +217,25 @@ func (b *builder) podProblems(node string, reported map[string]*berthv1alpha1.GP
 		case a != nil:
 			for _, share := range a.Devices {
 				if reported[share.UUID] == nil {
-					problems = append(problems, fmt.Sprintf("pod %s/%s was given %s, which is not reported", pod.Namespace, pod.Name, share.UUID))
+					problems = append(problems, fmt.Sprintf("pod %s/%s was given %s, which is not reported%s",
+						pod.Namespace, pod.Name, share.UUID, whereCharged(charges, pod.UID, share.UUID)))
 				}
 			}
 		}
 	}
 	return problems
+}
+
+// whereCharged says where the booking on a device that is not reported counts, if anywhere.
+func whereCharged(charges []gpustate.Charge, pod types.UID, uuid string) string {
+	for i := range charges {
+		for _, d := range charges[i].Lost {
+			if charges[i].UID == pod && d.UUID == uuid && d.Charged {
+				return ": it stays booked on what is left of the GPU"
+			}
+		}
+	}
+	return ""
 }
 
 // device reads device i of a view, of which the agent reported r.
@@ -217,7 +249,9 @@ func (b *builder) device(view *gpustate.View, i int, r *berthv1alpha1.GPUDevice)
 	case alloc.ReasonUnhealthy:
 		out.State, out.Reason = StateUnhealthy, r.Reason
 	case alloc.ReasonAssigned:
-		out.State, out.Reason = StateAssigned, "held whole by "+b.nameOf(r.AssignedTo)
+		out.State, out.Reason = StateAssigned, "held whole by "+b.holders(r)
+	case alloc.ReasonClaimed:
+		out.State, out.Reason = StateAssigned, "held by a resource claim"
 	}
 	booked, measured := alloc.Bytes{}, view.Nobody[i]
 	counted := map[types.UID]bool{}
@@ -259,6 +293,18 @@ func (b *builder) share(report *gpustate.Report, c *gpustate.Charge, i int) PodS
 		p.IdleSince = &metav1.Time{Time: idle}
 	}
 	return p
+}
+
+// holders names the pods that hold a device, or the GPU that it is a part of.
+func (b *builder) holders(d *berthv1alpha1.GPUDevice) string {
+	var names []string
+	for _, pod := range d.Assigned() {
+		names = append(names, b.nameOf(pod))
+	}
+	if len(names) == 0 {
+		return "whoever holds " + d.Parent
+	}
+	return strings.Join(names, ", ")
 }
 
 // nameOf names a pod for people.

@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	resourcev1 "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
@@ -139,6 +141,56 @@ func TestBuildNamesPodsWhoseGPUIsNotReported(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, buildMap(t, o, "gpu-a").Nodes[0].Problems); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+}
+
+func TestBuildSaysWhyANodeTakesNoGPUs(t *testing.T) {
+	o := readObjects(t, "cluster.yaml")
+	for i := range o.GPUNodes {
+		o.GPUNodes[i].Status.HandOff = &berthv1alpha1.HandOff{Runtimes: []berthv1alpha1.RuntimeHandOff{
+			{Handler: "nvidia", Mode: "legacy", Message: "set accept-nvidia-visible-devices-envvar-when-unprivileged = true in /etc/x.toml"},
+		}}
+		if o.GPUNodes[i].Name != "gpu-a" {
+			o.GPUNodes[i].Status.HandOff.Runtimes[0].Accepts = []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormUUID}
+		}
+	}
+	want := []string{
+		"its runtime handler nvidia takes no GPUs from Berth: set accept-nvidia-visible-devices-envvar-when-unprivileged = true in /etc/x.toml",
+	}
+	if diff := cmp.Diff(want, buildMap(t, o, "gpu-a").Nodes[0].Problems); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+	for _, problem := range buildMap(t, o, "gpu-b").Nodes[0].Problems {
+		if strings.Contains(problem, "takes no GPUs") {
+			t.Errorf("a node that takes them has the problem %q", problem)
+		}
+	}
+}
+
+func TestBuildShowsWhoElseHoldsGPUs(t *testing.T) {
+	o := readObjects(t, "cluster.yaml")
+	for i := range o.GPUNodes {
+		if d := o.GPUNodes[i].Status.Devices; o.GPUNodes[i].Name == "gpu-b" {
+			d[1].AssignedPods = []types.UID{"uid-whole", "uid-chat"}
+		}
+	}
+	node, uuid := "gpu-a", "GPU-a1"
+	o.Slices = []resourcev1.ResourceSlice{{Spec: resourcev1.ResourceSliceSpec{
+		Driver: "gpu.nvidia.com", Pool: resourcev1.ResourcePool{Name: node}, NodeName: &node,
+		Devices: []resourcev1.Device{{Name: "gpu-1", Attributes: map[resourcev1.QualifiedName]resourcev1.DeviceAttribute{"uuid": {StringValue: &uuid}}}},
+	}}}
+	o.Claims = []resourcev1.ResourceClaim{{Status: resourcev1.ResourceClaimStatus{Allocation: &resourcev1.AllocationResult{
+		Devices: resourcev1.DeviceAllocationResult{Results: []resourcev1.DeviceRequestAllocationResult{{Driver: "gpu.nvidia.com", Pool: node, Device: "gpu-1"}}},
+	}}}}
+	m := buildMap(t, o, "gpu-a", "gpu-b")
+	if got := m.Nodes[0].Reason; got != string(gpustate.ReasonDRA) {
+		t.Errorf("the node of a driver: %q", got)
+	}
+	if d := m.Nodes[0].Devices[1]; d.State != StateAssigned || d.Reason != "held by a resource claim" || d.Free != 0 {
+		t.Errorf("the GPU of a claim: %s, %s, %d free", d.State, d.Reason, d.Free)
+	}
+	if d := m.Nodes[1].Devices[0]; d.Reason != "held whole by pod research/train-0, pod default/chat-7d9f8b6c5-x2v4q" {
+		t.Errorf("the GPU of two pods: %q", d.Reason)
 	}
 }
 

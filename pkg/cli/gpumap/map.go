@@ -76,7 +76,7 @@ type State string
 const (
 	StateReady     State = "Ready"
 	StateUnhealthy State = "Unhealthy"
-	// StateAssigned: a pod holds the whole device through the kubelet's device manager.
+	// StateAssigned: pods hold the whole device through the kubelet's device manager, or a resource claim does.
 	StateAssigned State = "Assigned"
 )
 
@@ -130,5 +130,6 @@ func DefaultSettings() Settings {
 		Headroom:    resource.MustParse("256Mi"),
 		StaleAfter:  metav1.Duration{Duration: defaultStaleAfter},
 		LoadTimeout: metav1.Duration{Duration: defaultLoadTimeout},
+		DRADrivers:  []string{"gpu.nvidia.com"},
 	}
 }

@@ -4,6 +4,7 @@
 package engineargs
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,11 +42,14 @@ var llamaFlags = aliases(map[string]flag{
 	"-ts --tensor-split":               {oneValue, setTensorSplit},
 	"-cmoe --cpu-moe":                  {noValue, boolean(func(s *settings) *bool { return &s.ExpertsOnCPU }, true)},
 	"-ncmoe --n-cpu-moe":               {oneValue, setCPUExperts},
-	"--no-mmproj":                      {noValue, boolean(func(s *settings) *bool { return &s.NoVision }, true)},
+	"--embedding --embeddings --rerank --reranking": {noValue, boolean(func(s *settings) *bool { return &s.Embeddings }, true)},
+	"--no-mmproj": {noValue, boolean(func(s *settings) *bool { return &s.NoVision }, true)},
+	"--spec-type": {oneValue, setSpecType},
+	"--spec-draft-n-max --draft --draft-n --draft-max": {oneValue, number(func(s *settings) *int64 { return &s.SpeculativeTokens })},
 	// Another file that is loaded beside the model: its size is not in the model's profile.
-	"-mm --mmproj -mmu --mmproj-url": {oneValue, func(s *scanner, name, _ string) { s.unknown(name) }},
-	"-md --model-draft":              {oneValue, func(s *scanner, name, _ string) { s.unknown(name) }},
-	"-ot --override-tensor":          {oneValue, func(s *scanner, name, _ string) { s.unknown(name) }},
+	"-mm --mmproj -mmu --mmproj-url":                                            {oneValue, func(s *scanner, name, _ string) { s.unknown(name) }},
+	"-md --model-draft --spec-draft-model -hfd --hf-repo-draft --spec-draft-hf": {oneValue, func(s *scanner, name, _ string) { s.unknown(name) }},
+	"-ot --override-tensor":                                                     {oneValue, func(s *scanner, name, _ string) { s.unknown(name) }},
 })
 
 // llamaVariables are the environment variables that stand for flags of llama-server; flags win over them.
@@ -67,6 +71,10 @@ var llamaVariables = []variable{
 	{"LLAMA_ARG_TENSOR_SPLIT", setTensorSplit},
 	{"LLAMA_ARG_CPU_MOE", boolean(func(s *settings) *bool { return &s.ExpertsOnCPU }, true)},
 	{"LLAMA_ARG_N_CPU_MOE", setCPUExperts},
+	{"LLAMA_ARG_SPEC_TYPE", setSpecType},
+	{"LLAMA_ARG_SPEC_DRAFT_N_MAX", number(func(s *settings) *int64 { return &s.SpeculativeTokens })},
+	{"LLAMA_ARG_EMBEDDINGS", boolean(func(s *settings) *bool { return &s.Embeddings }, true)},
+	{"LLAMA_ARG_RERANKING", boolean(func(s *settings) *bool { return &s.Embeddings }, true)},
 	{"LLAMA_ARG_NO_MMPROJ", boolean(func(s *settings) *bool { return &s.NoVision }, true)},
 }
 
@@ -76,6 +84,25 @@ var ollamaVariables = []variable{
 	{"OLLAMA_NUM_PARALLEL", numberOrAuto(func(s *settings) *int64 { return &s.Parallel })},
 	{"OLLAMA_KV_CACHE_TYPE", text(func(s *settings) *string { return &s.KVCacheType })},
 	{"OLLAMA_FLASH_ATTENTION", switchTo(func(s *settings) *estimator.Switch { return &s.FlashAttention }, true)},
+}
+
+// setSpecType reads which kinds of speculative decoding are used, separated by commas. The model's own prediction
+// layers are one of them.
+func setSpecType(s *scanner, name, value string) {
+	if s.classify(name, value) {
+		s.ownDraft = slices.Contains(strings.Split(value, ","), "draft-mtp")
+	}
+}
+
+// speculate settles what the model's own prediction layers predict: three tokens unless a number is said
+// (llama.cpp, common/common.h, common_params_speculative), none if they are not used.
+func (s *scanner) speculate() {
+	switch n := &s.r.Settings.SpeculativeTokens; {
+	case !s.ownDraft:
+		*n = 0
+	case *n == 0:
+		*n = 3
+	}
 }
 
 // setGPULayers reads a number of layers; "all", "auto" and a negative number mean all of them.

@@ -85,6 +85,7 @@ func Parse(runtime estimator.Runtime, c Container) Result {
 		s.environment(llamaVariables)
 		s.scan(words, llamaFlags)
 		pairCacheTypes(&r.Settings)
+		s.speculate()
 	case estimator.RuntimeOllama:
 		s.environment(ollamaVariables)
 	}
@@ -145,6 +146,8 @@ func vllmArguments(words []string, entrypoint bool) []string {
 type scanner struct {
 	r *Result
 	e *expander
+	// ownDraft: llama.cpp is told to use the model's own prediction layers.
+	ownDraft bool
 }
 
 // flag is one setting of an engine.

@@ -149,6 +149,27 @@ func TestParse(t *testing.T) {
 			container: Container{Command: []string{"sleep", "infinity"}},
 			want:      Result{},
 		},
+		{
+			name:      "llama-server for embeddings",
+			container: Container{Args: []string{"llama-server", "--embeddings"}},
+			want:      Result{Runtime: estimator.RuntimeLlamaCpp, Settings: llama(estimator.Settings{Embeddings: true})},
+		},
+		{
+			name:      "llama-server for reranking, by a variable",
+			runtime:   estimator.RuntimeLlamaCpp,
+			container: Container{Env: map[string]string{"LLAMA_ARG_RERANKING": "1"}},
+			want:      Result{Runtime: estimator.RuntimeLlamaCpp, Settings: llama(estimator.Settings{Embeddings: true})},
+		},
+		{
+			name:      "llama-server with the model's own prediction layers, three tokens by default",
+			container: Container{Args: []string{"llama-server", "--spec-type", "ngram-mod,draft-mtp"}},
+			want:      Result{Runtime: estimator.RuntimeLlamaCpp, Settings: llama(estimator.Settings{SpeculativeTokens: 3})},
+		},
+		{
+			name:      "a number of draft tokens is not the model's own without its kind",
+			container: Container{Args: []string{"llama-server", "--draft-max", "8", "-md", "draft.gguf"}},
+			want:      Result{Runtime: estimator.RuntimeLlamaCpp, Settings: llama(estimator.Settings{}), Unknown: []string{"-md"}},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

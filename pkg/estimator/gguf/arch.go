@@ -24,12 +24,21 @@ var windows = map[string]window{
 	"olmo2": {period: 4}, "plamo3": {period: 8}, "smallthinker": {period: 4, fullFirst: true, size: 4096},
 }
 
-// nextnCached are architectures whose unused prediction blocks get a row of the cache all the same.
-var nextnCached = map[string]bool{"bailingmoe3": true}
+// nextnFiltered are architectures whose main cache leaves out the prediction blocks (llama-model.cpp, create_memory,
+// the layer filters). In all others an unused prediction block has a row of it like any other.
+var nextnFiltered = asSet("step35 hy-v3 glm-dsa mimo2 deepseek32 qwen35 qwen35moe qwen3next")
+
+// cacheless are architectures for which create_memory (llama-model.cpp) makes no cache, headless those without an
+// output layer over the vocabulary.
+var (
+	cacheless = asSet(`bert nomic-bert nomic-bert-moe neo-bert jina-bert-v2 jina-bert-v3 modern-bert eurobert gemma-embedding
+	wavtokenizer-dec dream llada llada-moe rnd1`)
+	headless = asSet("bert nomic-bert nomic-bert-moe neo-bert jina-bert-v2 jina-bert-v3 modern-bert eurobert t5encoder")
+)
 
 // known are the architectures that llama.cpp's loader knows (llama-arch.cpp) and whose caches this package derives.
 var known = asSet(`afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bert bitnet bloom chameleon
-	chatglm codeshell cogvlm cohere2 cohere2moe command-r dbrx deci deepseek deepseek2 deepseek2-ocr deepseek3 deepseek32 dflash dots1 dream eagle3
+	chatglm codeshell cogvlm cohere2 cohere2moe command-r dbrx deci deepseek deepseek2 deepseek2-ocr deepseek3 deepseek32 deepseek4 dflash dots1 dream eagle3
 	ernie4_5 ernie4_5-moe eurobert exaone exaone-moe exaone4 falcon falcon-h1 gemma gemma-embedding gemma2 gemma3 gemma3n gemma4 glm-dsa
 	glm4 glm4moe gpt-oss gptoss gpt2 gptj gptneox granite granitehybrid granitemoe grok grovemoe hunyuan-dense hunyuan-moe
 	hunyuan-vl internlm2 jais jais2 jamba jina-bert-v2 jina-bert-v3 kimi-linear kimi-k3 laguna lfm2 lfm2moe llada llada-moe llama llama-embed llama4

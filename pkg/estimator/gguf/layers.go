@@ -28,12 +28,19 @@ func (b *builder) layers() {
 		m.LayerOrder = append(m.LayerOrder, k)
 		m.LayerWeights = append(m.LayerWeights, l.weights)
 		m.ExpertWeights = append(m.ExpertWeights, l.experts)
+		m.MirroredWeights = saturate.Add(m.MirroredWeights, l.mirrored)
+		m.LargestMatrix = max(m.LargestMatrix, l.largest)
+		if m.Experts != nil {
+			m.Experts.LargestMatrix = max(m.Experts.LargestMatrix, l.largestExpert)
+			m.Experts.FusedGate = m.Experts.FusedGate || l.fusedGate
+		}
 		hasExperts = hasExperts || l.experts > 0
 		if kind.Kind != estimator.LayerRecurrent {
 			m.Heads, m.KVHeads = max(m.Heads, kind.Heads), max(m.KVHeads, kind.KVHeads)
 		}
 	}
 	m.LayerCount = int32(count)
+	m.Cacheless, m.NoOutput = cacheless[b.arch], headless[b.arch]
 	if len(m.Layers) == 1 {
 		m.LayerOrder = nil
 	}
@@ -49,7 +56,7 @@ func (b *builder) layers() {
 // (they can be left out) has as many as its metadata say, unless a hybrid's layers would then not make whole periods.
 func (b *builder) draftBlocks() int {
 	said := int(min(b.int("nextn_predict_layers"), int64(len(b.blocks))-1))
-	if said <= 0 || nextnCached[b.arch] {
+	if said <= 0 {
 		return 0
 	}
 	n := 0
@@ -67,7 +74,7 @@ func (b *builder) draftBlocks() int {
 
 // draft describes the blocks from first on. Their cache has the geometry of the last attention layer.
 func (b *builder) draft(first int) {
-	d := &estimator.Draft{Layers: int64(len(b.blocks) - first)}
+	d := &estimator.Draft{Layers: int64(len(b.blocks) - first), Cached: !nextnFiltered[b.arch]}
 	for _, l := range b.blocks[first:] {
 		d.Weights.Sharded += l.weights
 		d.Weights.Experts += l.experts
@@ -168,22 +175,59 @@ func (b *builder) attention(k *estimator.LayerKind, i int, l *block) {
 			k.KeyDim, k.ValueDim = d, b.int("attention.value_length_mla")
 		}
 	}
+	if b.arch == "deepseek4" {
+		b.compressed(k, i, l)
+		return
+	}
 	if l.indexer || l.weights == 0 && b.int("attention.indexer.key_length") > 0 {
 		k.IndexerDim = b.int("attention.indexer.key_length")
 		if k.IndexerDim == 0 {
 			k.IndexerDim = 128
 		}
+		if k.LatentDim == 0 {
+			// MiniMax M3 caches rows of keys and of values (llama-kv-cache-msa.cpp), and scores head by head.
+			k.IndexerDim, k.IndexerHeads = product(2, k.IndexerDim), max(b.int("attention.indexer.head_count"), 1)
+		}
 	}
-	if shared := b.int("attention.shared_kv_layers"); shared > 0 && int64(i) >= int64(len(b.blocks))-shared {
-		b.shareCache(k)
-	} else if b.arch == "gemma3n" && i >= 20 { // the first 20 layers have caches (src/models/gemma3n-iswa.cpp)
-		b.shareCache(k)
+	own := int64(len(b.blocks)) - b.int("attention.shared_kv_layers") // layers with a cache of their own
+	if b.arch == "gemma3n" {
+		own = min(own, 20) // src/models/gemma3n.cpp, n_layer_kv_from_start
+	}
+	if int64(i) >= own {
+		shareCache(k, own, windowed)
 	}
 }
 
-// shareCache makes a layer one that reads the cache of an earlier one.
-func (b *builder) shareCache(k *estimator.LayerKind) {
-	*k = estimator.LayerKind{Kind: estimator.LayerStateless}
+// compressed describes a layer of DeepSeek V4 (llama-kv-cache-dsv4.cpp): latents of a window, and one for each group
+// of tokens, with the keys of an indexer in the layers that have one. The groups that are not complete yet, two of
+// them where groups overlap, are kept as states: keys and scores, in float32.
+func (b *builder) compressed(k *estimator.LayerKind, i int, l *block) {
+	dim, _ := b.headDims(false)
+	*k = estimator.LayerKind{
+		Kind: estimator.LayerLatent, Heads: k.Heads, KVHeads: k.Heads, KeyDim: dim, ValueDim: dim, LatentDim: dim, LatentValueDim: dim,
+		Window: b.int("attention.sliding_window"),
+	}
+	k.CompressRatio, _ = b.key("attention.compress_ratios").at(i)
+	if k.CompressRatio == 0 {
+		return
+	}
+	overlap := max(l.compressorWidth/max(k.LatentDim, 1), 1)
+	width := k.LatentDim
+	if l.indexer {
+		k.IndexerDim, k.IndexerHeads = b.int("attention.indexer.key_length"), b.int("attention.indexer.head_count")
+		width += k.IndexerDim
+	}
+	k.ConvState = product(2*overlap*overlap, product(width, k.CompressRatio))
+}
+
+// shareCache makes a layer one that reads the cache of the last layer of its sort that has one: the last but one for
+// a windowed layer (llama-model.cpp, create_memory: n_layer_kv_from_start − 2 or − 1).
+func shareCache(k *estimator.LayerKind, own int64, windowed bool) {
+	source := own - 1
+	if windowed {
+		source--
+	}
+	*k = estimator.LayerKind{Kind: estimator.LayerStateless, SharesCacheOf: int32(max(source, 0) + 1)}
 }
 
 // latentLayout says whether the cache holds latents: files converted before the MLA layout (no attn_k_b) are run
@@ -258,6 +302,7 @@ func (b *builder) recurrence(k *estimator.LayerKind) {
 			shifts = 2
 		}
 		k.ConvState, k.SSMState, k.RecurrentWidth = product(shifts, hidden), product(hidden, head), product(5, hidden)/2
+		k.ProjectionWidth = hidden
 		return
 	}
 	if taps := b.int("shortconv.l_cache"); taps > 0 { // LFM2
@@ -274,6 +319,10 @@ func (b *builder) recurrence(k *estimator.LayerKind) {
 	k.ConvState = product(kernel, inner+product(2*b.int("ssm.group_count"), state))
 	k.SSMState = product(inner, state)
 	k.RecurrentWidth = inner
+	if groups := b.int("ssm.group_count"); groups > 0 && b.int("full_attention_interval") == 0 {
+		// Mamba 2 projects to z, x, B, C and dt at once (src/models/mamba-base.cpp).
+		k.ProjectionWidth = 2*inner + product(2*groups, state) + b.int("ssm.time_step_rank")
+	}
 }
 
 // product multiplies two numbers, at most 2^50.

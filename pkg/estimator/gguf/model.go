@@ -29,12 +29,17 @@ type builder struct {
 	// gated: there are gates of dense layers. upRows: the rows of their up matrices, which may hold the gate as well.
 	gated  bool
 	upRows int64
+	// normed: there is a norm between attention and the feed-forward part.
+	normed bool
 }
 
 // block is what the tensor table says of one layer.
 type block struct {
-	weights, experts              int64
+	weights, experts, mirrored    int64
+	largest, largestExpert        int64 // bytes of the largest matrix
+	fusedGate                     bool  // gate and up of the experts are one matrix
 	keyWidth, valueWidth          int64 // rows of attn_k and attn_v
+	compressorWidth               int64 // rows of attn_compressor_kv
 	latent, absorbed              bool  // attn_kv_a_mqa; attn_k_b, MLA's own layout
 	recurrent, attention, indexer bool
 	nextn                         bool // a multi-token prediction layer
@@ -133,6 +138,7 @@ func (b *builder) add(t *Tensor) {
 			b.gatedExperts = b.gatedExperts || strings.HasPrefix(part, "ffn_gate_exps")
 			b.biasedExperts = b.biasedExperts || part == "ffn_up_exps.bias"
 			b.gated = b.gated || part == "ffn_gate.weight"
+			b.normed = b.normed || strings.HasPrefix(part, "ffn_norm") || strings.HasPrefix(part, "post_")
 			if part == "ffn_up.weight" && len(t.Dims) > 1 {
 				b.upRows = max(b.upRows, int64(min(t.Dims[1], math.MaxInt32)))
 			}
@@ -150,6 +156,10 @@ func (b *builder) add(t *Tensor) {
 	case strings.HasPrefix(t.Name, "token_embd"), strings.HasPrefix(t.Name, "position_embd"),
 		strings.HasPrefix(t.Name, "token_types"), strings.HasPrefix(t.Name, "per_layer_token_embd"):
 		m.HostWeights += t.Bytes // inputs stay on the host
+	case strings.HasPrefix(t.Name, "per_layer_model_proj"), strings.HasPrefix(t.Name, "per_layer_proj_norm"):
+		if len(b.blocks) > 0 { // loaded with the first layer (src/models/gemma4.cpp, load_arch_tensors)
+			b.blocks[0].weights += t.Bytes
+		}
 	case strings.HasPrefix(t.Name, "v."), strings.HasPrefix(t.Name, "mm."), strings.HasPrefix(t.Name, "a."),
 		strings.HasPrefix(t.Name, "resampler."):
 		b.vision().Replicated += t.Bytes
@@ -169,9 +179,17 @@ func (b *builder) vision() *estimator.Vision {
 func (l *block) add(t *Tensor, part string) {
 	if strings.HasPrefix(part, "ffn_") && strings.Contains(part, "_exps") {
 		l.experts += t.Bytes
+		l.largestExpert = max(l.largestExpert, t.Bytes)
+		l.fusedGate = l.fusedGate || strings.HasPrefix(part, "ffn_gate_up_exps")
 		return
 	}
 	l.weights += t.Bytes
+	if len(t.Dims) >= 2 {
+		l.largest = max(l.largest, t.Bytes)
+	}
+	if mirrored(t, part) {
+		l.mirrored += t.Bytes
+	}
 	rows := int64(0)
 	if len(t.Dims) >= 2 {
 		rows = int64(min(t.Dims[1], math.MaxInt32))
@@ -185,6 +203,10 @@ func (l *block) add(t *Tensor, part string) {
 		l.attention = true
 	case strings.HasPrefix(part, "attn_kv_a"):
 		l.attention, l.latent = true, true
+	case part == "attn_kv.weight": // DeepSeek V4
+		l.attention = true
+	case part == "attn_compressor_kv.weight":
+		l.compressorWidth = rows
 	case part == "attn_k_b.weight":
 		l.absorbed = true
 	case strings.HasPrefix(part, "nextn."):
@@ -194,6 +216,12 @@ func (l *block) add(t *Tensor, part string) {
 	case strings.HasPrefix(part, "ssm_"), strings.HasPrefix(part, "time_mix_"), strings.HasPrefix(part, "shortconv."):
 		l.recurrent = true
 	}
+}
+
+// mirrored says whether split mode tensor keeps a tensor of a layer whole on every device: vectors, routers and
+// shared experts (llama.cpp, llama-model.cpp, the split of tensors by name).
+func mirrored(t *Tensor, part string) bool {
+	return len(t.Dims) < 2 || strings.HasPrefix(part, "ffn_gate_inp") || strings.Contains(part, "_shexp")
 }
 
 // commonestType returns the type of most bytes.
@@ -242,6 +270,8 @@ func (b *builder) dimensions() {
 	m.FeedForward = b.int("feed_forward_length")
 	m.TiedEmbeddings = m.Output == 0
 	m.Ungated = !b.gated && b.upRows > 0 && b.upRows == m.FeedForward
+	m.ParallelAttention = b.upRows > 0 && (!b.normed || b.int("use_parallel_residual") > 0)
+	m.StreamWidth = product(b.int("hyper_connection.count"), m.HiddenSize)
 	m.InputWidth = product(b.int("embedding_length_per_layer_input"), int64(len(b.blocks))) +
 		product(b.int("n_deepstack_layers"), m.HiddenSize) + product(2*b.int("altup.num_inputs"), m.HiddenSize)
 	if m.VocabularySize == 0 {

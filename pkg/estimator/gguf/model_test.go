@@ -42,6 +42,7 @@ func TestDenseModel(t *testing.T) {
 		Heads: 4, KVHeads: 2, LayerCount: 2, LayerWeights: []int64{layer, layer},
 		Layers:    []estimator.LayerKind{{Kind: estimator.LayerAttention, Count: 2, Heads: 4, KVHeads: 2, KeyDim: 64, ValueDim: 64}},
 		Embedding: 256 * 1000 / 32 * 34, Output: 256 * 1000 / 32 * 34, OtherWeights: 256 * 4,
+		MirroredWeights: 2 * 2 * 256 * 4, LargestMatrix: 256 * 512 / 32 * 34, // norms; one of the feed-forward layer
 	}
 	if diff := cmp.Diff(want, m); diff != "" {
 		t.Errorf("model (-want +got):\n%s", diff)

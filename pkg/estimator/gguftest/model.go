@@ -3,7 +3,10 @@
 
 package gguftest
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Model is the dimensions of a model, from which Write makes a whole header with all tensors.
 type Model struct {
@@ -20,9 +23,12 @@ type Model struct {
 	// Type is of the matrices of the layers, OutputType and EmbeddingType of the others (Type when zero, unless the
 	// type is F32).
 	Type, OutputType, EmbeddingType uint32
-	Tied                            bool
-	// Ungated feed-forward layers have two matrices, FusedQKV attention one.
-	Ungated, FusedQKV bool
+	// DownType is of the feed-forward layers' down projections (Type when zero), which quantizers keep finer.
+	DownType uint32
+	Tied     bool
+	// Ungated feed-forward layers have two matrices; FusedUp ones have the gate in the up matrix. FusedQKV attention
+	// has one.
+	Ungated, FusedUp, FusedQKV bool
 	// Window and its layers by the architecture's own pattern.
 	Window uint32
 	// Experts of a mixture, zero for a dense model.
@@ -160,7 +166,11 @@ func (m *Model) layer(i int) []Tensor {
 func (m *Model) feedForward(i int) []Tensor {
 	var ts []Tensor
 	add := func(name string, dims ...uint64) {
-		ts = append(ts, Tensor{fmt.Sprintf("blk.%d.%s.weight", i, name), dims, fitting(m.Type, dims[0])})
+		typ := m.Type
+		if m.DownType != 0 && strings.HasPrefix(name, "ffn_down") {
+			typ = m.DownType
+		}
+		ts = append(ts, Tensor{fmt.Sprintf("blk.%d.%s.weight", i, name), dims, fitting(typ, dims[0])})
 	}
 	if m.Experts > 0 {
 		add("ffn_gate_exps", m.Hidden, m.ExpertFeedForward, m.Experts)
@@ -171,10 +181,14 @@ func (m *Model) feedForward(i int) []Tensor {
 	if m.FeedForward == 0 {
 		return ts
 	}
-	if !m.Ungated {
-		add("ffn_gate", m.Hidden, m.FeedForward)
+	if m.FusedUp {
+		add("ffn_up", m.Hidden, 2*m.FeedForward)
+	} else {
+		add("ffn_up", m.Hidden, m.FeedForward)
+		if !m.Ungated {
+			add("ffn_gate", m.Hidden, m.FeedForward)
+		}
 	}
-	add("ffn_up", m.Hidden, m.FeedForward)
 	add("ffn_down", m.FeedForward, m.Hidden)
 	return ts
 }

@@ -78,6 +78,20 @@ func (p *Process) Run(ctx context.Context) error {
 	return nil
 }
 
+// Once runs the program until it ends or ctx is cancelled. It is an error that it ends by itself.
+func (p *Process) Once(ctx context.Context) error {
+	runtime.LockOSThread() // as in Run
+	defer runtime.UnlockOSThread()
+	err := p.runOnce(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err == nil:
+		return errors.New("ended by itself")
+	}
+	return err
+}
+
 // startError is that a program could not be started, which another try will not change.
 type startError struct{ error }
 

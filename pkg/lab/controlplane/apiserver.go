@@ -31,7 +31,31 @@ func startAPIServer(keys *pki, etcdEndpoint string, extra []string) (*part, int,
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
 
-	args := []string{
+	s := options.NewServerRunOptions()
+	fs := pflag.NewFlagSet("kube-apiserver", pflag.ContinueOnError)
+	for _, set := range s.Flags().FlagSets {
+		fs.AddFlagSet(set)
+	}
+	if err := fs.Parse(append(apiserverArgs(keys, etcdEndpoint, port), extra...)); err != nil {
+		return nil, 0, closing(listener, err)
+	}
+	if err := s.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
+		return nil, 0, closing(listener, err)
+	}
+	s.SecureServing.Listener = listener
+	completed, err := s.Complete(context.Background())
+	if err != nil {
+		return nil, 0, closing(listener, err)
+	}
+	if errs := completed.Validate(); len(errs) != 0 {
+		return nil, 0, closing(listener, utilerrors.NewAggregate(errs))
+	}
+	return run("kube-apiserver", func(ctx context.Context) error { return app.Run(ctx, completed) }), port, nil
+}
+
+// apiserverArgs are the flags of kube-apiserver, all of which every version from 1.34 on has.
+func apiserverArgs(keys *pki, etcdEndpoint string, port int) []string {
+	return []string{
 		"--etcd-servers=" + etcdEndpoint,
 		"--secure-port=" + strconv.Itoa(port),
 		"--bind-address=127.0.0.1",
@@ -49,26 +73,6 @@ func startAPIServer(keys *pki, etcdEndpoint string, extra []string) (*part, int,
 		// Without the node lifecycle controller nobody would lift the not-ready taint of a new node.
 		"--disable-admission-plugins=TaintNodesByCondition",
 	}
-	s := options.NewServerRunOptions()
-	fs := pflag.NewFlagSet("kube-apiserver", pflag.ContinueOnError)
-	for _, set := range s.Flags().FlagSets {
-		fs.AddFlagSet(set)
-	}
-	if err := fs.Parse(append(args, extra...)); err != nil {
-		return nil, 0, closing(listener, err)
-	}
-	if err := s.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
-		return nil, 0, closing(listener, err)
-	}
-	s.SecureServing.Listener = listener
-	completed, err := s.Complete(context.Background())
-	if err != nil {
-		return nil, 0, closing(listener, err)
-	}
-	if errs := completed.Validate(); len(errs) != 0 {
-		return nil, 0, closing(listener, utilerrors.NewAggregate(errs))
-	}
-	return run("kube-apiserver", func(ctx context.Context) error { return app.Run(ctx, completed) }), port, nil
 }
 
 func closing(listener net.Listener, err error) error {

@@ -9,9 +9,12 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apiserver/pkg/util/compatibility"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/names"
+
+	"github.com/berth-dev/berth/internal/serverversion"
 )
 
 // DefaultControllers are the controllers that workloads on a lab need. The node lifecycle controller is not among
@@ -48,7 +51,11 @@ func startControllers(cp *ControlPlane, keys *pki, controllers []string) (*part,
 	for _, set := range s.Flags(known, disabled, aliases).FlagSets {
 		fs.AddFlagSet(set)
 	}
-	err = fs.Parse([]string{
+	emulated, err := olderAPIServer(cp)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{
 		"--kubeconfig=" + kubeconfig,
 		"--controllers=" + strings.Join(controllers, ","),
 		"--leader-elect=false",
@@ -59,13 +66,39 @@ func startControllers(cp *ControlPlane, keys *pki, controllers []string) (*part,
 		"--kube-api-burst=2000",
 		"--concurrent-deployment-syncs=10",
 		"--concurrent-replicaset-syncs=10",
-	})
-	if err != nil {
+	}
+	if emulated != "" {
+		args = append(args, "--emulated-version="+emulated)
+	}
+	if err := fs.Parse(args); err != nil {
 		return nil, err
+	}
+	if emulated != "" {
+		// The apiserver that is linked in would have set this itself; it does not run.
+		if err := s.ComponentGlobalsRegistry.Set(); err != nil {
+			return nil, err
+		}
 	}
 	c, err := s.Config(context.Background(), known, disabled, aliases)
 	if err != nil {
 		return nil, err
 	}
 	return run("kube-controller-manager", func(ctx context.Context) error { return app.Run(ctx, c.Complete()) }), nil
+}
+
+// olderAPIServer returns which version the controllers have to emulate before an apiserver that is a program of its
+// own; "" before the one that is linked in, with which they share what is emulated.
+func olderAPIServer(cp *ControlPlane) (string, error) {
+	if !cp.external {
+		return "", nil
+	}
+	info, err := cp.client.Discovery().ServerVersion()
+	if err != nil {
+		return "", err
+	}
+	server, err := serverversion.Parse(info)
+	if err != nil {
+		return "", err
+	}
+	return serverversion.ToEmulate(compatibility.DefaultBuildEffectiveVersion().BinaryVersion(), server)
 }

@@ -33,6 +33,9 @@ type Options struct {
 	// Controllers are the names of the kube-controller-manager's controllers to run, as in its --controllers
 	// flag; DefaultControllers when nil, none when empty.
 	Controllers []string
+	// KubeAPIServer is the program to run as kube-apiserver, of any version, in a process of its own; when empty, the
+	// one that is linked in serves.
+	KubeAPIServer string
 	// APIServerArgs are further flags of kube-apiserver; they win over those that Start sets.
 	APIServerArgs []string
 }
@@ -41,9 +44,11 @@ type Options struct {
 type ControlPlane struct {
 	dir     string
 	ownsDir bool
-	config  *rest.Config
-	client  kubernetes.Interface
-	done    chan struct{}
+	// external says that the apiserver is a program of its own.
+	external bool
+	config   *rest.Config
+	client   kubernetes.Interface
+	done     chan struct{}
 
 	stopOnce sync.Once
 	stopErr  error
@@ -68,7 +73,7 @@ func Start(ctx context.Context, opts Options) (_ *ControlPlane, err error) {
 	if started.Swap(true) {
 		return nil, errors.New("a process can start only one control plane: kube-apiserver keeps global state")
 	}
-	cp := &ControlPlane{dir: opts.Dir, done: make(chan struct{})}
+	cp := &ControlPlane{dir: opts.Dir, external: opts.KubeAPIServer != "", done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, cp.Stop())
@@ -96,7 +101,11 @@ func Start(ctx context.Context, opts Options) (_ *ControlPlane, err error) {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
 	cp.parts = append(cp.parts, etcd.part)
-	apiserver, port, err := startAPIServer(keys, etcd.endpoint, opts.APIServerArgs)
+	start := startAPIServer
+	if opts.KubeAPIServer != "" {
+		start = externalAPIServer(opts.KubeAPIServer, filepath.Join(filepath.Dir(logFile), "kube-apiserver.log"))
+	}
+	apiserver, port, err := start(keys, etcd.endpoint, opts.APIServerArgs)
 	if err != nil {
 		return nil, fmt.Errorf("start kube-apiserver: %w", err)
 	}

@@ -124,6 +124,10 @@ func verifyHandOff(pod *corev1.Pod, a *gpustate.Allocation) error {
 	if got, want := pod.Annotations[berthv1alpha1.AnnotationGPUUUIDs], a.UUIDs(); got != want {
 		return fmt.Errorf("is told the GPUs %q, but was given %q", got, want)
 	}
+	visible := pod.Annotations[berthv1alpha1.AnnotationVisibleDevices]
+	if got := strings.ReplaceAll(visible, berthv1alpha1.CDIKindRuntime+"=", ""); got != a.UUIDs() {
+		return fmt.Errorf("has its runtime told the GPUs %q, but was given %q", visible, a.UUIDs())
+	}
 	if !gpustate.HasReference(pod) {
 		return errors.New("has a container that does not take its GPUs from the allocation")
 	}

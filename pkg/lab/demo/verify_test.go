@@ -41,7 +41,7 @@ func toured(t *testing.T) *gpumap.Objects {
 				pod.UID = types.UID(pod.Name)
 				pod.Spec.Containers[0].Env = append(pod.Spec.Containers[0].Env, corev1.EnvVar{
 					Name: berthv1alpha1.EnvVisibleDevices, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{
-						FieldPath: "metadata.annotations['" + berthv1alpha1.AnnotationGPUUUIDs + "']",
+						FieldPath: berthv1alpha1.VisibleDevicesFieldPath,
 					}},
 				})
 				if w.gpus == 0 {
@@ -93,6 +93,7 @@ func setAllocation(t *testing.T, pod *corev1.Pod, a *gpustate.Allocation) {
 	}
 	pod.Annotations[berthv1alpha1.AnnotationAllocation] = text
 	pod.Annotations[berthv1alpha1.AnnotationGPUUUIDs] = a.UUIDs()
+	pod.Annotations[berthv1alpha1.AnnotationVisibleDevices] = "runtime.nvidia.com/gpu=" + strings.ReplaceAll(a.UUIDs(), ",", ",runtime.nvidia.com/gpu=")
 }
 
 func TestVerify(t *testing.T) {
@@ -159,6 +160,12 @@ func TestVerify(t *testing.T) {
 				pod(o, "llama-70b-0").Annotations[berthv1alpha1.AnnotationGPUUUIDs] = "GPU-7"
 			},
 			want: `is told the GPUs "GPU-7"`,
+		},
+		"the container's runtime is told other GPUs": {
+			change: func(_ *testing.T, o *gpumap.Objects) {
+				pod(o, "llama-70b-0").Annotations[berthv1alpha1.AnnotationVisibleDevices] = "runtime.nvidia.com/gpu=GPU-7"
+			},
+			want: `has its runtime told the GPUs "runtime.nvidia.com/gpu=GPU-7"`,
 		},
 		"the container takes its GPUs from elsewhere": {
 			change: func(_ *testing.T, o *gpumap.Objects) {

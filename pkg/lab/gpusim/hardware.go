@@ -92,6 +92,7 @@ func unused(node string, spec *Spec) []agent.Device {
 			ActivityMeasured:  true,
 			Reason:            spec.Unhealthy[i],
 		}
+		attach(&devices[i], i, len(devices))
 	}
 	for i := range devices {
 		for peer := range devices {
@@ -102,6 +103,22 @@ func unused(node string, spec *Spec) []agent.Device {
 		}
 	}
 	return devices
+}
+
+// oneSocket is the largest number of GPUs that hang on one CPU.
+const oneSocket = 4
+
+// attach places GPU i of n as servers do: in pairs behind a PCIe switch, the first half of more than four on NUMA node
+// 0 and the others on NUMA node 1.
+func attach(d *agent.Device, i, n int) {
+	numa := int32(0)
+	if n > oneSocket && i >= (n+1)/2 {
+		numa = 1
+	}
+	d.NUMANode = &numa
+	if first := i &^ 1; first+1 < n {
+		d.PCIeSwitch = fmt.Sprintf("0000:%02x:00.0", 0x80+first)
+	}
 }
 
 // Run says that a pod runs and what it does from now on.

@@ -4,6 +4,8 @@
 package gpusim
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +73,29 @@ func TestMemoryFollowsThePod(t *testing.T) {
 				t.Errorf("%s: process %d belongs to %q, want pod", step.name, p.PID, pod)
 			}
 		}
+	}
+}
+
+func TestGPUsAreAttachedAsInServers(t *testing.T) {
+	tests := []struct {
+		gpus, want string
+	}{
+		{"8xH100-80", "0 80, 0 80, 0 82, 0 82, 1 84, 1 84, 1 86, 1 86"},
+		{"4xL40S-48", "0 80, 0 80, 0 82, 0 82"},
+		{"1xT4-16", "0 "},
+	}
+	for _, tt := range tests {
+		t.Run(tt.gpus, func(t *testing.T) {
+			h, _ := newHardware(t, map[string]string{AnnotationGPUs: tt.gpus})
+			var got []string
+			for _, d := range read(t, h) {
+				pcieSwitch := strings.TrimSuffix(strings.TrimPrefix(d.PCIeSwitch, "0000:"), ":00.0")
+				got = append(got, fmt.Sprintf("%d %s", *d.NUMANode, pcieSwitch))
+			}
+			if diff := cmp.Diff(tt.want, strings.Join(got, ", ")); diff != "" {
+				t.Errorf("NUMA nodes and switches (-want,+got):\n%s", diff)
+			}
+		})
 	}
 }
 

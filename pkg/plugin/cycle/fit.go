@@ -36,22 +36,33 @@ func (s *State) Fit(view *gpustate.View) gpustate.Fit {
 const (
 	NotFree uint8 = iota
 	TooSmall
+	Instances
 	Unhealthy
+	Claimed
 )
 
 func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
 	switch {
 	case !alloc.CanEverFit(n, &r.Request):
+		if reason, _ := alloc.Unfit(n, &r.Request); reason == alloc.ReasonInstances {
+			return Instances
+		}
 		return TooSmall
 	case !alloc.CanEverFit(usable(n), &r.Request):
+		if alloc.CanEverFit(usable(n, alloc.ReasonClaimed), &r.Request) {
+			return Claimed
+		}
 		return Unhealthy
 	}
 	return NotFree
 }
 
-// usable returns the node without the devices that no eviction and no waiting pod can free.
-func usable(n *alloc.Node) *alloc.Node {
-	isUsable := func(d *alloc.Device) bool { return d.Blocked == "" || d.Blocked == alloc.ReasonLoading }
+// usable returns the node without the devices that no eviction and no waiting pod can free, but for those that are
+// blocked for one of the reasons given.
+func usable(n *alloc.Node, but ...alloc.Reason) *alloc.Node {
+	isUsable := func(d *alloc.Device) bool {
+		return d.Blocked == "" || d.Blocked == alloc.ReasonLoading || slices.Contains(but, d.Blocked)
+	}
 	out := n
 	for i := range n.Devices {
 		d := &n.Devices[i]

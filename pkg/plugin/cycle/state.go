@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
@@ -39,6 +40,8 @@ type Pod struct {
 	UID      types.UID
 	Priority int32
 	Request  *gpustate.Request
+	// HandOff is how the pod can be told its GPUs.
+	HandOff gpustate.HandOff
 	// Shape is the number of what is asked for.
 	Shape uint64
 	// Viewer has the reports as they were when the cycle began.
@@ -50,7 +53,17 @@ type Pod struct {
 
 // With returns the pod with another viewer.
 func (p *Pod) With(v *gpustate.Viewer) *Pod {
-	return &Pod{UID: p.UID, Priority: p.Priority, Request: p.Request, Shape: p.Shape, Viewer: v, Strategy: p.Strategy}
+	return &Pod{UID: p.UID, Priority: p.Priority, Request: p.Request, HandOff: p.HandOff, Shape: p.Shape, Viewer: v, Strategy: p.Strategy}
+}
+
+// FormOn returns the form in which a node is told the pod's GPUs, or the reason why there is none; neither if the node
+// has no report, which is for its view to say.
+func (p *Pod) FormOn(ni fwk.NodeInfo) (berthv1alpha1.DeviceForm, alloc.Reason) {
+	report, _ := p.Viewer.Snapshot.Report(ni.Node().Name, 0)
+	if report == nil {
+		return "", ""
+	}
+	return p.HandOff.FormOn(ni.Node(), report)
 }
 
 // Clone implements fwk.StateData.

@@ -176,6 +176,18 @@ func (l *List) Since(c Change) sets.Set[types.UID] {
 	return late
 }
 
+// All returns the pods that wait for memory, in no order.
+func (l *List) All() (pods []*Pod) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, p := range l.pods {
+		if p.Request != nil {
+			pods = append(pods, p)
+		}
+	}
+	return pods
+}
+
 // Of returns the pods whose request was made from a profile, or that wait for it, in the order of their turns.
 func (l *List) Of(profile string) (pods []*Pod) {
 	l.mu.RLock()

@@ -53,8 +53,10 @@ type World struct {
 	Clock  clock.PassiveClock
 	Ledger *gpustate.Ledger
 	Claims *claims.Book
-	// Viewer returns a viewer of the state as it is now.
+	// Viewer returns a viewer of the state as it is now; nil if it cannot be told.
 	Viewer func() *gpustate.Viewer
+	// MayEvict says why nobody may be evicted by this process now; nil = it may.
+	MayEvict func() error
 	// Evicted is called when a victim was deleted, and Tell to let its owner know why.
 	Evicted func(victim *corev1.Pod)
 	Tell    func(victim *corev1.Pod, preemptor runtime.Object, note string)
@@ -131,7 +133,11 @@ const roomCame = "room came up on node %s, so nobody is evicted"
 // roomNow looks once more, before the first victim goes, at the nodes that only Berth refused: the cycle has seen the
 // state of its beginning, and somebody may have left since. It returns the node on which the pod fits now, or "".
 func (e *Evictor) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.NodeInfo) string {
-	now := &cycle.State{Pod: s.With(e.Viewer())}
+	viewer := e.Viewer()
+	if viewer == nil {
+		return ""
+	}
+	now := &cycle.State{Pod: s.With(viewer)}
 	for _, ni := range nodes {
 		if m.Get(ni.Node().Name).Plugin() != e.Plugin {
 			continue
@@ -220,6 +226,9 @@ func (e *Evictor) single(ctx context.Context, ni fwk.NodeInfo) ([]fwk.PodInfo, e
 func (e *Evictor) announceVictims() {
 	evict := e.Plain.Executor.PreemptPod
 	e.Plain.Executor.PreemptPod = func(ctx context.Context, c preemption.Candidate, preemptor preemption.ExecutorPreemptor, victim *corev1.Pod, pluginName string) (bool, error) {
+		if err := e.MayEvict(); err != nil {
+			return false, err
+		}
 		inMemory, err := evict(ctx, c, preemptor, victim, pluginName)
 		if err == nil && !inMemory {
 			e.Evicted(victim)

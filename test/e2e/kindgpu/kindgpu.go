@@ -65,10 +65,11 @@ type mount struct {
 	Options       []string `json:"options"`
 }
 
-// Spec returns what "nvidia-ctk cdi generate" would of such a node: each GPU by its UUID, all of them as "all", and
-// with any of them the control device and the driver's library. driverDir is where the node has DriverDir; the
-// containers get it at the same place, and the library where every dynamic linker finds it.
-func Spec(state *nvmlmock.State, driverDir string) any {
+// Specs returns the CDI specifications of a node by their files' names: what "nvidia-ctk cdi generate" would of it, each
+// GPU by its UUID and all of them as "all", and what the GPU operator's toolkit would for pods that manage GPUs, just
+// "all". With any device come the control device and the driver's library. driverDir is where the node has DriverDir;
+// the containers get it at the same place, and the library where every dynamic linker finds it.
+func Specs(state *nvmlmock.State, driverDir string) map[string]any {
 	spec := specification{Version: "0.6.0", Kind: "nvidia.com/gpu"}
 	var all edits
 	for i := range state.GPUs {
@@ -86,5 +87,7 @@ func Spec(state *nvmlmock.State, driverDir string) any {
 			{filepath.Join(driverDir, nvmlmock.LibraryName), "/usr/lib/" + nvmlmock.LibraryName, options},
 		},
 	}
-	return spec
+	management := spec
+	management.Kind, management.Devices = "management.nvidia.com/gpu", spec.Devices[len(spec.Devices)-1:]
+	return map[string]any{"nvidia.json": spec, "management.nvidia.com-gpu.json": management}
 }

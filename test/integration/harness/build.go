@@ -25,6 +25,11 @@ const (
 	buildTimeout = 30 * time.Minute
 	// EnvBinDir names a folder with the programs to use instead of building them.
 	EnvBinDir = "BERTH_BIN_DIR"
+	// EnvKubeAPIServer names the kube-apiserver that labs, and the control plane of the tests of the manifests, run
+	// instead of the one that is linked into them (make test-skew). EnvAPIServerArgs are further arguments of it,
+	// separated by spaces.
+	EnvKubeAPIServer = "BERTH_KUBE_APISERVER"
+	EnvAPIServerArgs = "BERTH_KUBE_APISERVER_ARGS"
 )
 
 // programs is what a lab consists of.

@@ -64,8 +64,14 @@ func Start(t testing.TB, args ...string) *Lab {
 	l := &Lab{
 		Kubeconfig: filepath.Join(dir, "kubeconfig"), LogDir: filepath.Join(dir, "logs"), exited: make(chan error, 1),
 	}
-	args = append([]string{"up", "--kubeconfig", l.Kubeconfig, "--log-dir", l.LogDir}, args...)
-	l.cmd = exec.Command(filepath.Join(binDir, "berth-lab"), args...)
+	up := []string{"up", "--kubeconfig", l.Kubeconfig, "--log-dir", l.LogDir}
+	if program := os.Getenv(EnvKubeAPIServer); program != "" {
+		up = append(up, "--kube-apiserver="+program)
+	}
+	for _, arg := range strings.Fields(os.Getenv(EnvAPIServerArgs)) {
+		up = append(up, "--apiserver-arg="+arg)
+	}
+	l.cmd = exec.Command(filepath.Join(binDir, "berth-lab"), append(up, args...)...)
 	l.cmd.Stderr = &l.stderr
 	// A test that is killed takes its labs with it.
 	l.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}

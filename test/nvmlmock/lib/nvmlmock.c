@@ -1,8 +1,8 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// A libnvidia-ml.so.1 that has the GPUs that a file describes. It exports just the functions that the node agent calls,
-// and reads the file again whenever it was replaced, so that a test changes the hardware under a running process. The
+// A libnvidia-ml.so.1 that has the GPUs that a file describes. It exports just the functions that the node agent and,
+// for GPUs that are not cut into instances, the NVIDIA container toolkit call, and reads the file again whenever it was replaced, so that a test changes the hardware under a running process. The
 // file is named by the environment variable BERTH_NVML_STATE; without a file there is no driver. Package nvmlmock
 // writes it. Each line is a kind, positional words, and key=value words; "name=" is last and runs to the end:
 //
@@ -265,6 +265,39 @@ EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **h) {
     return leave(OK);
   }
   return leave(INVALID_ARGUMENT);
+}
+
+EXPORT int nvmlDeviceGetHandleByUUID(const char *uuid, void **h) {
+  ENTER();
+  for (int i = 0; i < n_devices; i++) {
+    if (strcmp(devices[i].uuid, uuid) != 0) continue;
+    *h = handle_of(devices[i].uuid);
+    return leave(OK);
+  }
+  return leave(NOT_FOUND);
+}
+
+// The index is the minor number too: /dev/nvidia<index>.
+static int index_of(const device *d, unsigned *index) {
+  *index = 0;
+  for (int i = 0; i < n_devices && &devices[i] != d; i++) *index += !devices[i].parent[0];
+  return d->parent[0] ? INVALID_ARGUMENT : OK;
+}
+
+EXPORT int nvmlDeviceGetIndex(void *h, unsigned *index) {
+  DEVICE(h);
+  return leave(index_of(d, index));
+}
+
+EXPORT int nvmlDeviceGetMinorNumber(void *h, unsigned *minor) {
+  DEVICE(h);
+  return leave(index_of(d, minor));
+}
+
+EXPORT int nvmlDeviceIsMigDeviceHandle(void *h, unsigned *is_mig) {
+  DEVICE(h);
+  *is_mig = d->parent[0] != 0;
+  return leave(OK);
 }
 
 EXPORT int nvmlDeviceGetUUID(void *h, char *uuid, unsigned length) {

@@ -1,0 +1,98 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package manifests_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// TestHandOffComponents builds the installation as for older apiservers, by an overlay as docs/install.md has it. Only
+// the mutating policies may differ.
+func TestHandOffComponents(t *testing.T) {
+	const v1, v1beta1 = "admissionregistration.k8s.io/v1", "admissionregistration.k8s.io/v1beta1"
+	mutating := func(object string) bool { return strings.HasPrefix(object, "MutatingAdmissionPolicy") }
+	all := buildWith(t, "")
+	if len(all) < 30 {
+		t.Fatalf("only %d objects", len(all))
+	}
+	tests := []struct {
+		component string
+		want      func(object string) (apiVersion string, there bool)
+	}{
+		{"no-handoff", func(object string) (string, bool) { return "", !mutating(object) }},
+		{"handoff-v1beta1", func(string) (string, bool) { return v1beta1, true }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.component, func(t *testing.T) {
+			want, changed := map[string]string{}, 0
+			for object, text := range all {
+				version, there := tt.want(object)
+				if mutating(object) {
+					changed++
+					text = strings.Replace(text, v1, version, 1)
+				}
+				if there {
+					want[object] = text
+				}
+			}
+			if changed != 4 {
+				t.Errorf("%d mutating policies and bindings, want 4", changed)
+			}
+			if diff := cmp.Diff(want, buildWith(t, tt.component)); diff != "" {
+				t.Errorf("objects (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// buildWith returns the objects of an overlay with a component; of one without any for "".
+func buildWith(t *testing.T, component string) map[string]string {
+	t.Helper()
+	fs := filesys.MakeFsOnDisk()
+	overlay, err := filesys.NewTmpConfirmedDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = fs.RemoveAll(overlay.String()) })
+	root, _, err := fs.CleanedAbs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "resources: [" + relative(t, overlay.String(), root.String()) + "]\n"
+	if component != "" {
+		text += "components: [" + relative(t, overlay.String(), root.Join("components/"+component)) + "]\n"
+	}
+	if err := fs.WriteFile(overlay.Join("kustomization.yaml"), []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(fs, overlay.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := map[string]string{}
+	for _, r := range built.Resources() {
+		text, err := r.AsYAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects[r.GetKind()+" "+r.GetName()] = string(text)
+	}
+	return objects
+}
+
+// relative is how an overlay names a folder: kustomize takes no absolute paths.
+func relative(t *testing.T, from, to string) string {
+	t.Helper()
+	path, err := filepath.Rel(from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,51 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+)
+
+// Runtimes finds out by the node's files how its container runtimes can be told GPUs.
+type Runtimes interface {
+	// Runtimes returns the handlers of which something is known, and when the newest of the files that say so changed.
+	Runtimes(ctx context.Context) (runtimes []berthv1alpha1.RuntimeHandOff, changed time.Time)
+}
+
+// runtimesInterval is how often the files are read again.
+const runtimesInterval = time.Minute
+
+// watchRuntimes reads the files of the node's container runtimes again and again, until ctx ends.
+func (a *Agent) watchRuntimes(ctx context.Context) {
+	for sleep(ctx, a.opts.Clock, runtimesInterval) {
+		a.readRuntimes(ctx)
+	}
+}
+
+func (a *Agent) readRuntimes(ctx context.Context) {
+	runtimes, changed := a.opts.Runtimes.Runtimes(ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.runtimes, a.runtimesChanged = runtimes, changed
+}
+
+// handOff returns how the node's container runtimes can be told GPUs, by their files and by the pods of a status.
+func (a *Agent) handOff(s *berthv1alpha1.GPUNodeStatus) *berthv1alpha1.HandOff {
+	a.mu.Lock()
+	files, changed := a.runtimes, a.runtimesChanged
+	a.mu.Unlock()
+	var pods []*corev1.Pod
+	if a.opts.Pods != nil {
+		pods = a.opts.Pods.Pods()
+	}
+	if a.opts.Specification != nil {
+		files = a.nri.addTo(files)
+	}
+	return a.forms.check(files, changed, pods, s, a.opts.Clock.Now())
+}

@@ -1,0 +1,108 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package alloc
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// numaNode is GPUs of 80 GiB, all linked with each other, named in their order: one for each NUMA node given, which is
+// counted from 1.
+func numaNode(numa ...int) *Node {
+	n := &Node{Name: "node"}
+	for i, at := range numa {
+		n.Devices = append(n.Devices, Device{
+			UUID: fmt.Sprintf("GPU-%c", 'a'+i), Index: i, Model: "H100", Total: GiB(80), Capacity: GiB(80), NUMA: at,
+			Links: (1<<len(numa) - 1) &^ (1 << i),
+		})
+	}
+	return n
+}
+
+func TestSetsOnOneNUMANode(t *testing.T) {
+	tests := []struct {
+		name string
+		node *Node
+		gpus int
+		want []string
+	}{
+		{
+			name: "GPUs of one NUMA node win between equals",
+			node: numaNode(1, 2, 1, 2, 1, 2, 1, 2), gpus: 4,
+			want: []string{"GPU-a", "GPU-c", "GPU-e", "GPU-g"},
+		},
+		{
+			name: "the NUMA node that has as many",
+			node: numaNode(1, 2, 2, 2), gpus: 3,
+			want: []string{"GPU-b", "GPU-c", "GPU-d"},
+		},
+		{
+			name: "no NUMA node has as many",
+			node: numaNode(1, 2, 1, 2), gpus: 3,
+			want: []string{"GPU-a", "GPU-b", "GPU-c"},
+		},
+		{
+			name: "one unknown NUMA node is no reason to choose others",
+			node: numaNode(1, 2, 1, 0), gpus: 2,
+			want: []string{"GPU-a", "GPU-b"},
+		},
+		{
+			name: "links win over NUMA nodes",
+			node: func() *Node {
+				n := numaNode(1, 2, 1)
+				n.Devices[0].Links, n.Devices[1].Links, n.Devices[2].Links = 1<<1, 1<<0, 0
+				return n
+			}(),
+			gpus: 2,
+			want: []string{"GPU-a", "GPU-b"},
+		},
+		{
+			name: "the tighter fit wins over NUMA nodes",
+			node: func() *Node {
+				n := numaNode(1, 2, 1)
+				n.Devices[1].Used = GiB(40)
+				return n
+			}(),
+			gpus: 2,
+			want: []string{"GPU-a", "GPU-b"},
+		},
+		{
+			name: "a few MiB less that are free do not",
+			node: func() *Node {
+				// Two of them have 160 GiB less 20 or 22 MiB free: the same in steps of 64 MiB.
+				n := numaNode(1, 2, 1)
+				n.Devices[0].Used, n.Devices[1].Used, n.Devices[2].Used = MiB(10), MiB(12), MiB(10)
+				return n
+			}(),
+			gpus: 2,
+			want: []string{"GPU-a", "GPU-c"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := Option{TensorParallelSize: tt.gpus}
+			for range tt.gpus {
+				o.Shares = append(o.Shares, GiB(30))
+			}
+			r, err := NewRequest([]Option{o}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			best, ok := Best(tt.node, &r, MostAllocated)
+			if !ok {
+				t.Fatal("nothing fits")
+			}
+			var got []string
+			for i := range best.Devices {
+				got = append(got, best.Devices[i].UUID)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("GPUs (-want,+got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,139 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpustate"
+)
+
+const (
+	// lostAfter is how long a device must be missing from a node's reports before its pods' owners are told.
+	lostAfter = 2 * time.Second
+	// lostTimeout bounds the request that writes the Event, and lostRetry is when a failed one is tried again.
+	lostTimeout = 10 * time.Second
+	lostRetry   = 30 * time.Second
+	// maxEventName is how much of a pod's name goes into that of the Event.
+	maxEventName = 200
+)
+
+// lost remembers which pods were told that a GPU of theirs is gone.
+type lost struct {
+	mu   sync.Mutex
+	told map[types.UID]uint64
+}
+
+func (l *lost) forget(pod types.UID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.told, pod)
+}
+
+// watchLost tells the owners of a node's pods that were given a device which is reported no more: their containers may
+// run on, but never start again. The scheduler tells, because it has the books of all nodes, also of those whose agent is
+// gone. Every scheduler does, a standby too: an Event has one name for one loss, so that there is one.
+func (pl *Plugin) watchLost(node string) {
+	if len(pl.losses(node)) > 0 {
+		pl.timers.at("lost/"+node, pl.clock.Now().Add(lostAfter), func() { pl.tellLosses(node) })
+	}
+}
+
+// loss is a pod and the devices that it lost.
+type loss struct {
+	pod     *corev1.Pod
+	devices []gpustate.LostDevice
+	// id stands for the pod and the devices.
+	id uint64
+}
+
+// losses returns the pods of a node that lost a device and were not told yet.
+func (pl *Plugin) losses(node string) (out []loss) {
+	report, _ := pl.tracker.Store.Report(node, 0)
+	if report == nil {
+		return nil
+	}
+	pl.lost.mu.Lock()
+	defer pl.lost.mu.Unlock()
+	for _, e := range pl.tracker.Ledger.OnNode(node) {
+		if e.Pod == nil || e.Allocation == nil || e.Pod.DeletionTimestamp != nil || e.State == gpustate.Leaving {
+			continue
+		}
+		devices := report.Lost(e.Allocation)
+		if len(devices) == 0 {
+			delete(pl.lost.told, e.UID)
+			continue
+		}
+		h := fnv.New64a()
+		fmt.Fprint(h, e.UID)
+		for _, d := range devices {
+			fmt.Fprint(h, " ", d.UUID)
+		}
+		if l := (loss{e.Pod, devices, h.Sum64()}); pl.lost.told[e.UID] != l.id {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// tellLosses writes the Events.
+func (pl *Plugin) tellLosses(node string) {
+	for _, l := range pl.losses(node) {
+		err := pl.writeLoss(node, &l)
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			klog.Background().Error(err, "Not told that a GPU is gone, trying again", "pod", klog.KObj(l.pod), "node", node)
+			pl.timers.at("lost/"+node, pl.clock.Now().Add(lostRetry), func() { pl.tellLosses(node) })
+			continue
+		}
+		klog.Background().Info("A pod was given a GPU that its node reports no more", "pod", klog.KObj(l.pod), "node", node, "devices", l.devices)
+		pl.lost.mu.Lock()
+		pl.lost.told[l.pod.UID] = l.id
+		pl.lost.mu.Unlock()
+	}
+}
+
+func (pl *Plugin) writeLoss(node string, l *loss) error {
+	ctx, cancel := context.WithTimeout(context.Background(), lostTimeout)
+	defer cancel()
+	instance, _ := os.Hostname()
+	_, err := pl.handle.ClientSet().EventsV1().Events(l.pod.Namespace).Create(ctx, &eventsv1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: l.pod.Namespace, Name: fmt.Sprintf("%.*s.gpu-lost.%x", maxEventName, l.pod.Name, l.id),
+		},
+		EventTime:           metav1.NewMicroTime(pl.clock.Now()),
+		ReportingController: berthv1alpha1.SchedulerName, ReportingInstance: berthv1alpha1.SchedulerName + "-" + instance,
+		Type: corev1.EventTypeWarning, Reason: eventLost, Action: actionWatch, Note: lossNote(node, l.devices),
+		Regarding: corev1.ObjectReference{
+			APIVersion: "v1", Kind: "Pod", Namespace: l.pod.Namespace, Name: l.pod.Name, UID: l.pod.UID,
+			ResourceVersion: l.pod.ResourceVersion,
+		},
+	}, metav1.CreateOptions{})
+	return err
+}
+
+// lossNote says what is lost, what became of its booking, and what to do.
+func lossNote(node string, devices []gpustate.LostDevice) string {
+	note := ""
+	for _, d := range devices {
+		note += fmt.Sprintf("GPU %s, which the pod was given, is no longer reported by node %s", d.UUID, node)
+		if d.Charged {
+			note += " (MIG was reconfigured; the memory stays booked on what is left of the GPU)"
+		}
+		note += ". "
+	}
+	return truncate(note + "A container that starts again will not get it: delete the pod, so that it is placed anew.")
+}

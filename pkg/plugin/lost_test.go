@@ -1,0 +1,55 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	bt "github.com/berth-dev/berth/internal/testing"
+)
+
+func TestRegressionThePodOfAGPUThatIsGoneIsTold(t *testing.T) {
+	f := newFixture(t)
+	f.node(bt.MakeNode("a"), bt.MakeGPUNodeOf("a", 2, "80Gi"))
+	pod := func() *bt.Pod { return bt.MakePod("p").Memory("30Gi").Bound("a", epoch, "GPU-1=30Gi") }
+	f.pl.podSeen(pod().Obj())
+	f.pl.podSeen(bt.MakePod("q").Memory("30Gi").Bound("a", epoch, "GPU-0=30Gi").Obj())
+	report := func(gpus int) { f.pl.reportSeen(bt.MakeGPUNodeOf("a", gpus, "80Gi").Obj(), true) }
+	report(1)
+	f.clock.Step(time.Second)
+	report(2) // it was only away for a moment
+	f.clock.Step(time.Minute)
+	if got := f.api.notes(); len(got) != 0 {
+		t.Fatalf("told of a GPU that is there: %q", got)
+	}
+	report(1)
+	f.clock.Step(lostAfter + time.Millisecond)
+	f.eventually("the owner is told", func() bool { return len(f.api.notes()) == 1 })
+	if got := f.api.notes()[0]; !strings.HasPrefix(got, "p GPULost: GPU GPU-1, which the pod was given, is no longer reported by node a. ") {
+		t.Errorf("told %q", got)
+	}
+	// Nothing more, whatever happens, and whoever leads.
+	f.pl.lost.forget("p")
+	f.pl.podSeen(pod().ResourceVersion("2").Obj())
+	f.clock.Step(lostAfter + time.Millisecond)
+	f.eventually("it is known that the owner was told", func() bool { return len(f.pl.losses("a")) == 0 })
+	report(1)
+	if got := f.api.notes(); len(got) != 1 || len(f.pl.losses("a")) != 0 {
+		t.Errorf("told %q", got)
+	}
+}
+
+func TestALossThatCannotBeToldIsToldLater(t *testing.T) {
+	f := newFixture(t)
+	f.node(bt.MakeNode("a"), bt.MakeGPUNodeOf("a", 1, "80Gi"))
+	f.api.failEvents(true)
+	f.pl.podSeen(bt.MakePod("p").Memory("30Gi").Bound("a", epoch, "GPU-1=30Gi").Obj())
+	f.clock.Step(lostAfter + time.Millisecond)
+	f.eventually("it is to be tried again", func() bool { return f.pl.timers.has("lost/a") })
+	f.api.failEvents(false)
+	f.clock.Step(lostRetry + time.Millisecond)
+	f.eventually("the owner is told", func() bool { return len(f.api.notes()) == 1 })
+}
