@@ -151,7 +151,7 @@ func TestEvictScenarios(t *testing.T) {
 		},
 		{
 			name:    "a blocked GPU stays blocked whoever goes",
-			n:       node(blocked(gpu(0, 80, 60), ReasonHeld)),
+			n:       node(blocked(gpu(0, 80, 60), ReasonUnhealthy)),
 			r:       request(t, even(1, GiB(30))),
 			victims: []Victim{pod("a", 60, 0)},
 			want:    nil,

@@ -194,7 +194,7 @@ func TestNothingEverFitsBecauseAPodWasAdded(t *testing.T) {
 		before, ever := Fits(n, r), CanEverFit(n, r)
 		i := rapid.IntRange(0, len(n.Devices)-1).Draw(t, "device")
 		if rapid.Bool().Draw(t, "block") {
-			n.Devices[i].Blocked = ReasonHeld
+			n.Devices[i].Blocked = ReasonAssigned
 		} else {
 			n.Devices[i].Used = n.Devices[i].Used.Plus(drawAmount(t, 3, "added"))
 		}

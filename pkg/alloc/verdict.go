@@ -28,8 +28,4 @@ const (
 	// ReasonLoading: another pod is loading its model there, and one of the two engines measures free memory while
 	// it loads.
 	ReasonLoading Reason = "another pod is loading its model on the GPU"
-	// ReasonHeld: the memory there is held for a pod for which others were evicted.
-	ReasonHeld Reason = "the GPU is held for a pod that others were evicted for"
-	// ReasonUnknownAllocation: a pod on the node may be using the device, and what it may use is not known.
-	ReasonUnknownAllocation Reason = "a pod has an unknown allocation on the GPU"
 )
