@@ -168,6 +168,8 @@ func nodeReason(node *corev1.Node, report *Report, fresh bool) alloc.Reason {
 	switch {
 	case report == nil:
 		return ReasonNoReport
+	case berthv1alpha1.DriverGoes(node.Labels): // before what follows from it: the agent is sent away too
+		return ReasonDriverUpgrade
 	case advertisesGPUs(node) && node.Labels[berthv1alpha1.LabelDevicePlugin] != berthv1alpha1.DevicePluginShared:
 		return ReasonDevicePlugin
 	case !fresh:

@@ -53,6 +53,7 @@ func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newOb
 		return fwk.Queue, nil
 	}
 	if old, ok := oldObj.(*corev1.Node); ok && old.Labels[berthv1alpha1.LabelDevicePlugin] == node.Labels[berthv1alpha1.LabelDevicePlugin] &&
+		berthv1alpha1.DriverGoes(old.Labels) == berthv1alpha1.DriverGoes(node.Labels) &&
 		!pl.waitsFor(p, node.Name) && !pl.canHelp(node.Name)(p) {
 		return fwk.QueueSkip, nil
 	}

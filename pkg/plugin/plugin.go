@@ -75,6 +75,9 @@ func New(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin
 	if err := pl.startInformers(ctx); err != nil {
 		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
 	}
+	if err := pl.startEvacuation(ctx, pl.recovery.made); err != nil {
+		return nil, fmt.Errorf("watching for driver upgrades: %w", err)
+	}
 	return pl, nil
 }
 

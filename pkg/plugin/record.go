@@ -22,11 +22,14 @@ const (
 	eventEvicted       = "EvictedForGPUMemory"
 	eventWaiting       = "WaitingForGPUMemory"
 	eventMemoryNotBack = "GPUMemoryNotReturned"
-	maxEventNote       = 1000 // the API refuses notes above 1 KiB
-	actionAllocate     = "Allocating"
-	actionEvict        = "Evicting"
-	actionWait         = "Waiting"
-	actionReadRequest  = "ReadingRequest"
+	// The next two are of pods on a node whose driver is to be replaced.
+	eventEvictedForDriver = "EvictedForDriverUpgrade"
+	eventHoldsUpDriver    = "HoldsUpDriverUpgrade"
+	maxEventNote          = 1000 // the API refuses notes above 1 KiB
+	actionAllocate        = "Allocating"
+	actionEvict           = "Evicting"
+	actionWait            = "Waiting"
+	actionReadRequest     = "ReadingRequest"
 )
 
 // decisionMessage tells the pod's owner what was chosen and what else would have been possible.

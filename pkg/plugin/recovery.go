@@ -30,6 +30,13 @@ type recovery struct {
 	done bool
 }
 
+// made says whether a pod was tried in this term: only a leader tries any.
+func (r *recovery) made() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.done
+}
+
 var errNotSynced = errors.New("the informers of " + Name + " have not synced yet; are the CRDs of " + berthv1alpha1.GroupName + " installed?")
 
 // recoveryTimeout bounds one attempt; the pod is retried, with backoff, after a failure.
