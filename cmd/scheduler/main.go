@@ -22,7 +22,7 @@ import (
 )
 
 func main() {
-	command := app.NewSchedulerCommand(app.WithPlugin(plugin.Name, plugin.New))
+	command := app.NewSchedulerCommand(app.WithPlugin(plugin.Name, plugin.New), withTopology())
 	command.Use = "scheduler"
 	command.Short = "kube-scheduler with the Berth plugin"
 	command.Long = "A Kubernetes scheduler that gives LLM inference pods the GPU memory that they need, on the GPUs that have it.\n" +
