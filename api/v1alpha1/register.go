@@ -28,6 +28,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
 		&GPUNode{}, &GPUNodeList{},
 		&ModelProfile{}, &ModelProfileList{},
+		&LeaderTerm{}, &LeaderTermList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

@@ -22,6 +22,7 @@ var requestKeys = []string{
 var allocationKeys = []string{
 	AnnotationAllocation, AnnotationGPUUUIDs, AnnotationTensorParallelSize, AnnotationGPUMemoryUtilization,
 	AnnotationTensorSplit,
+	AnnotationBoundBy,
 }
 
 // keyPrefix is what all keys of Berth start with.

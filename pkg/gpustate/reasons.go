@@ -36,6 +36,8 @@ const (
 	ReasonModelUnknown alloc.Reason = "waiting until the size of the model is known"
 	// ReasonBindUnknown: it is not known yet whether an earlier binding of the pod took effect.
 	ReasonBindUnknown alloc.Reason = "waiting to learn whether an earlier binding took effect"
+	// ReasonRecovering: a new leader has not read yet what is booked; what keeps it from that stands behind.
+	ReasonRecovering alloc.Reason = "the scheduler is still reading what is booked"
 	// ReasonInvalidRequest: the pod's annotations cannot be read.
 	ReasonInvalidRequest alloc.Reason = "the GPU memory request is invalid"
 	// ReasonNoReference: the container would not be told its GPUs.

@@ -24,8 +24,8 @@ const (
 	pluginName        = "Berth"
 )
 
-// Leader election is quick on a lab, so that a test that kills the leader need not wait. A Binding has to end before
-// another process can lead: within leaseDuration - renewDeadline.
+// Leader election is quick on a lab, so that a test that kills the leader need not wait. A Binding is sent only while
+// the lease has bindTimeout and a margin left.
 const (
 	leaseDuration = "6s"
 	renewDeadline = "4s"

@@ -34,9 +34,8 @@ type Args struct {
 	// MemoryReturnTimeout is how long after its victims are gone a pod waits for their memory before another plan is
 	// tried. Default 2m.
 	MemoryReturnTimeout *metav1.Duration `json:"memoryReturnTimeout,omitempty"`
-	// BindTimeout is how long a Binding request may take. It must be shorter than the leader election's leaseDuration
-	// minus renewDeadline, so that no Binding of a scheduler that lost its lease is still under way when the next one
-	// begins. Default 4s.
+	// BindTimeout is how long a Binding request may take, once it is sent. Under a leader election it is limited, see
+	// CheckTimes. Default 4s.
 	BindTimeout *metav1.Duration `json:"bindTimeout,omitempty"`
 	// Strategy is MostAllocated (tightest fit, the default), LeastAllocated (spread) or Fragmentation.
 	Strategy alloc.Strategy `json:"strategy,omitempty"`

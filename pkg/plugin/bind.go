@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -38,15 +40,7 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 		},
 		Target: corev1.ObjectReference{Kind: "Node", Name: nodeName},
 	}
-	deadline := pl.clock.Now().Add(pl.args.BindTimeout.Duration)
-	err = pl.bind(ctx, binding)
-	switch {
-	case err == nil:
-	case apierrors.IsConflict(err), !isRefusal(err):
-		// Bound already, perhaps by an attempt of ours whose answer was lost; or nobody knows whether it took effect.
-		err = pl.readBack(ctx, pod, binding, deadline, err)
-	}
-	if err != nil {
+	if err := pl.bind(ctx, pod, binding); err != nil {
 		return fwk.AsStatus(err)
 	}
 	pl.planBound(pod)
@@ -54,20 +48,56 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 	return nil
 }
 
-// bind sends the Binding, with a deadline for the server too, so that none takes effect long after it was given up.
-func (pl *Plugin) bind(ctx context.Context, binding *corev1.Binding) error {
-	ctx, cancel := context.WithTimeout(ctx, pl.args.BindTimeout.Duration)
-	defer cancel()
-	if cacher := pl.handle.APICacher(); cacher != nil {
-		onFinish, err := cacher.BindPod(binding)
-		if err != nil {
-			return err
-		}
-		return cacher.WaitOnFinish(ctx, onFinish)
-	}
+// bind sends the Binding, if this process is sure to lead for as long as it may take. An error is a definite "not
+// bound" unless it marks the booking Unknown.
+//
+// It is a request of its own, with a deadline for the server too, so that none takes effect long after it was given
+// up; never a call of the framework's queue (SchedulerAsyncAPICalls), which has no deadline.
+func (pl *Plugin) bind(ctx context.Context, pod *corev1.Pod, binding *corev1.Binding) error {
 	client := pl.handle.ClientSet().CoreV1().RESTClient()
-	return client.Post().Namespace(binding.Namespace).Resource("pods").Name(binding.Name).SubResource("binding").
-		Timeout(pl.args.BindTimeout.Duration).MaxRetries(0).Body(binding).Do(ctx).Error()
+	// The turn is waited for before the deadline starts: who has none has sent nothing.
+	if err := waitForTurn(ctx, client); err != nil {
+		return fmt.Errorf("not bound, nothing was sent: %w", err)
+	}
+	timeout := pl.args.BindTimeout.Duration
+	end, err := pl.leader.Begin(timeout)
+	if err != nil {
+		return fmt.Errorf("not bound, nothing was sent: %w", err)
+	}
+	if holder := pl.term.Holder(); holder != "" {
+		binding.Annotations = maps.Clone(binding.Annotations)
+		binding.Annotations[berthv1alpha1.AnnotationBoundBy] = holder
+	}
+	sent := pl.clock.Now()
+	// A scheduler that is told to end lets it end: cut short, nobody would know what became of it.
+	request, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	err = client.Post().Namespace(binding.Namespace).Resource("pods").Name(binding.Name).SubResource("binding").
+		Timeout(timeout).Throttle(nil).MaxRetries(0).Body(binding).Do(request).Error()
+	cancel()
+	switch {
+	case err == nil:
+		end()
+		return nil
+	case apierrors.IsConflict(err):
+		end()
+		// Bound already, perhaps by an attempt of ours whose answer was lost.
+		return pl.readBack(ctx, pod, binding, sent, err, func() {})
+	case isRefusal(err):
+		end()
+		if apierrors.IsForbidden(err) {
+			pl.term.Refused() // perhaps by the policy, since somebody changed the LeaderTerm
+		}
+		return err
+	}
+	return pl.readBack(ctx, pod, binding, sent, err, end) // nobody knows whether it took effect
+}
+
+// waitForTurn waits for the client's own limit of requests. A request after it says Throttle(nil), not to wait twice.
+func waitForTurn(ctx context.Context, client rest.Interface) error {
+	if limiter := client.GetRateLimiter(); limiter != nil {
+		return limiter.Wait(ctx)
+	}
+	return nil
 }
 
 // isRefusal says whether the apiserver certainly did not bind: a 4xx that is not a timeout or a demand to come back.
@@ -82,34 +112,43 @@ func isRefusal(err error) bool {
 
 // readBack finds out what became of a Binding whose answer does not say. If the pod is bound as reserved, that is
 // success. If it cannot be told yet, the booking becomes Unknown, and a goroutine settles it: until then the pod is
-// not tried again.
-func (pl *Plugin) readBack(ctx context.Context, pod *corev1.Pod, binding *corev1.Binding, deadline time.Time, bindErr error) error {
+// not tried again. end is called once the request can have no effect any more.
+func (pl *Plugin) readBack(ctx context.Context, pod *corev1.Pod, binding *corev1.Binding, sent time.Time, bindErr error, end func()) error {
 	nodeName := binding.Target.Name
 	bound, err := pl.readBound(ctx, pod)
 	switch {
 	case err == nil && bound != nil && bound.Spec.NodeName == nodeName &&
 		bound.Annotations[berthv1alpha1.AnnotationAllocation] == binding.Annotations[berthv1alpha1.AnnotationAllocation]:
+		end()
 		return nil
 	case err == nil && bound == nil && apierrors.IsConflict(bindErr):
+		end()
 		return bindErr // refused for another reason, such as being deleted
 	}
 	pl.tracker.Ledger.MarkUnknown(pod.UID)
 	// Not the cycle's context: it ends with the binding.
-	go pl.resolveUnknown(context.WithoutCancel(ctx), pod, nodeName, deadline)
+	go pl.resolveUnknown(context.WithoutCancel(ctx), pod, nodeName, pl.lastEffect(sent), end)
 	return fmt.Errorf("the outcome of binding to %s is not known: %w", nodeName, bindErr)
 }
 
-// bindGrace is how long after its deadline a Binding request is given to take effect before a read of the pod is
-// believed that it did not.
+// bindGrace is how long after a Binding request can have its last effect a read of the pod is believed that it had none.
 const bindGrace = time.Second
 
-// resolveUnknown reads the pod after the deadline of its Binding, until the informer tells that it is bound, or a read
-// tells that it is not. A read that finds it bound settles nothing: the pod may be deleted before the informer had it,
-// and then nobody would ever take the booking back.
-func (pl *Plugin) resolveUnknown(ctx context.Context, pod *corev1.Pod, nodeName string, deadline time.Time) {
+// lastEffect is when a Binding that was sent can take effect at the latest. Its client gives up after bindTimeout; but
+// the server counts its own deadline, of the same length, from when the request arrived, and that may have been just
+// before. (What arrives even later, from the buffer of a machine that stood still, is refused by the leader's term.)
+func (pl *Plugin) lastEffect(sent time.Time) time.Time {
+	return sent.Add(2 * pl.args.BindTimeout.Duration)
+}
+
+// resolveUnknown reads the pod after the last moment at which its Binding can take effect, until the informer tells
+// that it is bound, or a read tells that it is not. A read that finds it bound settles nothing: the pod may be deleted
+// before the informer had it, and then nobody would ever take the booking back.
+func (pl *Plugin) resolveUnknown(ctx context.Context, pod *corev1.Pod, nodeName string, last time.Time, end func()) {
 	logger := klog.FromContext(ctx)
 	backoff := wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Steps: 8, Cap: 10 * time.Second, Jitter: 0.1}
-	pl.sleepUntil(deadline.Add(bindGrace))
+	pl.sleepUntil(last.Add(bindGrace))
+	end()
 	for {
 		if e := pl.tracker.Ledger.Get(pod.UID); e == nil || e.State != gpustate.Unknown {
 			break // the informer told first
@@ -129,9 +168,14 @@ func (pl *Plugin) resolveUnknown(ctx context.Context, pod *corev1.Pod, nodeName 
 
 // readBound returns the pod as the apiserver has it now if it is bound, else nil: a pod that is gone is not bound.
 func (pl *Plugin) readBound(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
+	client := pl.handle.ClientSet().CoreV1().RESTClient()
+	if err := waitForTurn(ctx, client); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, pl.args.BindTimeout.Duration)
 	defer cancel()
-	got, err := pl.handle.ClientSet().CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+	got := &corev1.Pod{}
+	err := client.Get().Namespace(pod.Namespace).Resource("pods").Name(pod.Name).Throttle(nil).Do(ctx).Into(got)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, nil

@@ -4,6 +4,8 @@
 package plugin
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -11,11 +13,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/client-go/util/flowcontrol"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/leader"
 )
 
 // bindFixture has a node with one GPU, and a pod that is reserved there.
@@ -115,6 +120,100 @@ func TestBindOutcomes(t *testing.T) {
 	}
 }
 
+// TestNothingIsSentByOneThatDoesNotLead: the booking is dropped, and the pod can be tried again at once.
+func TestNothingIsSentByOneThatDoesNotLead(t *testing.T) {
+	f, pod, state := bindFixture(t)
+	f.pl.leader = leader.New()
+	status := f.pl.Bind(f.ctx, state, pod, "node")
+	if !errors.Is(status.AsError(), leader.ErrNotLeading) || len(f.api.bindings) != 0 {
+		t.Errorf("Bind: %v, %d Bindings", status, len(f.api.bindings))
+	}
+	f.pl.Unreserve(f.ctx, state, pod, "node")
+	f.wantState("refused", pod, 0)
+	f.wantFree("refused", "node", 80)
+	f.begin(pod)
+}
+
+// TestBindWaitsForItsTurn: the wait comes before the deadline, and who gives up waiting has sent nothing.
+func TestBindWaitsForItsTurn(t *testing.T) {
+	f, pod, state := bindFixture(t)
+	limiter := &fakeLimiter{RateLimiter: flowcontrol.NewFakeAlwaysRateLimiter()}
+	f.limit(limiter)
+	wantStatus(t, "Bind", f.pl.Bind(f.ctx, state, pod, "node"), fwk.Success, "")
+	if limiter.waits != 1 || limiter.deadlines != 0 {
+		t.Errorf("waited %d times, %d of them with a deadline", limiter.waits, limiter.deadlines)
+	}
+
+	f, pod, state = bindFixture(t)
+	f.limit(limiter)
+	ctx, cancel := context.WithCancel(f.ctx)
+	cancel()
+	if status := f.pl.Bind(ctx, state, pod, "node"); !errors.Is(status.AsError(), context.Canceled) || len(f.api.bindings) != 0 {
+		t.Errorf("Bind: %v, %d Bindings", status, len(f.api.bindings))
+	}
+	f.pl.Unreserve(f.ctx, state, pod, "node")
+	f.wantState("given up", pod, 0)
+}
+
+// fakeLimiter notes how it is waited for. It refuses a wait that has ended.
+type fakeLimiter struct {
+	flowcontrol.RateLimiter
+	waits, deadlines int
+}
+
+func (l *fakeLimiter) Wait(ctx context.Context) error {
+	l.waits++
+	if _, ok := ctx.Deadline(); ok {
+		l.deadlines++
+	}
+	return ctx.Err()
+}
+
+// TestTheLeaseIsKeptWhileABindingMayTakeEffect: giving it up waits for those whose outcome is not known.
+func TestTheLeaseIsKeptWhileABindingMayTakeEffect(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		answer error
+		silent bool
+		held   bool
+	}{
+		{name: "bound"},
+		{name: "refused", answer: apierrors.NewForbidden(podResource, "a", nil)},
+		{name: "a conflict", answer: alreadyBound("a")},
+		{name: "no answer", silent: true, held: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f, pod, state := bindFixture(t)
+			lock := &fakeLock{}
+			f.pl.leader = leader.New()
+			guarded := f.pl.leader.Guard(lock, func(error) {})
+			if err := guarded.Update(f.ctx, resourcelock.LeaderElectionRecord{HolderIdentity: "me", LeaseDurationSeconds: 15}); err != nil {
+				t.Fatal(err)
+			}
+			f.api.onBind = func(*corev1.Pod) (bool, error, bool) { return tc.answer == nil && !tc.silent, tc.answer, tc.silent }
+			f.pl.Bind(f.ctx, state, pod, "node")
+			now, cancel := context.WithCancel(f.ctx)
+			cancel()
+			if held := guarded.Update(now, resourcelock.LeaderElectionRecord{}) != nil; held != tc.held {
+				t.Errorf("the lease is kept: %v, want %v", held, tc.held)
+			}
+			f.eventually("giving up", func() bool {
+				if f.clock.HasWaiters() {
+					f.clock.Step(time.Second)
+				}
+				return guarded.Update(now, resourcelock.LeaderElectionRecord{}) == nil
+			})
+		})
+	}
+}
+
+// fakeLock is a lock of nobody else.
+type fakeLock struct{ resourcelock.Interface }
+
+func (*fakeLock) Identity() string { return "me" }
+
+func (*fakeLock) Update(context.Context, resourcelock.LeaderElectionRecord) error { return nil }
+
 // TestBindInDoubt: the pod is not tried again, and its memory not given away, until it is known what became of it.
 func TestBindInDoubt(t *testing.T) {
 	lose := func(t *testing.T) (*fixture, *corev1.Pod) {
@@ -140,8 +239,9 @@ func TestBindInDoubt(t *testing.T) {
 	}
 	t.Run("it did not happen", func(t *testing.T) {
 		f, pod := lose(t)
-		f.clock.Step(time.Second) // the deadline is not over: the server may still apply it
-		f.wantState("before its deadline", pod, gpustate.Unknown)
+		// It may have arrived just before the client gave up, after 200 ms: then the server's own 200 ms begin.
+		f.clock.Step(2*f.pl.args.BindTimeout.Duration + bindGrace - 1)
+		f.wantState("while the server may still apply it", pod, gpustate.Unknown)
 		later(f, "refuting", func() bool { return f.state(pod) == 0 })
 		f.wantFree("refuted", "node", 80)
 		f.eventually("retrying", func() bool { return len(f.queue.take()) > 0 })

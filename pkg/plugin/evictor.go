@@ -168,6 +168,9 @@ func (e *evictor) single(ctx context.Context, ni fwk.NodeInfo) ([]fwk.PodInfo, e
 func (e *evictor) announceVictims() {
 	evict := e.plain.Executor.PreemptPod
 	e.plain.Executor.PreemptPod = func(ctx context.Context, c preemption.Candidate, preemptor preemption.ExecutorPreemptor, victim *corev1.Pod, pluginName string) (bool, error) {
+		if err := e.pl.leader.Holds(0); err != nil {
+			return false, err
+		}
 		inMemory, err := evict(ctx, c, preemptor, victim, pluginName)
 		if err == nil && !inMemory {
 			e.pl.podGoing(victim)

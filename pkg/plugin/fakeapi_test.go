@@ -30,7 +30,7 @@ type fakeAPI struct {
 	readError error
 	reads     int
 	bindings  []corev1.Binding
-	// listedBy is the field selectors of lists.
+	// listedBy is the selectors of lists.
 	listedBy []string
 	// deleted are the names of the pods that were deleted; onDelete decides what is answered.
 	deleted  []string
@@ -78,6 +78,13 @@ func (a *fakeAPI) readCount() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.reads
+}
+
+// lists returns the selectors of the lists so far.
+func (a *fakeAPI) lists() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.listedBy)
 }
 
 func (a *fakeAPI) failReads(err error) {
@@ -150,7 +157,8 @@ func (a *fakeAPI) get(w http.ResponseWriter, r *http.Request) {
 func (a *fakeAPI) list(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.listedBy = append(a.listedBy, r.URL.Query().Get("fieldSelector"))
+	query := r.URL.Query()
+	a.listedBy = append(a.listedBy, "labelSelector="+query.Get("labelSelector")+" fieldSelector="+query.Get("fieldSelector"))
 	list := &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}}
 	for _, p := range a.pods {
 		if p.Spec.NodeName != "" || !strings.Contains(r.URL.RawQuery, "nodeName") {

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 	schedulercache "k8s.io/kubernetes/pkg/scheduler/backend/cache"
@@ -36,6 +37,7 @@ import (
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/leader"
 )
 
 // epoch is where fake clocks start; the API's timestamps are in whole seconds.
@@ -43,16 +45,17 @@ var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // fixture is the plugin in a framework of its own, without informers: tests tell it what its handlers would.
 type fixture struct {
-	t      testing.TB
-	ctx    context.Context
-	pl     *Plugin
-	clock  fakeClock
-	api    *fakeAPI
-	queue  *fakeQueue
-	events *events.FakeRecorder
-	nodes  []*corev1.Node
-	pods   []*corev1.Pod // of the scheduler's snapshot
-	lister *snapshotLister
+	t       testing.TB
+	ctx     context.Context
+	pl      *Plugin
+	clock   fakeClock
+	api     *fakeAPI
+	queue   *fakeQueue
+	events  *events.FakeRecorder
+	limiter *switchedLimiter
+	nodes   []*corev1.Node
+	pods    []*corev1.Pod // of the scheduler's snapshot
+	lister  *snapshotLister
 	// framework has the plugin, and that for CPU and memory, in PreFilter and Filter.
 	framework framework.Framework
 }
@@ -61,11 +64,11 @@ type fixture struct {
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{
-		t: t, ctx: t.Context(), clock: fakeClock{testclock.NewFakeClock(epoch)}, api: newFakeAPI(t), queue: &fakeQueue{},
+		t: t, ctx: t.Context(), clock: fakeClock{testclock.NewFakeClock(epoch)}, api: newFakeAPI(t), queue: &fakeQueue{}, limiter: &switchedLimiter{flowcontrol.NewFakeAlwaysRateLimiter()},
 		events: events.NewFakeRecorder(1000), lister: &snapshotLister{},
 	}
 	f.snapshot()
-	client, err := kubernetes.NewForConfig(&rest.Config{Host: f.api.URL})
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: f.api.URL, RateLimiter: f.limiter})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +76,7 @@ func newFixture(t testing.TB) *fixture {
 	args := DefaultArgs()
 	args.Headroom.Set(0)
 	plugin := func(ctx context.Context, _ runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
-		f.pl, err = newPlugin(ctx, args, handle, f.clock)
+		f.pl, err = newPlugin(ctx, args, handle, f.clock, leader.NewAlone())
 		return f.pl, err
 	}
 	f.framework, err = tf.NewFramework(f.ctx, []tf.RegisterPluginFunc{
@@ -95,9 +98,14 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.pl.recovery.done = true
+	f.pl.recovery.done.Store(true)
 	return f
 }
+
+// switchedLimiter is the client's limiter of requests, which a test can replace.
+type switchedLimiter struct{ flowcontrol.RateLimiter }
+
+func (f *fixture) limit(l flowcontrol.RateLimiter) { f.limiter.RateLimiter = l }
 
 // node adds a node with a report to the snapshot, the informer and the tracker.
 func (f *fixture) node(node *corev1.Node, report *bt.GPUNode) {

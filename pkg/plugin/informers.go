@@ -12,11 +12,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
-	"github.com/berth-dev/berth/pkg/berthclient"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
@@ -36,11 +36,7 @@ func (l profileLister) get(name string) *berthv1alpha1.ModelProfile {
 
 // startInformers feeds the tracker. Berth's own objects come through informers of the plugin: the framework's dynamic
 // informers would hand over unstructured copies, and run hints that may be ahead of the tracker.
-func (pl *Plugin) startInformers(ctx context.Context) error {
-	client, err := berthclient.New(pl.handle.KubeConfig())
-	if err != nil {
-		return err
-	}
+func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) error {
 	logger := klog.FromContext(ctx)
 
 	pods := pl.handle.SharedInformerFactory().Core().V1().Pods().Informer()

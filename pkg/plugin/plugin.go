@@ -13,10 +13,13 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
+	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/utils/clock"
 
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/berthclient"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/leader"
 )
 
 // Name is the name of the plugin in a KubeSchedulerConfiguration.
@@ -24,9 +27,13 @@ const Name = "Berth"
 
 // Plugin places pods by the GPU memory that they ask for.
 type Plugin struct {
-	args     *Args
-	handle   fwk.Handle
-	clock    clock.WithDelayedExecution
+	args   *Args
+	handle fwk.Handle
+	clock  clock.WithDelayedExecution
+	// leader says whether this process may write what only a leader may.
+	leader *leader.Leader
+	// term makes the apiserver refuse what older leaders sent.
+	term     *leader.Term
 	tracker  *gpustate.Tracker
 	profiles profileLister
 	nodes    corelisters.NodeLister
@@ -62,33 +69,58 @@ var (
 // Name returns the name of the plugin.
 func (pl *Plugin) Name() string { return Name }
 
-// New makes the plugin. Its informers run until ctx ends.
+// New makes the plugin of a scheduler without leader election. Its informers run until ctx ends.
 func New(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+	return start(ctx, obj, handle, leader.NewAlone())
+}
+
+// NewFor returns what makes the plugin of a process that places pods only while it leads. It makes one only: plugins of
+// two profiles would keep books apart, and each give away what the other has booked and not yet bound.
+func NewFor(lead *leader.Leader) frameworkruntime.PluginFactory {
+	first := ""
+	return func(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+		if first != "" {
+			return nil, fmt.Errorf("only one profile can have the plugin %s, and that of schedulerName %s has it: disable it in that of %s",
+				Name, first, handle.ProfileName())
+		}
+		first = handle.ProfileName()
+		return start(ctx, obj, handle, lead)
+	}
+}
+
+func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *leader.Leader) (fwk.Plugin, error) {
 	args, err := decodeArgs(obj)
 	if err != nil {
 		return nil, err
 	}
-	pl, err := newPlugin(ctx, args, handle, clock.RealClock{})
+	pl, err := newPlugin(ctx, args, handle, clock.RealClock{}, lead)
 	if err != nil {
 		return nil, err
 	}
-	if err := pl.startInformers(ctx); err != nil {
+	client, err := berthclient.New(handle.KubeConfig())
+	if err != nil {
+		return nil, err
+	}
+	pl.term = leader.NewTerm(lead, client, handle.ClientSet().CoreV1().RESTClient(), pl.clock)
+	if err := pl.startInformers(ctx, client); err != nil {
 		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
 	}
-	if err := pl.startEvacuation(ctx, pl.recovery.made); err != nil {
+	if err := pl.startEvacuation(ctx, pl.leader.Leading); err != nil {
 		return nil, fmt.Errorf("watching for driver upgrades: %w", err)
 	}
+	go pl.takeOver(ctx)
 	return pl, nil
 }
 
 // newPlugin makes the plugin without what feeds it.
-func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithDelayedExecution) (*Plugin, error) {
+func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithDelayedExecution, lead *leader.Leader) (*Plugin, error) {
 	headroom := alloc.BytesOfInt64(args.Headroom.Value())
 	policy := gpustate.Policy{StaleAfter: args.StaleAfter.Duration, LoadTimeout: args.LoadTimeout.Duration}
 	pl := &Plugin{
 		args:    args,
 		handle:  handle,
 		clock:   c,
+		leader:  lead,
 		tracker: gpustate.NewTracker(headroom, policy, c),
 		nodes:   handle.SharedInformerFactory().Core().V1().Nodes().Lister(),
 		waiting: newWaiting(),

@@ -30,11 +30,12 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	case !gpustate.HasReference(pod):
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonNoReference)
 	}
-	if err := pl.recovery.ensure(ctx, pl); err != nil {
-		return nil, fwk.AsStatus(err)
-	}
 	pl.announce(pod, resolved)
+	// Listed before the recovery is looked at, so that one that is done in between retries the pod.
 	pl.waiting.add(&waitingPod{pod: pod, request: resolved.request})
+	if why := pl.recovery.pending(); why != "" {
+		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, why)
+	}
 	if e := pl.tracker.Ledger.Get(pod.UID); e != nil && e.State == gpustate.Unknown {
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonBindUnknown)
 	}

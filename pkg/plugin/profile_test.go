@@ -6,7 +6,9 @@ package plugin
 import (
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -16,32 +18,18 @@ import (
 	"k8s.io/kubernetes/cmd/kube-scheduler/app/options"
 	"k8s.io/kubernetes/pkg/scheduler"
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
+	schedulerconfigv1 "k8s.io/kubernetes/pkg/scheduler/apis/config/v1"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/kubernetes/pkg/scheduler/profile"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/leader"
 )
 
 // TestShippedProfile builds the profile of the shipped configuration as kube-scheduler does. DefaultBinder would bind
 // without an allocation if it came first, and DefaultPreemption evict without a look at GPU memory.
 func TestShippedProfile(t *testing.T) {
-	config, err := options.LoadConfigFromFile(klog.Background(), filepath.Join("..", "..", "manifests", "scheduler", "config.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := &rest.Config{Host: "http://127.0.0.1:1"} // no API is needed to build a profile
-	client, err := kubernetes.NewForConfig(nobody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
-	sched, err := scheduler.New(t.Context(), client, informers.NewSharedInformerFactory(client, 0), nil,
-		profile.NewRecorderFactory(broadcaster),
-		scheduler.WithProfiles(config.Profiles...),
-		scheduler.WithComponentConfigVersion(config.TypeMeta.APIVersion),
-		scheduler.WithKubeConfig(nobody),
-		scheduler.WithFrameworkOutOfTreeRegistry(frameworkruntime.Registry{Name: New}),
-	)
+	sched, err := newScheduler(t, shippedConfig(t).Profiles)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,25 +72,61 @@ func TestShippedProfile(t *testing.T) {
 	}
 }
 
-// TestShippedBindTimeout: a Binding of a scheduler that lost its lease ends before the next leader begins.
-func TestShippedBindTimeout(t *testing.T) {
+// shippedConfig returns the shipped configuration.
+func shippedConfig(t *testing.T) *schedulerconfig.KubeSchedulerConfiguration {
+	t.Helper()
 	config, err := options.LoadConfigFromFile(klog.Background(), filepath.Join("..", "..", "manifests", "scheduler", "config.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pc := range config.Profiles[0].PluginConfig {
-		if pc.Name != Name {
-			continue
-		}
-		args, err := decodeArgs(pc.Args)
-		if err != nil {
-			t.Fatal(err)
-		}
-		le := config.LeaderElection
-		if gap := le.LeaseDuration.Duration - le.RenewDeadline.Duration; args.BindTimeout.Duration >= gap {
-			t.Errorf("bindTimeout %s is not shorter than leaseDuration − renewDeadline = %s", args.BindTimeout.Duration, gap)
-		}
-		return
+	return config
+}
+
+// newScheduler builds the profiles as kube-scheduler does.
+func newScheduler(t *testing.T, profiles []schedulerconfig.KubeSchedulerProfile) (*scheduler.Scheduler, error) {
+	t.Helper()
+	nobody := &rest.Config{Host: "http://127.0.0.1:1"} // no API is needed to build a profile
+	client, err := kubernetes.NewForConfig(nobody)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("the configuration has no arguments of %s", Name)
+	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
+	return scheduler.New(t.Context(), client, informers.NewSharedInformerFactory(client, 0), nil,
+		profile.NewRecorderFactory(broadcaster),
+		scheduler.WithProfiles(profiles...),
+		scheduler.WithComponentConfigVersion(schedulerconfigv1.SchemeGroupVersion.String()),
+		scheduler.WithKubeConfig(nobody),
+		scheduler.WithFrameworkOutOfTreeRegistry(frameworkruntime.Registry{Name: NewFor(leader.NewAlone())}),
+	)
+}
+
+// TestTwoProfiles: two profiles with the plugin would keep books apart.
+func TestTwoProfiles(t *testing.T) {
+	profiles := shippedConfig(t).Profiles
+	second := *profiles[0].DeepCopy()
+	second.SchedulerName = "other"
+	_, err := newScheduler(t, append(profiles, second))
+	if err == nil || !strings.Contains(err.Error(), "only one profile can have the plugin Berth, and that of schedulerName berth has it: disable it in that of other") {
+		t.Errorf("got %v", err)
+	}
+	plain := *second.DeepCopy()
+	plain.SchedulerName = "plain"
+	plain.PluginConfig = slices.DeleteFunc(plain.PluginConfig, func(c schedulerconfig.PluginConfig) bool { return c.Name == Name })
+	plain.Plugins.MultiPoint.Enabled = slices.DeleteFunc(plain.Plugins.MultiPoint.Enabled, func(p schedulerconfig.Plugin) bool { return p.Name == Name })
+	plain.Plugins.Bind = schedulerconfig.PluginSet{}
+	if _, err := newScheduler(t, append(profiles, plain)); err != nil {
+		t.Errorf("beside a profile without the plugin: %v", err)
+	}
+}
+
+// TestShippedTimes: the shipped bindTimeout suits the shipped leader election.
+func TestShippedTimes(t *testing.T) {
+	config := shippedConfig(t)
+	le := config.LeaderElection
+	if err := CheckTimes(config.Profiles, le.LeaseDuration.Duration, le.RetryPeriod.Duration); err != nil {
+		t.Error(err)
+	}
+	if err := CheckTimes(config.Profiles, 8*time.Second, le.RetryPeriod.Duration); err == nil {
+		t.Error("taken with a leaseDuration of 8s")
+	}
 }

@@ -7,13 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/pager"
 	"k8s.io/klog/v2"
@@ -24,38 +25,80 @@ import (
 
 // recovery makes the books right before the first pod of a term is placed. A scheduler that waited for its lease
 // with warm informers may lack the last Bindings of the leader before it; whoever plans on such books gives the same
-// memory away twice. (A scheduler that loses its lease exits, so a process has at most one term.)
+// memory away twice. (A scheduler that loses its lease ends, so a process has at most one term.) It is done beside the
+// scheduling loop, which has other pods to place meanwhile.
 type recovery struct {
-	mu   sync.Mutex
-	done bool
+	done atomic.Bool
+	// failure is why the last attempt failed.
+	failure atomic.Pointer[string]
 }
 
-// made says whether a pod was tried in this term: only a leader tries any.
-func (r *recovery) made() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.done
+// pending returns why the books are not right yet; empty if they are.
+func (r *recovery) pending() string {
+	if r.done.Load() {
+		return ""
+	}
+	if why := r.failure.Load(); why != nil {
+		return string(gpustate.ReasonRecovering) + ": " + *why
+	}
+	return string(gpustate.ReasonRecovering)
 }
 
 var errNotSynced = errors.New("the informers of " + Name + " have not synced yet; are the CRDs of " + berthv1alpha1.GroupName + " installed?")
 
-// recoveryTimeout bounds one attempt; the pod is retried, with backoff, after a failure.
-const recoveryTimeout = 30 * time.Second
+const (
+	// syncTimeout is how long the informers are waited for before it is said, and recoveryTimeout bounds an attempt.
+	syncTimeout     = 5 * time.Second
+	recoveryTimeout = 30 * time.Second
+)
 
-// ensure waits until the informers have synced and books every bound Berth pod of one consistent LIST. Whatever the
-// informer has not told yet counts from then on as a booking that is not confirmed.
-func (r *recovery) ensure(ctx context.Context, pl *Plugin) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.done {
-		return nil
+// takeOver makes the books right once this process leads, then retries the pods that waited for it, and looks after
+// what makes the apiserver refuse older leaders until ctx ends.
+func (pl *Plugin) takeOver(ctx context.Context) {
+	select {
+	case <-pl.leader.Elected():
+	case <-ctx.Done():
+		return
 	}
+	logger := klog.FromContext(ctx)
+	backoff := wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Steps: 8, Cap: 10 * time.Second, Jitter: 0.1}
+	for {
+		err := pl.recoverBooks(ctx)
+		switch {
+		case err == nil:
+			pl.recovery.done.Store(true)
+			pl.activate(pl.waiting.all())
+			pl.term.Keep(ctx)
+			return
+		case ctx.Err() != nil:
+			return
+		}
+		why := err.Error()
+		pl.recovery.failure.Store(&why)
+		logger.Error(err, "No pod that asks for GPU memory is placed yet")
+		select {
+		case <-pl.clock.After(backoff.Step()):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// recoverBooks waits until the informers have synced, makes the apiserver refuse older leaders, and books every bound Berth
+// pod of one consistent LIST. Whatever the informer has not told yet counts from then on as a booking that is not
+// confirmed.
+func (pl *Plugin) recoverBooks(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, recoveryTimeout)
 	defer cancel()
-	if !cache.WaitForCacheSync(ctx.Done(), pl.synced...) {
+	syncing, cancelSync := context.WithTimeout(ctx, syncTimeout)
+	defer cancelSync()
+	if !cache.WaitForCacheSync(syncing.Done(), pl.synced...) {
 		return errNotSynced
 	}
 	start := pl.clock.Now()
+	if err := pl.term.Begin(ctx); err != nil {
+		return err
+	}
 	recovered, late := 0, 0
 	err := pl.eachBoundPod(ctx, func(pod *corev1.Pod) {
 		recovered++
@@ -67,15 +110,14 @@ func (r *recovery) ensure(ctx context.Context, pl *Plugin) error {
 	if err != nil {
 		return fmt.Errorf("reading the bound pods before the first placement: %w", err)
 	}
-	r.done = true
 	klog.FromContext(ctx).Info("Recovered the bookings", "pods", recovered, "aheadOfInformer", late, "took", pl.clock.Now().Sub(start))
 	return nil
 }
 
-// eachBoundPod calls f for each bound pod of this scheduler, as of one consistent read.
+// eachBoundPod calls f for each pod that was given GPU memory, as of one consistent read: whatever scheduler it names,
+// since the profile may have had another name before.
 func (pl *Plugin) eachBoundPod(ctx context.Context, f func(*corev1.Pod)) error {
 	selector := fields.AndSelectors(
-		fields.OneTermEqualSelector("spec.schedulerName", pl.handle.ProfileName()),
 		fields.OneTermNotEqualSelector("spec.nodeName", ""),
 		fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),
 		fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed)),
@@ -83,7 +125,8 @@ func (pl *Plugin) eachBoundPod(ctx context.Context, f func(*corev1.Pod)) error {
 	p := pager.New(func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 		return pl.handle.ClientSet().CoreV1().Pods(metav1.NamespaceAll).List(ctx, opts)
 	})
-	return p.EachListItem(ctx, metav1.ListOptions{FieldSelector: selector.String()}, func(obj runtime.Object) error {
+	opts := metav1.ListOptions{FieldSelector: selector.String(), LabelSelector: berthv1alpha1.LabelAllocated + "=true"}
+	return p.EachListItem(ctx, opts, func(obj runtime.Object) error {
 		f(obj.(*corev1.Pod))
 		return nil
 	})
@@ -100,5 +143,5 @@ func (pl *Plugin) recoverPod(ctx context.Context, pod *corev1.Pod) {
 		return // the informer was quicker
 	}
 	pl.tracker.Ledger.MarkUnknown(pod.UID)
-	go pl.resolveUnknown(context.WithoutCancel(ctx), pod, pod.Spec.NodeName, pl.clock.Now())
+	go pl.resolveUnknown(context.WithoutCancel(ctx), pod, pod.Spec.NodeName, pl.clock.Now(), func() {})
 }

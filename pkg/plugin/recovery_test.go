@@ -5,24 +5,28 @@ package plugin
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/leader"
 )
 
 // recoveryFixture is a scheduler that has just become the leader: its informer told of one pod; the last leader's
 // final Binding is in the API, and has not come through the watch.
 func recoveryFixture(t *testing.T) (*fixture, *corev1.Pod) {
 	f := newFixture(t)
-	f.pl.recovery.done = false
+	f.pl.recovery.done.Store(false)
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
 	known := bt.MakePod("known").Memory("20Gi").Bound("node", epoch, "GPU-0=20Gi").Started(epoch).Ready(epoch)
 	late := bt.MakePod("late").Memory("50Gi").Bound("node", epoch, "GPU-0=50Gi").Obj()
@@ -31,26 +35,45 @@ func recoveryFixture(t *testing.T) (*fixture, *corev1.Pod) {
 	return f, late
 }
 
+// takeOver starts what a new leader does, and lets time pass for it until the test ends.
+func (f *fixture) takeOver() {
+	done := make(chan struct{})
+	ctx, cancel := context.WithCancel(f.ctx)
+	go func() { f.pl.takeOver(ctx); close(done) }()
+	f.t.Cleanup(func() { cancel(); <-done })
+}
+
+func (f *fixture) recovered() {
+	f.t.Helper()
+	f.eventually("recovering", func() bool {
+		if f.clock.HasWaiters() {
+			f.clock.Step(time.Second)
+		}
+		return f.pl.recovery.done.Load()
+	})
+}
+
 func TestFirstCycleOfATermKnowsTheLastBindings(t *testing.T) {
 	f, late := recoveryFixture(t)
 	pod := bt.MakePod("pending").Memory("30Gi").Obj()
+	f.takeOver()
+	f.recovered()
 	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("node")), fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
 	f.wantState("not told by the informer yet", late, gpustate.Unknown)
-	if len(f.api.listedBy) != 1 || !strings.Contains(f.api.listedBy[0], "spec.schedulerName=berth") || !strings.Contains(f.api.listedBy[0], "spec.nodeName!=") {
-		t.Errorf("listed by %q, want the bound pods of this scheduler, once", f.api.listedBy)
-	}
-	f.begin(pod)
-	if len(f.api.listedBy) != 1 {
-		t.Error("the second cycle lists again")
-	}
 	f.pl.podSeen(late)
 	f.wantState("told by the informer", late, gpustate.Confirmed)
+	// Of whatever scheduler they are: the profile may have had another name.
+	want := "labelSelector=berth.dev/allocated=true fieldSelector=spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+	if diff := cmp.Diff([]string{want}, f.api.lists()); diff != "" {
+		t.Errorf("lists (-want +got):\n%s", diff)
+	}
 }
 
 // TestRecoveredPodThatIsGone: the informer never had it, so it will never tell that it is gone.
 func TestRecoveredPodThatIsGone(t *testing.T) {
 	f, late := recoveryFixture(t)
-	f.begin(bt.MakePod("pending").Memory("30Gi").Obj())
+	f.takeOver()
+	f.recovered()
 	f.api.remove("late")
 	f.eventually("finding out", func() bool {
 		if f.clock.HasWaiters() {
@@ -61,14 +84,38 @@ func TestRecoveredPodThatIsGone(t *testing.T) {
 	f.wantFree("afterwards", "node", 60)
 }
 
+// TestNothingIsPlacedBeforeTheBooksAreRight: and nobody else waits for them, as the scheduling loop is one.
 func TestNothingIsPlacedBeforeTheBooksAreRight(t *testing.T) {
 	f, _ := recoveryFixture(t)
 	pod := bt.MakePod("pending").Memory("30Gi").Obj()
+	try := func(what string, pod *corev1.Pod, code fwk.Code, reason alloc.Reason) {
+		t.Helper()
+		wantStatus(t, what, second(f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())), code, reason)
+	}
+	try("a standby", pod, unresolvable, gpustate.ReasonRecovering)
 	f.api.failReads(apierrors.NewServiceUnavailable("away"))
-	wantStatus(t, "the API server is away", second(f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())), fwk.Error, "")
-	wantStatus(t, "a plain pod does not wait", second(f.pl.PreFilter(f.ctx, newState(), bt.MakePod("plain").Obj(), f.nodeInfos())), fwk.Skip, "")
+	f.takeOver()
+	f.eventually("saying why", func() bool {
+		return strings.Contains(f.pl.recovery.pending(), "reading the bound pods before the first placement: away")
+	})
+	try("the API server is away", pod, unresolvable, "")
+	try("a plain pod does not wait", bt.MakePod("plain").Obj(), fwk.Skip, "")
+	f.wantActivated("while it is away")
 	f.api.failReads(nil)
+	f.recovered()
+	f.eventually("retrying", func() bool { return slices.Equal(f.queue.take(), []string{"pending"}) })
 	wantStatus(t, "the API server is back", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("node")), fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
+}
+
+// TestAStandbyRecoversNothing: what it read before it leads would be old.
+func TestAStandbyRecoversNothing(t *testing.T) {
+	f, _ := recoveryFixture(t)
+	f.pl.leader = leader.New()
+	f.takeOver()
+	if f.pl.leader.Alone(); len(f.api.lists()) != 0 {
+		t.Error("listed before it led")
+	}
+	f.recovered()
 }
 
 func TestInformersThatDoNotSync(t *testing.T) {
@@ -76,8 +123,7 @@ func TestInformersThatDoNotSync(t *testing.T) {
 	f.pl.synced = []cache.InformerSynced{func() bool { return false }}
 	ctx, cancel := context.WithTimeout(f.ctx, 300*time.Millisecond)
 	defer cancel()
-	_, status := f.pl.PreFilter(ctx, newState(), bt.MakePod("pending").Memory("30Gi").Obj(), f.nodeInfos())
-	if status.Code() != fwk.Error || !strings.Contains(status.Message(), "are the CRDs of berth.dev installed?") {
-		t.Errorf("got %v", status)
+	if err := f.pl.recoverBooks(ctx); err == nil || !strings.Contains(err.Error(), "are the CRDs of berth.dev installed?") {
+		t.Errorf("got %v", err)
 	}
 }
