@@ -95,8 +95,9 @@ func New(o Options) (*Evacuator, error) {
 			workqueue.TypedRateLimitingQueueConfig[string]{Clock: o.Clock}),
 	}
 	registration, err := core.Nodes().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    e.nodeSeen,
-		UpdateFunc: func(_, obj any) { e.nodeSeen(obj) },
+		AddFunc: func(obj any) { e.nodeSeen(&corev1.Node{}, obj) },
+		// A node that is looked at already will be again: its heartbeats must not undo the backoff.
+		UpdateFunc: e.nodeSeen,
 	})
 	if err != nil {
 		return nil, err
@@ -105,8 +106,10 @@ func New(o Options) (*Evacuator, error) {
 	return e, nil
 }
 
-func (e *Evacuator) nodeSeen(obj any) {
-	if node, ok := obj.(*corev1.Node); ok && berthv1alpha1.DriverGoes(node.Labels) {
+func (e *Evacuator) nodeSeen(before, now any) {
+	old, ok1 := before.(*corev1.Node)
+	node, ok2 := now.(*corev1.Node)
+	if ok1 && ok2 && berthv1alpha1.DriverGoes(node.Labels) && !berthv1alpha1.DriverGoes(old.Labels) {
 		e.queue.Add(node.Name)
 	}
 }

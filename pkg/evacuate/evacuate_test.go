@@ -200,6 +200,35 @@ func TestWhatABudgetRefusesIsTriedAgain(t *testing.T) {
 	}
 }
 
+// A heartbeat that had the node looked at would undo the backoff of what was refused.
+func TestANodeIsLookedAtWhenItsDriverBeginsToGo(t *testing.T) {
+	tests := []struct {
+		name          string
+		before, after *corev1.Node
+		want          int
+	}{
+		{"its driver goes from now on", node("n", "cordon-required"), node("n", "drain-required"), 1},
+		{"it has no label before", node("n", ""), node("n", "wait-for-jobs-required"), 1},
+		{"a heartbeat meanwhile", node("n", "drain-required"), node("n", "drain-required"), 0},
+		{"the next state", node("n", "drain-required"), node("n", "pod-restart-required"), 0},
+		{"its driver stays", node("n", ""), node("n", "upgrade-required"), 0},
+		{"it has its new driver", node("n", "pod-restart-required"), node("n", "validation-required"), 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e, err := New(Options{Informers: informers.NewSharedInformerFactory(fake.NewClientset(), 0)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer e.queue.ShutDown()
+			e.nodeSeen(tt.before, tt.after)
+			if got := e.queue.Len(); got != tt.want {
+				t.Errorf("%d nodes are to be looked at, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestANodeThatIsThroughIsLeftAlone(t *testing.T) {
 	w := newWorld(t, map[string]int{"guarded": 1000}, node("n", "drain-required"), pod("guarded", "n"))
 	w.run()
