@@ -12,6 +12,8 @@ const (
 	ReasonNoReport alloc.Reason = "node(s) had no GPUNode report"
 	// ReasonStaleReport: the node's agent has not been heard of for longer than staleAfter.
 	ReasonStaleReport alloc.Reason = "node(s) had a stale GPUNode report"
+	// ReasonDriverUpgrade: the node waits for everybody to let go of its driver.
+	ReasonDriverUpgrade alloc.Reason = "node(s) had a driver upgrade under way"
 	// ReasonDevicePlugin: the stock device plugin could hand out the same GPUs.
 	ReasonDevicePlugin alloc.Reason = "node(s) advertised nvidia.com/gpu without the label berth.dev/device-plugin=shared"
 	// ReasonDRA: a driver of dynamic resource allocation could hand out the same GPUs.

@@ -54,7 +54,8 @@ func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newOb
 		return fwk.Queue, nil
 	}
 	if old, ok := oldObj.(*corev1.Node); ok && old.Labels[berthv1alpha1.LabelDevicePlugin] == node.Labels[berthv1alpha1.LabelDevicePlugin] &&
-		old.Labels[berthv1alpha1.LabelDRA] == node.Labels[berthv1alpha1.LabelDRA] && !pl.waitsFor(p, node.Name) && !pl.canHelp(node.Name)(p) {
+		old.Labels[berthv1alpha1.LabelDRA] == node.Labels[berthv1alpha1.LabelDRA] &&
+		berthv1alpha1.DriverGoes(old.Labels) == berthv1alpha1.DriverGoes(node.Labels) && !pl.waitsFor(p, node.Name) && !pl.canHelp(node.Name)(p) {
 		return fwk.QueueSkip, nil
 	}
 	return fwk.Queue, nil

@@ -17,6 +17,8 @@ type pluginMetrics struct {
 	freedBytes     *metrics.Counter
 	evictionToBind *metrics.Histogram
 	plansRejected  *metrics.CounterVec
+	// driverUpgradeEvictions are by outcome.
+	driverUpgradeEvictions *metrics.CounterVec
 }
 
 const metricsSubsystem = "berth_scheduler"
@@ -40,7 +42,11 @@ var registerMetrics = sync.OnceValue(func() *pluginMetrics {
 			Subsystem: metricsSubsystem, Name: "plans_rejected_total", StabilityLevel: metrics.ALPHA,
 			Help: "Plans to make room that were given up, by reason.",
 		}, []string{"reason"}),
+		driverUpgradeEvictions: metrics.NewCounterVec(&metrics.CounterOpts{
+			Subsystem: metricsSubsystem, Name: "driver_upgrade_evictions_total", StabilityLevel: metrics.ALPHA,
+			Help: "Tries to evict pods from nodes whose driver is to be replaced, by outcome: evicted, refused, failed.",
+		}, []string{"outcome"}),
 	}
-	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected)
+	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected, m.driverUpgradeEvictions)
 	return m
 })

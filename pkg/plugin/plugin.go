@@ -113,6 +113,9 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err := pl.startInformers(ctx, client); err != nil {
 		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
 	}
+	if err := pl.startEvacuation(ctx, pl.leader.Leading); err != nil {
+		return nil, fmt.Errorf("watching for driver upgrades: %w", err)
+	}
 	go pl.takeOver(ctx)
 	return pl, nil
 }

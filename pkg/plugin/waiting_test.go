@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
 )
 
@@ -227,6 +228,9 @@ func TestHints(t *testing.T) {
 	f.pl.reportSeen(held("", "70Gi").At("GPU-0").Process("", "70Gi").Obj(), true)
 	check("a node changes where there is none", hint(fwk.Node, fwk.UpdateNodeAllocatable, waiting, node, node), fwk.QueueSkip)
 	check("a node is shared with the device plugin", hint(fwk.Node, fwk.UpdateNodeLabel, waiting, node, labelled), fwk.Queue)
+	upgrading := bt.MakeNode("node")
+	upgrading.Labels[berthv1alpha1.LabelDriverUpgradeState] = "drain-required"
+	check("a node has its new driver", hint(fwk.Node, fwk.UpdateNodeLabel, waiting, upgrading, node), fwk.Queue)
 	check("a node comes", hint(fwk.Node, fwk.Add, waiting, nil, node), fwk.Queue)
 	edited := bt.MakePod("waiting").Memory("30Gi").Obj()
 	status := bt.MakePod("waiting").Memory("60Gi").Phase(corev1.PodPending).Obj()

@@ -80,6 +80,12 @@ type schedulerProcess struct {
 // are the plugin's, and flags further ones of the process.
 func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string, flags ...string) *schedulerProcess {
 	t.Helper()
+	return runSchedulerBeside(t, lab, proxy, "", args)
+}
+
+// runSchedulerBeside runs a scheduler with other plugins before Berth: entries of a YAML list, each with a comma after it.
+func runSchedulerBeside(t *testing.T, lab *harness.Lab, proxy *apiProxy, others, args string) *schedulerProcess {
+	t.Helper()
 	seconds := int64(3600)
 	token, err := lab.Clientset.CoreV1().ServiceAccounts(berthv1alpha1.Namespace).CreateToken(t.Context(), "berth-scheduler",
 		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}, metav1.CreateOptions{})
@@ -106,10 +112,10 @@ leaderElection: {leaderElect: false}
 profiles:
 - schedulerName: berth
   plugins:
-    multiPoint: {enabled: [{name: Berth, weight: 1501}], disabled: [{name: DefaultPreemption}]}
+    multiPoint: {enabled: [%s{name: Berth, weight: 1501}], disabled: [{name: DefaultPreemption}]}
     bind: {enabled: [{name: Berth}]}
   pluginConfig: [{name: Berth, args: %s}]
-`, kubeconfig, args)
+`, kubeconfig, others, args)
 	file := filepath.Join(dir, "scheduler.yaml")
 	if err := os.WriteFile(file, []byte(scheduler), 0o600); err != nil {
 		t.Fatal(err)
