@@ -119,6 +119,7 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 	pl.tracker.PodSeen(pod)
 	if pl.tracker.Ledger.Get(pod.UID) != nil {
 		pl.watchLoads(pod.Spec.NodeName)
+		pl.watchBookings(pod.Spec.NodeName)
 	}
 }
 
@@ -148,12 +149,17 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.waiting.remove(pod.UID)
 	pl.requests.Delete(pod.UID)
 	pl.dropPlan(pod)
-	pl.settle(pl.tracker.PodGone(pod))
+	pl.overbooked.forget(pod.UID)
+	if node := pl.tracker.PodGone(pod); node != "" {
+		pl.settle(node)
+		pl.watchBookings(node)
+	}
 }
 
 func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	pl.tracker.ReportSeen(gn, live)
 	pl.settle(gn.Name)
+	pl.watchBookings(gn.Name)
 }
 
 // settle forgets the leaving pods of a node ("" = none) whose memory is back, now and when only time can tell.

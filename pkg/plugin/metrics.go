@@ -17,6 +17,7 @@ type pluginMetrics struct {
 	freedBytes     *metrics.Counter
 	evictionToBind *metrics.Histogram
 	plansRejected  *metrics.CounterVec
+	overbooked     *metrics.Gauge
 }
 
 const metricsSubsystem = "berth_scheduler"
@@ -40,7 +41,11 @@ var registerMetrics = sync.OnceValue(func() *pluginMetrics {
 			Subsystem: metricsSubsystem, Name: "plans_rejected_total", StabilityLevel: metrics.ALPHA,
 			Help: "Plans to make room that were given up, by reason.",
 		}, []string{"reason"}),
+		overbooked: metrics.NewGauge(&metrics.GaugeOpts{
+			Name: "berth_overbooked_devices", StabilityLevel: metrics.ALPHA,
+			Help: "GPUs on which more memory is booked than they have. Only the leader counts them.",
+		}),
 	}
-	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected)
+	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected, m.overbooked)
 	return m
 })

@@ -22,6 +22,7 @@ const (
 	eventEvicted       = "EvictedForGPUMemory"
 	eventWaiting       = "WaitingForGPUMemory"
 	eventMemoryNotBack = "GPUMemoryNotReturned"
+	eventOverbooked    = "GPUMemoryOverbooked"
 	maxEventNote       = 1000 // the API refuses notes above 1 KiB
 	actionAllocate     = "Allocating"
 	actionEvict        = "Evicting"

@@ -68,6 +68,9 @@ func (pl *Plugin) takeOver(ctx context.Context) {
 		case err == nil:
 			pl.recovery.done.Store(true)
 			pl.activate(pl.waiting.all())
+			for _, node := range pl.tracker.Ledger.Nodes() {
+				pl.watchBookings(node)
+			}
 			pl.term.Keep(ctx)
 			return
 		case ctx.Err() != nil:

@@ -72,9 +72,27 @@ type schedulerProcess struct {
 	cmd  *exec.Cmd
 }
 
-// runScheduler runs a scheduler, under its own account, through a proxy of the lab's apiserver, until the test ends. args
-// are the plugin's.
+// runScheduler runs a scheduler without leader election, under its own account, through a proxy of the lab's apiserver,
+// until the test ends. args are the plugin's.
 func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string) *schedulerProcess {
+	t.Helper()
+	cluster := &clientcmdapi.Cluster{
+		Server:                   proxy.URL,
+		CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw}),
+	}
+	return runSchedulerOn(t, lab, cluster, "scheduler", "{leaderElect: false}", args)
+}
+
+// runElected runs one of several schedulers of a lab, which elect a leader. name is that of its log.
+func runElected(t *testing.T, lab *harness.Lab, name, election, args string) *schedulerProcess {
+	t.Helper()
+	cluster := &clientcmdapi.Cluster{
+		Server: lab.Config.Host, CertificateAuthorityData: lab.Config.CAData, CertificateAuthority: lab.Config.CAFile,
+	}
+	return runSchedulerOn(t, lab, cluster, name, election, args)
+}
+
+func runSchedulerOn(t *testing.T, lab *harness.Lab, cluster *clientcmdapi.Cluster, name, election, args string) *schedulerProcess {
 	t.Helper()
 	seconds := int64(3600)
 	token, err := lab.Clientset.CoreV1().ServiceAccounts(berthv1alpha1.Namespace).CreateToken(t.Context(), "berth-scheduler",
@@ -85,10 +103,7 @@ func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string) 
 	dir := t.TempDir()
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	config := clientcmdapi.NewConfig()
-	config.Clusters["lab"] = &clientcmdapi.Cluster{
-		Server:                   proxy.URL,
-		CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw}),
-	}
+	config.Clusters["lab"] = cluster
 	config.AuthInfos["scheduler"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
 	config.Contexts["lab"] = &clientcmdapi.Context{Cluster: "lab", AuthInfo: "scheduler"}
 	config.CurrentContext = "lab"
@@ -98,19 +113,19 @@ func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string) 
 	scheduler := fmt.Sprintf(`apiVersion: kubescheduler.config.k8s.io/v1
 kind: KubeSchedulerConfiguration
 clientConnection: {kubeconfig: %s, qps: 500, burst: 500}
-leaderElection: {leaderElect: false}
+leaderElection: %s
 profiles:
 - schedulerName: berth
   plugins:
     multiPoint: {enabled: [{name: Berth, weight: 1501}], disabled: [{name: DefaultPreemption}]}
     bind: {enabled: [{name: Berth}]}
   pluginConfig: [{name: Berth, args: %s}]
-`, kubeconfig, args)
+`, kubeconfig, election, args)
 	file := filepath.Join(dir, "scheduler.yaml")
 	if err := os.WriteFile(file, []byte(scheduler), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(filepath.Join(lab.LogDir, "scheduler.log"))
+	log, err := os.Create(filepath.Join(lab.LogDir, name+".log"))
 	if err != nil {
 		t.Fatal(err)
 	}
