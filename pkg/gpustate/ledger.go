@@ -210,6 +210,15 @@ func (l *Ledger) Nodes() (names []string) {
 	return names
 }
 
+// dropNode forgets a node that is gone, once nothing is booked on it.
+func (l *Ledger) dropNode(node string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if list, ok := l.nodes.Load(node); ok && len(*list.(*nodeList).Load()) == 0 {
+		l.nodes.Delete(node)
+	}
+}
+
 // nodeList points to the entries of one node. They are copied on write, so the pointer is another after each change.
 type nodeList = atomic.Pointer[[]*Entry]
 

@@ -40,6 +40,8 @@ const (
 	ReasonInvalidRequest alloc.Reason = "the GPU memory request is invalid"
 	// ReasonNoReference: the container would not be told its GPUs.
 	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/gpu-uuids"
+	// ReasonGroupEvictsNobody: groups of pods are placed, but make no room.
+	ReasonGroupEvictsNobody alloc.Reason = "a pod group with pods that ask for GPU memory evicts nobody"
 	// ReasonNothingEverFits: every node has a fresh report and none has GPUs large enough.
 	ReasonNothingEverFits alloc.Reason = "no node has GPUs that could ever hold the requested memory"
 )

@@ -84,6 +84,11 @@ func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) err
 			o, n := old.(*coordinationv1.Lease), obj.(*coordinationv1.Lease)
 			pl.leaseSeen(n, !n.Spec.RenewTime.Equal(o.Spec.RenewTime))
 		},
+		DeleteFunc: func(obj any) {
+			if lease, ok := deleted[*coordinationv1.Lease](obj); ok {
+				pl.tracker.LeaseGone(lease.Name)
+			}
+		},
 	}); err != nil {
 		return err
 	}
