@@ -4,6 +4,7 @@
 package plugin
 
 import (
+	"errors"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -36,6 +37,27 @@ func TestDeferredResize(t *testing.T) {
 	if status.IsSuccess() || len(f.api.takeDeleted()) != 0 {
 		t.Errorf("PostFilter: %v, evicts for GPU memory", status)
 	}
+}
+
+// TestBindingsAreNotQueued: with SchedulerAsyncAPICalls the framework has a queue of calls. A Binding in it has no
+// deadline, and could take effect after it was found not to have.
+func TestBindingsAreNotQueued(t *testing.T) {
+	f, pod, state := bindFixture(t)
+	f.framework.SetAPICacher(noQueue{t: t})
+	wantStatus(t, "Bind", f.pl.Bind(f.ctx, state, pod, "node"), fwk.Success, "")
+	if len(f.api.bindings) != 1 {
+		t.Errorf("%d Bindings arrived", len(f.api.bindings))
+	}
+}
+
+type noQueue struct {
+	fwk.APICacher
+	t *testing.T
+}
+
+func (q noQueue) BindPod(*corev1.Binding) (<-chan error, error) {
+	q.t.Error("a Binding is queued")
+	return nil, errors.New("queued")
 }
 
 // groupInfo is a group of pods.
