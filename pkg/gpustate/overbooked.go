@@ -74,13 +74,18 @@ func (t *Tracker) Overbooked(node string) (devices int, surplus []Surplus) {
 	return devices, surplus
 }
 
-// bookedOn calls f, while it returns true, for each device of a report on which a bound pod that stays has booked.
+// bookedOn calls f, while it returns true, for each device of a report on which a bound pod that stays has booked, and
+// whose memory is known.
 func (e *Entry) bookedOn(r *Report, f func(device int, memory alloc.Bytes) bool) {
 	if e.State != Confirmed || e.Pod.DeletionTimestamp != nil || e.Allocation == nil || e.Allocation.Whole {
 		return
 	}
 	for _, share := range e.Allocation.Devices {
-		if i := r.indexOf(share.UUID); i >= 0 && !f(i, share.Memory) {
+		i := r.indexOf(share.UUID)
+		if i < 0 || r.Devices[i].Total.IsZero() || r.Devices[i].Blocked == alloc.ReasonUnhealthy {
+			continue // what it has is not known
+		}
+		if !f(i, share.Memory) {
 			return
 		}
 	}

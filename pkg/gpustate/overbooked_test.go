@@ -75,6 +75,19 @@ func TestOverbooked(t *testing.T) {
 			}
 		})
 	}
+	for name, report := range map[string]*bt.GPUNode{
+		"a device that tells no size":  bt.MakeGPUNode("n").GPU("GPU-0", "0"),
+		"a device that is not healthy": bt.MakeGPUNode("n").GPU("GPU-0", "1Gi").Unhealthy(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			tracker := NewTracker(alloc.GiB(1), Policy{}, testclock.NewFakePassiveClock(epoch))
+			tracker.ReportSeen(report.Obj(), true)
+			tracker.PodSeen(bt.MakePod("a").Memory("45Gi").Bound("n", at(1), "GPU-0=45Gi").Obj())
+			if devices, surplus := tracker.Overbooked("n"); devices != 0 || surplus != nil {
+				t.Errorf("%d devices, %v", devices, surplus)
+			}
+		})
+	}
 	t.Run("a node without a report", func(t *testing.T) {
 		tracker := NewTracker(alloc.GiB(1), Policy{}, testclock.NewFakePassiveClock(epoch))
 		if devices, surplus := tracker.Overbooked("n"); devices != 0 || surplus != nil {
