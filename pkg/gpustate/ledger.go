@@ -201,6 +201,24 @@ func (l *Ledger) Settle(uid types.UID) { l.drop(uid, Leaving) }
 // OnNode returns the entries of a node. The slice must not be changed.
 func (l *Ledger) OnNode(node string) []*Entry { return *l.listOf(node).Load() }
 
+// Nodes returns the names of the nodes that have, or had, bookings.
+func (l *Ledger) Nodes() (names []string) {
+	l.nodes.Range(func(name, _ any) bool {
+		names = append(names, name.(string))
+		return true
+	})
+	return names
+}
+
+// dropNode forgets a node that is gone, once nothing is booked on it.
+func (l *Ledger) dropNode(node string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if list, ok := l.nodes.Load(node); ok && len(*list.(*nodeList).Load()) == 0 {
+		l.nodes.Delete(node)
+	}
+}
+
 // nodeList points to the entries of one node. They are copied on write, so the pointer is another after each change.
 type nodeList = atomic.Pointer[[]*Entry]
 

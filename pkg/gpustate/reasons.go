@@ -64,6 +64,8 @@ const (
 	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/visible-devices"
 	// ReasonNoRuntimeClass: the pod's RuntimeClass was deleted after the pod was made.
 	ReasonNoRuntimeClass alloc.Reason = "the RuntimeClass that the pod names does not exist"
+	// ReasonGroupEvictsNobody: groups of pods are placed, but make no room.
+	ReasonGroupEvictsNobody alloc.Reason = "a pod group with pods that ask for GPU memory evicts nobody"
 	// ReasonNothingEverFits: every node has a fresh report and none has GPUs large enough.
 	ReasonNothingEverFits alloc.Reason = "no node has GPUs that could ever hold the requested memory"
 )

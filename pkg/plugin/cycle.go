@@ -40,6 +40,8 @@ type cycleShared struct {
 	viewer   *gpustate.Viewer
 	priority int32
 	uid      types.UID
+	// group says that this is a cycle of a pod group.
+	group bool
 	// scores are what Filter found out for Score on the way: *corev1.Node → int64.
 	scores sync.Map
 }
@@ -68,10 +70,19 @@ func (s *cycleState) query() gpustate.Query {
 	}
 }
 
+// generation names the list of pods of a NodeInfo; zero = nothing does. While a group of pods is placed, its pods come to
+// the list and go, and its generation stays.
+func (s *cycleState) generation(ni fwk.NodeInfo) int64 {
+	if s.group {
+		return 0
+	}
+	return ni.GetGeneration()
+}
+
 // view derives what a node looks like to the pod.
 func (pl *Plugin) view(s *cycleState, ni fwk.NodeInfo) gpustate.View {
 	q := s.query()
-	q.Held, q.Generation = pl.held(s, ni), ni.GetGeneration()
+	q.Held, q.Generation = pl.held(s, ni), s.generation(ni)
 	if view, ok := s.viewer.Recall(ni.Node(), &q); ok {
 		return view
 	}
@@ -82,7 +93,7 @@ func (pl *Plugin) view(s *cycleState, ni fwk.NodeInfo) gpustate.View {
 // explained is view with the charges of each pod.
 func (pl *Plugin) explained(s *cycleState, ni fwk.NodeInfo) gpustate.View {
 	q := s.query()
-	q.Held, q.Generation = pl.held(s, ni), ni.GetGeneration()
+	q.Held, q.Generation = pl.held(s, ni), s.generation(ni)
 	if view, ok := s.viewer.Recall(ni.Node(), &q); ok && view.Charges != nil {
 		return view
 	}

@@ -195,7 +195,19 @@ func (pl *Plugin) podGoing(pod *corev1.Pod) {
 	}
 }
 
-// PodGroupPostFilter forwards to the default preemption, which Berth takes the place of.
+// PodGroupPostFilter evicts nobody for a group with pods that ask for GPU memory: the default preemption would choose
+// victims without a look at GPUs, min-runtime or memory on its way back. Other groups go through it.
 func (pl *Plugin) PodGroupPostFilter(ctx context.Context, state fwk.PodGroupCycleState, info fwk.PodGroupInfo, schedule fwk.PodGroupSchedulingFunc) (*fwk.PodGroupPostFilterResult, *fwk.Status) {
+	if pl.anyAsksForMemory(info) {
+		return nil, rejected(fwk.Unschedulable, gpustate.ReasonGroupEvictsNobody)
+	}
 	return pl.evictor.plain.PodGroupPostFilter(ctx, state, info, schedule)
+}
+
+// anyAsksForMemory says whether a pod of a group, or of the groups below it, asks for GPU memory.
+func (pl *Plugin) anyAsksForMemory(info fwk.PodGroupInfo) bool {
+	return slices.ContainsFunc(info.GetUnscheduledPods(), func(pod *corev1.Pod) bool {
+		r := pl.resolve(pod)
+		return r.request != nil || r.unresolved != nil || r.err != nil
+	}) || slices.ContainsFunc(info.GetChildren(), pl.anyAsksForMemory)
 }

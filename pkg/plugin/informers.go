@@ -92,6 +92,11 @@ func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) err
 			o, n := old.(*coordinationv1.Lease), obj.(*coordinationv1.Lease)
 			pl.leaseSeen(n, !n.Spec.RenewTime.Equal(o.Spec.RenewTime))
 		},
+		DeleteFunc: func(obj any) {
+			if lease, ok := deleted[*coordinationv1.Lease](obj); ok {
+				pl.tracker.LeaseGone(lease.Name)
+			}
+		},
 	}); err != nil {
 		return err
 	}
@@ -129,6 +134,7 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 	if pl.tracker.Ledger.Get(pod.UID) != nil {
 		pl.watchLoads(pod.Spec.NodeName)
 		pl.watchLost(pod.Spec.NodeName)
+		pl.watchBookings(pod.Spec.NodeName)
 	}
 }
 
@@ -180,13 +186,18 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.requests.Delete(pod.UID)
 	pl.dropPlan(pod)
 	pl.lost.forget(pod.UID)
-	pl.settle(pl.tracker.PodGone(pod))
+	pl.overbooked.forget(pod.UID)
+	if node := pl.tracker.PodGone(pod); node != "" {
+		pl.settle(node)
+		pl.watchBookings(node)
+	}
 }
 
 func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	pl.tracker.ReportSeen(gn, live)
 	pl.settle(gn.Name)
 	pl.watchLost(gn.Name)
+	pl.watchBookings(gn.Name)
 }
 
 // settle forgets the leaving pods of a node ("" = none) whose memory is back, now and when only time can tell.

@@ -19,6 +19,7 @@ type pluginMetrics struct {
 	plansRejected  *metrics.CounterVec
 	// driverUpgradeEvictions are by outcome.
 	driverUpgradeEvictions *metrics.CounterVec
+	overbooked             *metrics.Gauge
 }
 
 const metricsSubsystem = "berth_scheduler"
@@ -46,7 +47,11 @@ var registerMetrics = sync.OnceValue(func() *pluginMetrics {
 			Subsystem: metricsSubsystem, Name: "driver_upgrade_evictions_total", StabilityLevel: metrics.ALPHA,
 			Help: "Tries to evict pods from nodes whose driver is to be replaced, by outcome: evicted, refused, failed.",
 		}, []string{"outcome"}),
+		overbooked: metrics.NewGauge(&metrics.GaugeOpts{
+			Name: "berth_overbooked_devices", StabilityLevel: metrics.ALPHA,
+			Help: "GPUs on which more memory is booked than they have. Only the leader counts them.",
+		}),
 	}
-	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected, m.driverUpgradeEvictions)
+	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected, m.driverUpgradeEvictions, m.overbooked)
 	return m
 })

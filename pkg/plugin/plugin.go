@@ -46,8 +46,10 @@ type Plugin struct {
 	waiting  *waiting
 	recovery recovery
 	plans    *plans
-	evictor  *evictor
-	metrics  *pluginMetrics
+	// overbooked is what should not be, and is repaired.
+	overbooked overbooked
+	evictor    *evictor
+	metrics    *pluginMetrics
 	// announcer tells the owners of pods that were placed.
 	announcer *announcer
 	// synced are the informers that the first cycle waits for.

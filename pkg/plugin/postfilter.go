@@ -18,6 +18,9 @@ import (
 func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	s := getCycleState(state)
 	if s == nil {
+		if pod.Spec.NodeName != "" {
+			return pl.evictor.plain.PostFilter(ctx, state, pod, m) // a deferred resize, see PreFilter
+		}
 		if r := pl.resolve(pod); r.request == nil && r.unresolved == nil && r.err == nil {
 			return pl.evictor.plain.PostFilter(ctx, state, pod, m)
 		}

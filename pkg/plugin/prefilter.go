@@ -19,6 +19,10 @@ import (
 // PreFilter reads what the pod asks for and pins one snapshot of the reports for the cycle. It skips pods that ask
 // for no GPU memory.
 func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, nodes []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
+	if pod.Spec.NodeName != "" {
+		// In a cycle for a resize that was deferred: the framework makes room on its node. Its GPU memory is booked.
+		return nil, fwk.NewStatus(fwk.Skip)
+	}
 	resolved := pl.resolve(pod)
 	switch {
 	case resolved.err != nil:
@@ -57,6 +61,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	shared := &cycleShared{
 		request: resolved.request, handOff: handOff, shape: resolved.shape, viewer: viewer,
 		priority: corev1helpers.PodPriority(pod), uid: pod.UID,
+		group: state.IsPodGroupSchedulingCycle(),
 	}
 	if !pl.anyCouldEverFit(shared, nodes) {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+largest(shared, nodes))

@@ -22,6 +22,7 @@ const (
 	eventEvicted       = "EvictedForGPUMemory"
 	eventWaiting       = "WaitingForGPUMemory"
 	eventMemoryNotBack = "GPUMemoryNotReturned"
+	eventOverbooked    = "GPUMemoryOverbooked"
 	eventLost          = "GPULost"
 	// The next two are of pods on a node whose driver is to be replaced.
 	eventEvictedForDriver = "EvictedForDriverUpgrade"
