@@ -128,9 +128,9 @@ func TestChartValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	for object, contents := range map[string][]string{
-		"ConfigMap berth-scheduler-config":      {"headroom: 1Gi", "staleAfter: 60s"},
-		"ConfigMap berth-controller-config":     {"noDefaultHosts: true"},
-		"Deployment berth-scheduler":            {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
+		"ConfigMap berth-scheduler-config":  {"headroom: 1Gi", "staleAfter: 60s"},
+		"ConfigMap berth-controller-config": {"noDefaultHosts: true"},
+		"Deployment berth-scheduler":        {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
 		"DaemonSet berth-agent": {"--memory-quantum=128Mi", "--nri", "nvidia.cdi.k8s.io/container.agent: management.nvidia.com/gpu=all",
 			"mountPath: /var/run/cdi", "--host-folders=/etc/containerd,/var/lib/rancher", "path: /etc/containerd\n",
 			"mountPath: /host/var/lib/rancher\n", "name: host-var-lib-rancher"},
