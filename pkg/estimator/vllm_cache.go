@@ -75,6 +75,8 @@ func (v *vllm) groupTokens(g *cacheGroup, block int64) int64 {
 	switch {
 	case g.perToken == 0 && k.IndexerDim == 0:
 		return 0
+	case k.Kind == LayerCross:
+		return mul(g.perToken, roundUp(k.CrossTokens, block))
 	case k.Kind == LayerSlidingWindow:
 		return mul(g.perToken, v.windowTokens(k.Window, block))
 	case k.Window > 0: // DeepSeek V4: a window in full, and the rest compressed
@@ -125,7 +127,7 @@ func addGroup(groups *[maxCacheGroups]cacheGroup, n int, g cacheGroup) int {
 	for i := range groups[:n] {
 		o := &groups[i]
 		if o.perToken == g.perToken && o.state == g.state && o.kind.Kind == g.kind.Kind && o.kind.Window == g.kind.Window &&
-			o.kind.CompressRatio == g.kind.CompressRatio && o.kind.IndexerDim == g.kind.IndexerDim {
+			o.kind.CompressRatio == g.kind.CompressRatio && o.kind.CrossTokens == g.kind.CrossTokens && o.kind.IndexerDim == g.kind.IndexerDim {
 			o.layers += g.layers
 			return n
 		}
