@@ -36,6 +36,14 @@ const (
 
 func newVLLM(m *Model, s *Settings, dev DeviceInfo, e *Result) (*vllm, error) {
 	v := &vllm{m: m, s: s, dev: dev, version: parseVersion(s.Version)}
+	if s.DraftModel != "" {
+		if s.UtilizationHandedOver {
+			return nil, fmt.Errorf("the draft model %s is loaded beside the model, and its size is not known here: "+
+				"measure both together, and set berth.dev/gpu-memory", quoteName(s.DraftModel))
+		}
+		e.Notes = append(e.Notes, "the draft model "+quoteName(s.DraftModel)+" is loaded beside the model; its weights and cache, which are not in "+
+			"this estimate, take from the cache inside the fraction")
+	}
 	v.pp = max(s.PipelineParallel, 1)
 	v.context = s.ContextLength
 	if v.context == 0 {
@@ -52,6 +60,9 @@ func newVLLM(m *Model, s *Settings, dev DeviceInfo, e *Result) (*vllm, error) {
 	}
 	v.maxSeqs, v.batchedTokens = v.limits()
 	v.kvBytes1024 = v.cacheElement()
+	if note := releaseNote(v.version); note != "" {
+		e.Notes = append(e.Notes, note)
+	}
 	v.utilization = s.GPUMemoryUtilization
 	if v.utilization == 0 {
 		v.utilization = DefaultUtilization(s.Version)
@@ -140,7 +151,7 @@ func (v *vllm) option(n int) Option {
 	tp := int64(n) / v.pp
 	o := Option{GPUCount: n, TensorParallelSize: int(tp), Devices: make([]Device, 0, n)}
 	graphs := v.graphs()
-	inside, outside := add(v.nonTorch(tp), allocatorSlack), v.startup(int64(n))
+	inside, outside := add(v.nonTorch(tp), allocatorSlack), add(v.startup(int64(n)), v.samplerAfter())
 	if !v.version.atLeast(0, 21) {
 		outside = add(outside, graphs) // captured after the budget was spent
 	} else {
@@ -176,6 +187,12 @@ func (v *vllm) option(n int) Option {
 // is left of the fraction does not hold one request (vllm/v1/worker/gpu_worker.py, kv_cache_utils.py).
 func (v *vllm) judge(o *Option) {
 	o.Feasible = true
+	if limit := v.m.ContextLength; limit > 0 && v.context > limit && !v.s.LongContext && v.s.Runtime == RuntimeVLLM {
+		o.Feasible = false
+		o.Reason = fmt.Sprintf("the context of %d tokens is longer than the model's %d: vLLM refuses to start (unless "+
+			"VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 or --hf-overrides extend it)", v.context, limit)
+		return
+	}
 	total := v.dev.Total
 	if total == 0 {
 		return
@@ -190,27 +207,25 @@ func (v *vllm) judge(o *Option) {
 	}
 	requested := fraction(total, v.utilization)
 	o.Take = add(requested, o.Outside)
-	inside := sub(first.Total, o.Outside)
+	c := &first.Components
+	inside := add(c.Weights, c.KVCache, c.RecurrentState, c.Compute, sub(c.Engine, o.Outside))
 	switch {
 	case inside > requested:
 		o.Feasible = false
 		o.Reason = fmt.Sprintf("needs %s inside a memory fraction of %s (%.2f of %s)",
 			human(inside), human(requested), float64(v.utilization)/1e6, human(total))
-	case o.Take > total:
+	case sub(o.Take, v.samplerAfter()) > total:
 		o.Feasible = false
 		o.Reason = fmt.Sprintf("takes %s inside its fraction and %s outside it, of a device's %s",
-			human(requested), human(o.Outside), human(total))
-	case add(o.Take, v.peakAgain(o)) > total:
+			human(requested), human(sub(o.Outside, v.samplerAfter())), human(total))
+	case add(o.Take, first.Components.Compute) > total:
 		// The sampler is warmed up after the cache has taken the rest of the fraction.
 		o.Tight = true
+		o.Take = min(o.Take, total)
 		o.Reason = fmt.Sprintf("%s are left outside the fraction, less than one more peak of activations (%s): a lower "+
 			"utilization is safer", human(sub(total, o.Take)), human(first.Components.Compute))
 	}
 }
-
-// peakAgain is what must be free beside what the engine takes, for a second peak of activations and the graphs
-// where those are part of the fraction.
-func (v *vllm) peakAgain(o *Option) int64 { return o.Devices[0].Components.Compute }
 
 func compare(a, b int64) int {
 	switch {

@@ -281,15 +281,14 @@ func (b *builder) latentAttention(l *layer, i int) {
 	if b.text.bool(false, "mla_use_output_gate") { // Kimi K3
 		l.linear(name+"g_proj", b.hidden, mul(b.heads, value), sharded)
 	}
-	if types := b.strs("indexer_types"); i < len(types) && types[i] == "shared" {
-		return // it takes what an earlier layer's indexer selected (GLM 5.2)
-	}
 	if dim := b.text.int("index_head_dim"); dim > 0 {
 		heads := b.text.int("index_n_heads")
 		l.linear(name+"indexer.wq_b", queryIn, mul(heads, dim), replicated)
 		l.linear(name+"indexer.wk", b.hidden, dim, replicated)
 		l.raw(mul(b.hidden, heads), replicated)
-		k.IndexerDim = dim
+		if types := b.strs("indexer_types"); i >= len(types) || types[i] != "shared" {
+			k.IndexerDim = dim // others have the matrices, and take what an earlier layer's indexer selected (GLM 5.2)
+		}
 	}
 }
 

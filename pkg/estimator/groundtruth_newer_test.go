@@ -1,0 +1,101 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package estimator_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/berth-dev/berth/pkg/estimator"
+	"github.com/berth-dev/berth/pkg/estimator/modelfile"
+)
+
+// newerExcuses are the records of newer releases that the estimate misses, each with the reason.
+var newerExcuses = map[string]string{
+	"vl-f56681168668-qwen36-35b-mtp3-v022 weights": "another quantization than the configuration's",
+	"vl-f71018143467-dsv4-pro-b300 weights":        "neither the version nor whether prediction layers are loaded is stated; one of them is 3.3 GiB",
+	"vl-f71018143467-dsv4-pro-b300 activation":     "neither the version nor the batch is stated",
+}
+
+// TestNewerReleases compares with the measurements of releases after v0.19 (groundtruth-2.jsonl).
+func TestNewerReleases(t *testing.T) {
+	dir := os.Getenv("BERTH_DATA")
+	if dir == "" {
+		t.Skip("BERTH_DATA is not set")
+	}
+	f, err := os.Open(filepath.Join(dir, "groundtruth-2.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var tb table
+	scanner := bufio.NewScanner(f)
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		var r record
+		if err := json.Unmarshal(scanner.Bytes(), &r); err != nil {
+			t.Fatal(err)
+		}
+		file := strings.TrimSuffix(word(r.Arch, "config_file"), "_config.json")
+		if r.Runtime != "vllm" || file == "" {
+			continue
+		}
+		m, err := modelfile.ReadConfig(modelfile.Dir(filepath.Join(dir, "model-configs")), file+"_config.json", file+"_hf_quant_config.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addNewer(t, &tb, &r, m)
+	}
+	tb.log(t, "GiB")
+	tb.check(t, newerExcuses)
+}
+
+func addNewer(t *testing.T, tb *table, r *record, m *estimator.Model) {
+	t.Helper()
+	s, counts := vllmSettings(r)
+	s.KVCacheType = firstWord(s.KVCacheType)
+	s.ExpertParallel = r.Settings["expert_parallel"] == true
+	if r.Settings["prefix_caching"] == true {
+		s.PrefixCaching = estimator.SwitchOn
+	}
+	var method string
+	_, _ = fmt.Sscan(word(r.Settings, "speculative"), &method, &s.SpeculativeTokens)
+	if tp := number(r.Settings, "tensor_parallel"); tp > 0 {
+		counts = []int{int(tp)}
+	} else {
+		_, _ = fmt.Sscan(word(r.Settings, "tensor_parallel"), &counts[0])
+	}
+	result, err := estimator.Estimate(m, s, counts, estimator.DeviceInfo{Total: int64(number(r.Measured, "gpu_total") * gibibyte), Name: r.GPU})
+	if err != nil || len(result.Options) != 1 {
+		t.Fatalf("%s: %v %+v", r.ID, err, result.Refused)
+	}
+	o := &result.Options[0]
+	c := &o.Devices[0].Components
+	gib := func(n int64) float64 { return float64(n) / gibibyte }
+	if w := number(r.Measured, "weights"); w > 0 {
+		tb.add(r.ID, "weights", w, gib(c.Weights), 0.02*w+0.05, 0.02*w+0.05)
+	}
+	if a := number(r.Measured, "peak_activation"); a > 0 {
+		tb.add(r.ID, "activation", a, gib(c.Compute), 0.15, 0.6)
+	}
+	if g := number(r.Measured, "cuda_graph_actual") + number(r.Measured, "non_torch_increase"); g > 0 {
+		engine := c.Engine - o.Outside
+		if word(r.Settings, "vllm_version") == "0.18.0" {
+			engine = c.Engine // graphs were outside the fraction before v0.21
+		}
+		tb.add(r.ID, "graphs + outside", g, gib(engine), 0, math.Inf(1))
+	}
+	if kv := number(r.Measured, "kv_per_request_derived"); kv > 0 {
+		tb.add(r.ID, "kv of a request", kv, gib(c.KVCache+c.RecurrentState), 0.01*kv, 0.1*kv)
+	}
+	if available, requested := number(r.Measured, "available_kv"), number(r.Measured, "requested"); available > 0 && requested > 0 {
+		tb.add(r.ID, "kv promised", available, requested-gib(c.Weights+c.Compute+c.Engine-o.Outside), math.Inf(1), 0.5)
+	}
+}
