@@ -68,10 +68,31 @@ func newVLLM(m *Model, s *Settings, dev DeviceInfo, e *Result) (*vllm, error) {
 		v.utilization = DefaultUtilization(s.Version)
 	}
 	e.Utilization = v.utilization
+	v.record(e)
 	if q := s.Quantization; q != "" && q != "fp8" && q != "bitsandbytes" && v.unquantized() {
 		e.Notes = append(e.Notes, "the configuration says nothing of quantization "+quoteName(q)+": its usual width assumed; use the checkpoint's own config.json")
 	}
 	return v, nil
+}
+
+// record says what the estimate rests on.
+func (v *vllm) record(e *Result) {
+	s := v.s
+	e.Used = *s
+	release := s.Version
+	if v.version == newest {
+		release = fmt.Sprintf("0.%d", newestMeasured)
+	}
+	e.useWord("version", &e.Used.Version, s.Version, release)
+	e.use("contextLength", &e.Used.ContextLength, s.ContextLength, v.context)
+	e.use("parallel", &e.Used.Parallel, s.Parallel, v.requests)
+	if !v.pooling() {
+		e.use("maxNumSeqs", &e.Used.MaxNumSeqs, s.MaxNumSeqs, v.maxSeqs)
+	}
+	e.use("maxNumBatchedTokens", &e.Used.MaxNumBatchedTokens, s.MaxNumBatchedTokens, v.batchedTokens)
+	if !s.UtilizationHandedOver && s.KVCacheMemory == 0 {
+		e.use("gpuMemoryUtilization", &e.Used.GPUMemoryUtilization, s.GPUMemoryUtilization, v.utilization)
+	}
 }
 
 // limits returns max_num_seqs and max_num_batched_tokens. The defaults of the server follow the device: cards of

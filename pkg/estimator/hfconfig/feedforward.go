@@ -5,6 +5,7 @@ package hfconfig
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/berth-dev/berth/pkg/estimator"
 )
@@ -227,4 +228,14 @@ func (b *builder) assume(name string, value int64) int64 {
 		b.missing = append(b.missing, name)
 	}
 	return value
+}
+
+// commonName gives the matrices of experts that some checkpoints number (Mixtral, MiniMax) their common names.
+func commonName(name string) string {
+	for number, common := range map[string]string{".w1": ".gate_proj", ".w2": ".down_proj", ".w3": ".up_proj"} {
+		if cut, ok := strings.CutSuffix(name, number); ok {
+			return cut + common
+		}
+	}
+	return name
 }

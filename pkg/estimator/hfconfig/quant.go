@@ -356,16 +356,6 @@ func (q *quantizer) setLayer(name string, s scheme) {
 	q.layers[commonName(canonical(name))] = s
 }
 
-// commonName gives the matrices of experts that some checkpoints number (Mixtral, MiniMax) their common names.
-func commonName(name string) string {
-	for number, common := range map[string]string{".w1": ".gate_proj", ".w2": ".down_proj", ".w3": ".up_proj"} {
-		if cut, ok := strings.CutSuffix(name, number); ok {
-			return cut + common
-		}
-	}
-	return name
-}
-
 func modelOptScheme(algo string, groupSize int64) scheme {
 	switch a := strings.ToUpper(algo); {
 	case strings.Contains(a, "NVFP4"):
