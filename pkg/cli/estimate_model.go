@@ -69,7 +69,8 @@ func (o *estimateOptions) loadConfig() (*estimator.Model, error) {
 func (o *estimateOptions) loadProfile(ctx context.Context) (*estimator.Model, error) {
 	config, err := o.restConfig()
 	if err != nil {
-		return nil, fmt.Errorf("%s is looked up in the cluster: %w", o.model, err)
+		return nil, fmt.Errorf("%s is looked up among the ModelProfiles of the cluster, which cannot be asked: %w\n"+
+			"Without a cluster, name a local file or folder, or download config.json and give --config", o.model, err)
 	}
 	client, err := berthclient.New(config)
 	if err != nil {
@@ -83,7 +84,8 @@ func (o *estimateOptions) loadProfile(ctx context.Context) (*estimator.Model, er
 			o.model, name, o.model)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("get ModelProfile %s: %w", name, err)
+		return nil, fmt.Errorf("%s is looked up among the ModelProfiles of the cluster, which cannot be asked: %w\n"+
+			"Without a cluster, name a local file or folder, or download config.json and give --config", o.model, err)
 	}
 	if profile.Status.Model == nil {
 		why := "it has not been read yet"

@@ -81,6 +81,9 @@ func newLlama(m *Model, s *Settings, dev DeviceInfo, e *Result) (*llama, error) 
 			return nil, fmt.Errorf("a quantized value cache (%s) needs flash attention: set it on, or the value cache to f16", s.KVCacheTypeV)
 		}
 	}
+	if err := l.checkCacheTypes(); err != nil {
+		return nil, err
+	}
 	all := l.units()
 	l.gpuLayers = all
 	if n, ok := s.GPULayers.Count(); ok {
