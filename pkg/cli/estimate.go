@@ -18,8 +18,9 @@ import (
 
 const estimateLong = `Say how much memory a model needs on each GPU, before it runs.
 
-MODEL is a GGUF file, a folder with config.json and safetensors files, or the source of a ModelProfile of the
-cluster (hf://…, ollama://…, profile://NAME). Only headers are read; local files need no cluster. With --config, a
+MODEL is a GGUF file, a folder with config.json and safetensors files, or a source as pods name it (hf://…, ollama://…,
+https://…, profile://NAME): of a ModelProfile of the cluster or, without one, read from where it is (HF_TOKEN and
+HF_ENDPOINT are those of Hugging Face's tools). Only headers are read; local files need no cluster. With --config, a
 config.json alone is enough: the weights are then computed from the dimensions of the architecture.
 
 TOTAL is the sum of the columns behind it: COMPUTE is activations or compute buffers, ENGINE what is not the model's

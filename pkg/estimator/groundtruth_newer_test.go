@@ -4,8 +4,6 @@
 package estimator_test
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"math"
 	"os"
@@ -96,19 +94,8 @@ func TestNewerReleases(t *testing.T) {
 	if dir == "" {
 		t.Skip("BERTH_DATA is not set")
 	}
-	f, err := os.Open(filepath.Join(dir, "groundtruth-2.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
 	var tb table
-	scanner := bufio.NewScanner(f)
-	scanner.Buffer(nil, 1<<20)
-	for scanner.Scan() {
-		var r record
-		if err := json.Unmarshal(scanner.Bytes(), &r); err != nil {
-			t.Fatal(err)
-		}
+	for _, r := range readLines[record](t, filepath.Join(dir, "groundtruth-2.jsonl")) {
 		if r.Runtime == "llama.cpp" {
 			addNewerLlama(t, &tb, &r)
 		}
