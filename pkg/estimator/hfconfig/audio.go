@@ -3,7 +3,11 @@
 
 package hfconfig
 
-import "github.com/berth-dev/berth/pkg/estimator"
+import (
+	"slices"
+
+	"github.com/berth-dev/berth/pkg/estimator"
+)
 
 // audioElements returns the weights of an audio tower and its projector, zero without one. Towers are Whisper's
 // encoder or close to it: square projections and an ungated feed-forward layer per block, two convolutions over the
@@ -35,9 +39,35 @@ func (b *builder) audioElements() int64 {
 	return elements + mul(4, width, b.hidden) + mul(b.hidden, b.hidden)
 }
 
-// tower adds elements to the tower of images, or makes one of them alone.
+// readConfigs are the parts of a configuration that are read, or whose weights are not loaded for answers in text.
+var readConfigs = []string{
+	"text_config", "llm_config", "language_config", "llm", "thinker_config", "vision_config", "visual", "vision_tower_config", "img_processor",
+	"audio_config", "speech_config", "audio_encoder_config", "sound_config", "quantization_config", "compression_config",
+}
+
+// unreadElements returns the weights of parts of a configuration that are not known, where the architecture is not
+// either: whatever has a width and layers is taken for a gated transformer.
+func (b *builder) unreadElements() int64 {
+	if b.known || b.twoStacks() {
+		return 0
+	}
+	var sum int64
+	for name := range b.root {
+		part := b.root.sub(name)
+		width, layers := part.int("hidden_size", "d_model", "embed_dim", "dim"), part.int("num_hidden_layers", "num_layers", "n_layers", "depth", "encoder_layers")
+		if slices.Contains(readConfigs, name) || width == 0 || layers == 0 {
+			continue
+		}
+		b.assume(name, 0)
+		block := mul(4, width, width) + mul(3, width, part.intOr(mul(4, width), "intermediate_size", "ffn_dim", "encoder_ffn_dim"))
+		sum += mul(block, layers) + mul(width, b.hidden) + mul(part.int("vocab_size"), width)
+	}
+	return sum
+}
+
+// audioTower adds the audio tower, and parts that are not known, to the tower of images, or makes one of them alone.
 func (b *builder) audioTower(v *estimator.Vision) *estimator.Vision {
-	elements := b.audioElements()
+	elements := b.audioElements() + b.unreadElements()
 	if elements == 0 {
 		return v
 	}

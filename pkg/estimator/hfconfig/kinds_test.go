@@ -113,6 +113,13 @@ func TestWeightsOfFieldsOnceUnread(t *testing.T) {
 			4*64*64 + 2*64*256 + 10*64 + 3*64*(128+64) + 1500*64 + 4*64*256 + 256*256,
 		},
 		{
+			// 2 × (4 × 64² + 3 × 64 × 128) and a projection of 64 × 256.
+			"a part of an unknown class that nobody knows",
+			`{"architectures":["NextYearForCausalLM"],` + dims + `,"intermediate_size":384}`,
+			`{"architectures":["NextYearForCausalLM"],` + dims + `,"intermediate_size":384,"smell_config":{"hidden_size":64,"num_hidden_layers":2,"intermediate_size":128}}`,
+			2*(4*64*64+3*64*128) + 64*256,
+		},
+		{
 			"BitNet's gate stays beside its squared activation",
 			`{"architectures":["NemotronForCausalLM"],` + dims + `,"intermediate_size":384,"hidden_act":"relu2","tie_word_embeddings":true}`,
 			`{"architectures":["BitNetForCausalLM"],` + dims + `,"intermediate_size":384,"hidden_act":"relu2","tie_word_embeddings":true}`,
