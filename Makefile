@@ -94,6 +94,11 @@ demo: build ## Bring up a real control plane with simulated GPUs, place deployme
 bench: ## Run the benchmarks: planner and filter, then scheduler throughput
 	hack/bench.sh
 
+N ?= 10
+.PHONY: paused-leader
+paused-leader: ## A leader stopped for 30 s in a wave of 600 pods, N times (default 10): no GPU may get two pods
+	BERTH_PAUSED_LEADER=long go test ./test/integration -run '^TestPausedLeader$$' -count=$(N) -timeout 2h -v
+
 .PHONY: lint
 lint: ## Vet, and run staticcheck
 	go vet $(PKG)

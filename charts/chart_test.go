@@ -123,20 +123,23 @@ func TestChartValues(t *testing.T) {
 		"imagePullSecrets":  []any{map[string]any{"name": "pull"}},
 		"runtimeClassName":  "",
 		"deviceAnnotations": map[string]any{"exemptNamespaces": []any{"berth-system", "run-ai"}},
-		"scheduler":         map[string]any{"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}},
-		"controller":        map[string]any{"config": map[string]any{"noDefaultHosts": true}},
-		"agent":             map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}, "nri": true, "hostFolders": []any{"/etc/containerd", "/var/lib/rancher"}},
-		"priorityClasses":   map[string]any{"create": false},
-		"networkPolicy":     map[string]any{"create": false},
-		"podMonitors":       map[string]any{"create": true},
+		"scheduler": map[string]any{
+			"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}, "nodeResourceTopologyMatch": true,
+		},
+		"controller":      map[string]any{"config": map[string]any{"noDefaultHosts": true}},
+		"agent":           map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}, "nri": true, "hostFolders": []any{"/etc/containerd", "/var/lib/rancher"}},
+		"priorityClasses": map[string]any{"create": false},
+		"networkPolicy":   map[string]any{"create": false},
+		"podMonitors":     map[string]any{"create": true},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for object, contents := range map[string][]string{
-		"ConfigMap berth-scheduler-config":  {"headroom: 1Gi", "staleAfter: 60s"},
-		"ConfigMap berth-controller-config": {"noDefaultHosts: true"},
-		"Deployment berth-scheduler":        {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
+		"ConfigMap berth-scheduler-config":     {"headroom: 1Gi", "staleAfter: 60s", "- name: NodeResourceTopologyMatch\n", "weight: 1501"},
+		"ClusterRole berth-scheduler-topology": {"noderesourcetopologies"},
+		"ConfigMap berth-controller-config":    {"noDefaultHosts: true"},
+		"Deployment berth-scheduler":           {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
 		"DaemonSet berth-agent": {"--memory-quantum=128Mi", "--nri", "nvidia.cdi.k8s.io/container.agent: management.nvidia.com/gpu=all",
 			"mountPath: /var/run/cdi", "--host-folders=/etc/containerd,/var/lib/rancher", "path: /etc/containerd\n",
 			"mountPath: /host/var/lib/rancher\n", "name: host-var-lib-rancher"},

@@ -95,7 +95,7 @@ func TestManifestsHaveNoUnknownFields(t *testing.T) {
 }
 
 // TestWorkloadsAreUnprivileged checks the containers against the restricted Pod Security level; the agent, which
-// docs/agent.md accounts for, may be root and see the node's processes, and no more.
+// docs/agent.md accounts for, may be root, see the node's processes, and read a few folders of it, and no more.
 func TestWorkloadsAreUnprivileged(t *testing.T) {
 	objects, err := manifests.Objects(".")
 	if err != nil {
@@ -127,8 +127,16 @@ func TestWorkloadsAreUnprivileged(t *testing.T) {
 			}
 		}
 		for _, v := range spec.Volumes {
-			if v.HostPath != nil && v.HostPath.Path != "/var/lib/kubelet/pod-resources" {
+			if v.HostPath == nil {
+				continue
+			}
+			if !isAgent || !slices.Contains([]string{"/var/lib/kubelet/pod-resources", "/etc", "/usr/local"}, v.HostPath.Path) {
 				t.Errorf("%s: mounts %s of the node", o.GetName(), v.HostPath.Path)
+			}
+			for _, m := range spec.Containers[0].VolumeMounts {
+				if m.Name == v.Name && !m.ReadOnly {
+					t.Errorf("%s: may write to %s of the node", o.GetName(), v.HostPath.Path)
+				}
 			}
 		}
 	}

@@ -22,7 +22,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-	if err := cli.NewCommand(streams).ExecuteContext(ctx); err != nil {
+	command := cli.NewCommand(streams)
+	command.SetArgs(cli.EngineSpelling(os.Args[1:]))
+	if err := command.ExecuteContext(ctx); err != nil {
 		stop()
 		os.Exit(1)
 	}

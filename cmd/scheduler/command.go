@@ -105,7 +105,7 @@ func run(cmd *cobra.Command, opts *options.Options) error {
 		func(ctx context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
 			lists.Watch(handle.SharedInformerFactory())
 			return newPlugin(ctx, args, handle)
-		}))
+		}), withTopology())
 	if err != nil {
 		return err
 	}

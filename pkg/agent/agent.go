@@ -6,7 +6,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -294,23 +293,6 @@ func (a *Agent) setStatus(s *berthv1alpha1.GPUNodeStatus) {
 	a.publisher.set(s)
 }
 
-// logHealth logs each device that became unhealthy or healthy.
-func (a *Agent) logHealth(ctx context.Context, r *Reading) {
-	before := map[string]string{}
-	if s := a.newest(); s != nil {
-		for i := range s.Devices {
-			before[s.Devices[i].UUID] = s.Devices[i].Reason
-		}
-	}
-	for i := range r.Devices {
-		d := &r.Devices[i]
-		if was, known := before[d.UUID]; known && was == d.Reason || !known && d.Reason == "" {
-			continue
-		}
-		klog.FromContext(ctx).Info("Health of device", "device", d.UUID, "reason", d.Reason, "message", d.Message)
-	}
-}
-
 // renewLease renews the Lease while the report is true: what is written is what was last seen, not long ago.
 func (a *Agent) renewLease(ctx context.Context) {
 	const lookAgain = time.Second
@@ -354,23 +336,3 @@ func (a *Agent) watchReader(ctx context.Context) {
 
 // Status returns the newest report; nil before the first.
 func (a *Agent) Status() *berthv1alpha1.GPUNodeStatus { return a.newest() }
-
-// Ready returns an error until the report has been written once, for a readiness probe: only then can the scheduler
-// use the node.
-func (a *Agent) Ready() error {
-	if _, written := a.publisher.age(); !written {
-		return errors.New("the report has not been written yet")
-	}
-	return nil
-}
-
-// Healthy returns an error if the agent does not get readings, for a liveness probe. That the driver is missing or
-// the API server does not answer is no reason to be restarted.
-func (a *Agent) Healthy() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if age := a.opts.Clock.Since(a.readAt); age > 6*stuckAfter {
-		return fmt.Errorf("no reading returned for %s", age.Round(time.Second))
-	}
-	return nil
-}

@@ -111,12 +111,15 @@ func (c *formChecker) merge(files []berthv1alpha1.RuntimeHandOff) *berthv1alpha1
 		}
 		out.Runtimes = append(out.Runtimes, r)
 	}
-	for key := range c.evidence {
-		if slices.ContainsFunc(out.Runtimes, func(r berthv1alpha1.RuntimeHandOff) bool { return r.Handler == key.handler }) {
+	for key, e := range c.evidence {
+		if e.confirmedBy != "" || slices.ContainsFunc(out.Runtimes, func(r berthv1alpha1.RuntimeHandOff) bool { return r.Handler == key.handler }) {
 			continue
 		}
-		// Of this handler the files say nothing. The form that was not tried yet may work.
-		r := berthv1alpha1.RuntimeHandOff{Handler: key.handler, Accepts: slices.Clone(allForms[:2])}
+		// Of this handler the files say nothing, and one form does not work. That one works says nothing of the other.
+		r := berthv1alpha1.RuntimeHandOff{Handler: key.handler}
+		if key.form != berthv1alpha1.DeviceFormNRI {
+			r.Accepts = slices.Clone(allForms[:2])
+		}
 		for _, form := range allForms {
 			c.apply(&r, form)
 		}

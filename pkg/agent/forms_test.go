@@ -115,6 +115,8 @@ func TestForms(t *testing.T) {
 		}},
 		{"of a handler that the files do not tell of", nil, []step{
 			{name: "nothing is known", after: time.Minute},
+			{name: "one form works, which says nothing of the other", after: time.Second, pods: []*corev1.Pod{running(byUUID("c"), at(time.Minute))}, on: "c"},
+			{name: "a changed file", after: time.Second, changed: true},
 			{name: "a pod fails by one form", after: time.Minute, pods: []*corev1.Pod{failing(byCDI("a"), unknownDevice, at(2*time.Minute))}, want: both[1:]},
 			{name: "and another by the other", after: time.Minute, pods: []*corev1.Pod{failing(byCDI("a"), unknownDevice, at(3*time.Minute)), failing(byUUID("b"), unresolvable, at(3*time.Minute))}, want: []berthv1alpha1.DeviceForm{}},
 		}},

@@ -18,11 +18,16 @@ import (
 
 const estimateLong = `Say how much memory a model needs on each GPU, before it runs.
 
-MODEL is a GGUF file, a folder with config.json and safetensors files, or the source of a ModelProfile of the
-cluster (hf://…, ollama://…, profile://NAME). Only headers are read; local files need no cluster. With --config, a
+MODEL is a GGUF file, a folder with config.json and safetensors files, or a source as pods name it (hf://…, ollama://…,
+https://…, profile://NAME): of a ModelProfile of the cluster or, without one, read from where it is (HF_TOKEN and
+HF_ENDPOINT are those of Hugging Face's tools). Only headers are read; local files need no cluster. With --config, a
 config.json alone is enough: the weights are then computed from the dimensions of the architecture.
 
-Settings that are not given are the engine's defaults.`
+TOTAL is the sum of the columns behind it: COMPUTE is activations or compute buffers, ENGINE what is not the model's
+(CUDA, NCCL, CUDA graphs).
+
+Settings that are not given are the engine's defaults; the answer says which were assumed. The engines' own spellings
+are taken, too: -ngl 20, --max-model-len 32k, --flash-attn on.`
 
 const estimateExample = `  # A GGUF file under llama.cpp, with a context of 32k over 4 slots
   kubectl berth estimate model.gguf --context-length 32768 --parallel 4
@@ -77,6 +82,30 @@ func newEstimateCommand(flags *genericclioptions.ConfigFlags, streams genericioo
 	return command
 }
 
+// document is what -o json prints: the result, and what it is of.
+type document struct {
+	Model modelInfo `json:"model"`
+	estimator.Result
+}
+
+// modelInfo is what was read of the model.
+type modelInfo struct {
+	Architecture  string                  `json:"architecture"`
+	Format        estimator.Format        `json:"format"`
+	Parameters    int64                   `json:"parameters,omitempty"`
+	Quantization  string                  `json:"quantization,omitempty"`
+	WeightsSource estimator.WeightsSource `json:"weightsSource"`
+	FileSize      int64                   `json:"fileSize,omitempty"`
+	ContextLength int64                   `json:"contextLength,omitempty"`
+}
+
+func modelOf(m *estimator.Model) modelInfo {
+	return modelInfo{
+		Architecture: m.Architecture, Format: m.Format, Parameters: m.Parameters, Quantization: m.Quantization,
+		WeightsSource: m.WeightsSource, FileSize: m.FileSize, ContextLength: m.ContextLength,
+	}
+}
+
 // run reads the model, estimates it and prints the result.
 func (o *estimateOptions) run(ctx context.Context) error {
 	if o.output != "table" && o.output != "json" {
@@ -111,7 +140,7 @@ func (o *estimateOptions) run(ctx context.Context) error {
 	if o.output == "json" {
 		encoder := json.NewEncoder(o.Out)
 		encoder.SetIndent("", "  ")
-		return encoder.Encode(result)
+		return encoder.Encode(document{Model: modelOf(model), Result: result})
 	}
 	return o.printTable(model, &result, counts, device)
 }

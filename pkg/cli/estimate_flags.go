@@ -6,6 +6,7 @@ package cli
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ var estimateAliases = map[string]string{
 	"cpu-moe": "experts-on-cpu", "n-cpu-moe": "cpu-expert-layers", "no-mmproj": "no-vision", "language-model-only": "no-vision",
 	"expert-parallel": "enable-expert-parallel", "pipeline-parallel": "pipeline-parallel-size", "tensor-parallel": "tensor-parallel-size",
 	"num-speculative-tokens": "speculative-tokens", "kv-cache-memory": "kv-cache-memory-bytes",
+	"embedding": "embeddings", "reranking": "embeddings", "rerank": "embeddings",
 	"model-config": "config", "quant-config": "hf-quant-config",
 }
 
@@ -51,14 +53,14 @@ func (o *estimateOptions) addFlags(f *pflag.FlagSet) {
 	f.Int64Var(&o.tensorSize, "tensor-parallel-size", 0, "one tensor-parallel size instead of --gpu-count")
 	f.StringVar(&o.gpuMemory, "gpu-memory-total", "", "physical memory of one GPU, as nvidia-smi shows it: 79.19Gi")
 	f.StringVar(&o.gpuName, "gpu-name", "", "name of the GPUs, as nvidia-smi shows it; CUDA's own memory depends on it")
-	f.Int64VarP(&s.ContextLength, "context-length", "c", 0, "tokens of context: over all slots (llama.cpp), of one (Ollama), of one request (vLLM)")
+	f.VarP(number{&s.ContextLength}, "context-length", "c", "tokens of context: over all slots (llama.cpp), of one (Ollama), of one request (vLLM)")
 	f.Int64Var(&s.Parallel, "parallel", 0, "sequences served at once; for vLLM, requests of the full context that must fit")
 	f.StringVar(&s.KVCacheType, "kv-cache-type", "", "type of the KV cache: f16, q8_0, fp8, …")
 	f.StringVar(&s.KVCacheTypeV, "kv-cache-type-v", "", "type of the values where it differs (llama.cpp)")
 	f.StringVar(&o.utilization, "gpu-memory-utilization", "", "vLLM's fraction of each GPU: 0.9; or auto, for a fraction made to fit the model")
 	f.Int64Var(&s.KVCacheMemory, "kv-cache-memory-bytes", 0, "vLLM's cache in bytes, instead of a fraction")
 	f.Int64Var(&s.MaxNumSeqs, "max-num-seqs", 0, "vLLM's sequences of one step")
-	f.Int64Var(&s.MaxNumBatchedTokens, "max-num-batched-tokens", 0, "vLLM's tokens of one step")
+	f.Var(number{&s.MaxNumBatchedTokens}, "max-num-batched-tokens", "vLLM's tokens of one step")
 	f.Int64Var(&s.BlockSize, "block-size", 0, "vLLM's tokens of one page of the cache")
 	f.BoolVar(&s.EnforceEager, "enforce-eager", false, "vLLM without CUDA graphs")
 	f.StringVar(&s.Quantization, "quantization", "", "what vLLM does to the weights when it loads them: fp8, bitsandbytes")
@@ -81,6 +83,7 @@ func (o *estimateOptions) addFlags(f *pflag.FlagSet) {
 	f.Int64Var(&o.cpuExperts, "cpu-expert-layers", 0, "llama.cpp with the experts of the first N layers on the host")
 	f.BoolVar(&s.SWAFull, "swa-full", false, "llama.cpp with whole caches for windowed layers")
 	f.BoolVar(&s.NoKVOffload, "no-kv-offload", false, "llama.cpp with the cache on the host")
+	f.BoolVar(&s.Embeddings, "embeddings", false, "the server answers with embeddings or scores instead of text")
 	f.BoolVar(&s.NoVision, "no-vision", false, "the image tower is not loaded")
 }
 
@@ -92,6 +95,9 @@ func (o *estimateOptions) resolveSettings() error {
 		s.Runtime = estimator.RuntimeLlamaCpp
 	default:
 		s.Runtime = r
+	}
+	if err := checkVersion(s.Version, s.Runtime); err != nil {
+		return err
 	}
 	if o.cpuExperts > 0 {
 		s.ExpertsOnCPU, s.CPUExpertLayers = true, o.cpuExperts
@@ -124,13 +130,24 @@ func (o *estimateOptions) resolveSettings() error {
 	return nil
 }
 
+// release matches the versions that engines give themselves: 0.19.0, v0.21.1rc1, b9849.
+var release = regexp.MustCompile(`^(v?[0-9]+\.[0-9]+([.+-]?[0-9a-zA-Z]+)*|b?[0-9]+)$`)
+
+// checkVersion refuses a version that would be taken for the newest because it cannot be read.
+func checkVersion(version string, runtime estimator.Runtime) error {
+	if version == "" || release.MatchString(version) && (runtime != estimator.RuntimeVLLM || strings.Contains(version, ".")) {
+		return nil
+	}
+	return fmt.Errorf("--runtime-version %q is no release, such as 0.19.0 (vllm, ollama) or b9849 (llama.cpp)", version)
+}
+
 func parseSwitch(flag, value string) (estimator.Switch, error) {
 	switch strings.ToLower(value) {
 	case "", "auto":
 		return estimator.SwitchDefault, nil
-	case "on", "true", "1", "yes":
+	case "on", "true", "1", "yes", "enabled":
 		return estimator.SwitchOn, nil
-	case "off", "false", "0", "no":
+	case "off", "false", "0", "no", "disabled":
 		return estimator.SwitchOff, nil
 	}
 	return "", fmt.Errorf("%s %q is none of on, off, auto", flag, value)

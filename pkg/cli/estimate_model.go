@@ -9,14 +9,17 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/rest"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/berthclient"
 	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/estimator/modelfile"
+	"github.com/berth-dev/berth/pkg/modelsource"
 )
 
 // load reads the model that the command line names.
@@ -50,7 +53,7 @@ func (o *estimateOptions) loadModel(ctx context.Context) (*estimator.Model, erro
 		if scheme == "file" {
 			return modelfile.ReadPath(rest)
 		}
-		return o.loadProfile(ctx)
+		return o.loadSource(ctx)
 	}
 	return modelfile.ReadPath(o.model)
 }
@@ -65,32 +68,58 @@ func (o *estimateOptions) loadConfig() (*estimator.Model, error) {
 	return modelfile.ReadConfig(modelfile.Dir(dir), name, quant)
 }
 
-// loadProfile looks a source up among the cluster's ModelProfiles: only the controller talks to model hubs.
-func (o *estimateOptions) loadProfile(ctx context.Context) (*estimator.Model, error) {
-	config, err := o.restConfig()
-	if err != nil {
-		return nil, fmt.Errorf("%s is looked up in the cluster: %w", o.model, err)
+// loadSource looks a source up among the ModelProfiles of the cluster. Without a cluster that answers, or where it has
+// none of the source, the headers are read from the source itself.
+func (o *estimateOptions) loadSource(ctx context.Context) (*estimator.Model, error) {
+	model, missing, err := o.loadProfile(ctx)
+	if err == nil || missing == "" {
+		return model, err
 	}
-	client, err := berthclient.New(config)
-	if err != nil {
+	if ref, parseErr := modelsource.Parse(o.model); parseErr != nil {
+		return nil, parseErr
+	} else if _, named := ref.(modelsource.ProfileRef); named {
 		return nil, err
 	}
+	fmt.Fprintf(o.ErrOut, "%s: the source itself is asked.\n", missing)
+	model, hubErr := o.fromHub(ctx)
+	if hubErr != nil {
+		return nil, fmt.Errorf("%w\n%s; name a local file or folder, or download config.json and give --config", hubErr, missing)
+	}
+	return model, nil
+}
+
+// profileTimeout bounds the wait for a cluster: one that is gone must not keep people from the hub.
+const profileTimeout = 10 * time.Second
+
+// loadProfile returns the model of a ModelProfile. missing says that there is no profile to be had, and why; the source
+// may then be asked itself.
+func (o *estimateOptions) loadProfile(ctx context.Context) (model *estimator.Model, missing string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, profileTimeout)
+	defer cancel()
 	name := berthv1alpha1.ModelProfileName(o.model)
 	profile := &berthv1alpha1.ModelProfile{}
-	err = client.Get().Resource("modelprofiles").Name(name).Do(ctx).Into(profile)
-	if apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("the cluster has no ModelProfile of %s: name a local file, or create ModelProfile %q with spec.source %s",
-			o.model, name, o.model)
+	config, err := o.restConfig()
+	if err == nil {
+		var client rest.Interface
+		if client, err = berthclient.New(config); err == nil {
+			err = client.Get().Resource("modelprofiles").Name(name).Do(ctx).Into(profile)
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("get ModelProfile %s: %w", name, err)
+	var status apierrors.APIStatus
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, "The cluster has no ModelProfile of " + o.model, fmt.Errorf("the cluster has no ModelProfile %q: %w", name, err)
+	case err != nil && !errors.As(err, &status):
+		return nil, "No cluster could be asked", fmt.Errorf("ask the cluster for ModelProfile %s: %w", name, err)
+	case err != nil:
+		return nil, "", fmt.Errorf("get ModelProfile %s: %w", name, err)
 	}
 	if profile.Status.Model == nil {
 		why := "it has not been read yet"
 		if c := meta.FindStatusCondition(profile.Status.Conditions, "Ready"); c != nil {
 			why = c.Message
 		}
-		return nil, fmt.Errorf("ModelProfile %s is not resolved: %s", name, why)
+		return nil, "", fmt.Errorf("ModelProfile %s is not resolved: %s", name, why)
 	}
-	return profile.Status.Model, nil
+	return profile.Status.Model, "", nil
 }

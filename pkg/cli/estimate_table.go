@@ -6,6 +6,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -29,26 +30,22 @@ var gpus = []gpu{
 
 // printTable prints what people read: the model, the components per GPU of each option, and what fits where.
 func (o *estimateOptions) printTable(m *estimator.Model, r *estimator.Result, counts []int, device estimator.DeviceInfo) error {
-	if err := describeModel(o.Out, m, &o.settings); err != nil {
+	if err := describeModel(o.Out, m, r); err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(o.Out, 0, 0, 2, ' ', 0)
-	header := "GPUS\tTP\tDEVICES\tTOTAL\tWEIGHTS\tKV CACHE\tSTATE\tCOMPUTE\tENGINE\tKV/TOKEN"
-	if device.Total > 0 {
-		header += "\tFEASIBLE"
-	}
-	fmt.Fprintln(w, header)
-	for i := range r.Options {
-		printOption(w, &r.Options[i], device.Total > 0)
-	}
-	if err := w.Flush(); err != nil {
-		return err
+	if len(r.Options) > 0 {
+		if err := o.printOptions(r, device); err != nil {
+			return err
+		}
 	}
 	for _, refusal := range r.Refused {
 		fmt.Fprintf(o.Out, "Not on %s: %s.\n", plural(refusal.GPUCount, "GPU"), refusal.Reason)
 	}
-	if device.Total == 0 {
+	if device.Total == 0 && feasible(r) {
 		o.printFits(m, counts)
+	}
+	if o.takesMore(r) {
+		fmt.Fprintln(o.Out, "Note: TOTAL is what the model needs; vLLM gives the rest of its fraction of the GPU to the cache.")
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(o.Out, "Note: %s.\n", note)
@@ -56,8 +53,33 @@ func (o *estimateOptions) printTable(m *estimator.Model, r *estimator.Result, co
 	return nil
 }
 
-// describeModel prints one paragraph on what was read.
-func describeModel(out io.Writer, m *estimator.Model, s *estimator.Settings) error {
+// feasible says whether any option is.
+func feasible(r *estimator.Result) bool {
+	return slices.ContainsFunc(r.Options, func(o estimator.Option) bool { return o.Feasible })
+}
+
+// takesMore says whether the engine takes a fraction of the GPU, whatever it needs.
+func (o *estimateOptions) takesMore(r *estimator.Result) bool {
+	return len(r.Options) > 0 && r.Utilization > 0 && !o.settings.UtilizationHandedOver && o.settings.KVCacheMemory == 0
+}
+
+// printOptions prints the table of options.
+func (o *estimateOptions) printOptions(r *estimator.Result, device estimator.DeviceInfo) error {
+	w := tabwriter.NewWriter(o.Out, 0, 0, 2, ' ', 0)
+	header := "GPUS\tTP\tDEVICES\tTOTAL\tWEIGHTS\tKV CACHE\tSTATE\tCOMPUTE\tENGINE\tKV/TOKEN"
+	judged := device.Total > 0 || !feasible(r)
+	if judged {
+		header += "\tFEASIBLE"
+	}
+	fmt.Fprintln(w, header)
+	for i := range r.Options {
+		printOption(w, &r.Options[i], judged)
+	}
+	return w.Flush()
+}
+
+// describeModel prints one paragraph on what was read, and what it is estimated for.
+func describeModel(out io.Writer, m *estimator.Model, r *estimator.Result) error {
 	how := map[estimator.WeightsSource]string{
 		estimator.WeightsFromTensors:  "weights as listed by the files",
 		estimator.WeightsFromConfig:   "weights computed from the configuration",
@@ -67,9 +89,44 @@ func describeModel(out io.Writer, m *estimator.Model, s *estimator.Settings) err
 	for i, k := range m.Layers {
 		kinds[i] = fmt.Sprintf("%d %s", k.Count, k.Kind)
 	}
-	_, err := fmt.Fprintf(out, "Model: %s, %.1fB parameters, %s, %s\nLayers: %s\nRuntime: %s\n\n",
-		m.Architecture, float64(m.Parameters)/1e9, m.Quantization, how, strings.Join(kinds, ", "), s.Runtime)
+	_, err := fmt.Fprintf(out, "Model: %s, %.1fB parameters, %s, %s\nLayers: %s\nRuntime: %s\nSettings: %s\n\n",
+		m.Architecture, float64(m.Parameters)/1e9, m.Quantization, how, strings.Join(kinds, ", "), r.Used.Runtime, describeSettings(r))
 	return err
+}
+
+// describeSettings lists the settings that the estimate rests on, those that nobody gave with a star.
+func describeSettings(r *estimator.Result) string {
+	u := &r.Used
+	var parts []string
+	add := func(name, field, value string) {
+		if value == "" || value == "0" {
+			return
+		}
+		if slices.Contains(r.Assumed, field) {
+			value += "*"
+		}
+		parts = append(parts, name+" "+value)
+	}
+	count := func(n int64) string { return strconv.FormatInt(n, 10) }
+	add("release", "version", u.Version)
+	add("context", "contextLength", count(u.ContextLength))
+	if r.Utilization > 0 { // vLLM
+		add("requests of it", "parallel", count(u.Parallel))
+		add("sequences", "maxNumSeqs", count(u.MaxNumSeqs))
+		add("tokens a step", "maxNumBatchedTokens", count(u.MaxNumBatchedTokens))
+	} else {
+		add("slots", "parallel", count(u.Parallel))
+		add("micro-batch", "microBatchSize", count(u.MicroBatchSize))
+	}
+	add("cache type", "kvCacheType", u.KVCacheType)
+	if u.GPUMemoryUtilization > 0 {
+		add("utilization", "gpuMemoryUtilization", strconv.FormatFloat(float64(u.GPUMemoryUtilization)/1e6, 'g', 3, 64))
+	}
+	text := strings.Join(parts, ", ")
+	if len(r.Assumed) > 0 {
+		text += " (*: assumed, the engine's default)"
+	}
+	return text
 }
 
 // printOption prints a line for each group of equal devices.
@@ -128,13 +185,13 @@ func (o *estimateOptions) printFits(m *estimator.Model, counts []int) {
 			}
 		}
 	}
-	fmt.Fprintln(o.Out)
+	fmt.Fprintln(o.Out, "\nFits on:")
 	for _, n := range order {
 		names := strings.Join(fits[n], ", ")
 		if names == "" {
 			names = "none of the usual GPUs"
 		}
-		fmt.Fprintf(o.Out, "%s: %s\n", plural(n, "GPU"), names)
+		fmt.Fprintf(o.Out, "  %s: %s\n", plural(n, "GPU"), names)
 	}
 }
 

@@ -41,7 +41,7 @@ func estimate(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	streams, _, out, _ := genericiooptions.NewTestIOStreams()
 	root := NewCommand(streams)
-	root.SetArgs(append([]string{"estimate"}, args...))
+	root.SetArgs(EngineSpelling(append([]string{"estimate"}, args...)))
 	root.SilenceErrors = true
 	err := root.ExecuteContext(t.Context())
 	return out.String(), err
@@ -111,7 +111,7 @@ func TestEstimateTable(t *testing.T) {
 	for _, want := range []string{
 		"LlamaForCausalLM, 8.0B parameters, BF16, weights computed from the configuration", "32 attention", "Runtime: vllm",
 		"KV/TOKEN", "131072", "Not on 3 GPUs: tensor-parallel size 3 does not divide the model's 32 attention heads.",
-		"1 GPU: L4, A10, RTX 4090", "2 GPUs: ",
+		"Fits on:\n  1 GPU: L4, A10, RTX 4090", "2 GPUs: ",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
@@ -123,6 +123,98 @@ func TestEstimateTable(t *testing.T) {
 	}
 	if !strings.Contains(out, "no: needs") {
 		t.Errorf("what does not fit is not said in\n%s", out)
+	}
+}
+
+// TestEstimateSaysWhatItAssumes: settings that nobody gave have a star, those that were given have none.
+func TestEstimateSaysWhatItAssumes(t *testing.T) {
+	config, model := files(t)
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{
+			"vLLM with nothing said", []string{"--config", config},
+			"Settings: release 0.26*, context 131072*, requests of it 1*, sequences 1024*, tokens a step 8192*, utilization 0.92* (*: assumed, the engine's default)",
+		},
+		{
+			"vLLM with its own spelling", []string{"--config", config, "--max-model-len", "32k", "--gpu-memory-utilization=0.8", "--vllm-version", "0.19.0", "--max-num-seqs", "64", "-tp", "2"},
+			"Settings: release 0.19.0, context 32000, requests of it 1*, sequences 64, tokens a step 8192*, utilization 0.8 (*",
+		},
+		{
+			"llama.cpp with its own spelling", []string{model, "-ngl", "99", "-c", "8192", "-np", "2", "-ub", "256", "-ctk", "q8_0", "--flash-attn", "on", "--kv-unified", "off"},
+			"Settings: release b10470*, context 8192, slots 2, micro-batch 256, cache type q8_0 (*",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out, err := estimate(t, tt.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(out, tt.want) {
+				t.Errorf("no %q in\n%s", tt.want, out)
+			}
+		})
+	}
+	out, err := estimate(t, model, "-c", "8192", "-o", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Model struct {
+			Architecture, Quantization, WeightsSource string
+			Parameters                                int64
+		}
+		Used    struct{ ContextLength, Parallel int64 }
+		Assumed []string
+	}
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Model.Architecture != "llama" || got.Model.Quantization != "Q4_K" || got.Model.WeightsSource != "tensors" || got.Model.Parameters < 8e9 {
+		t.Errorf("model %+v", got.Model)
+	}
+	if diff := cmp.Diff([]string{"version", "parallel", "microBatchSize", "kvCacheType"}, got.Assumed); diff != "" || got.Used.ContextLength != 8192 || got.Used.Parallel != 4 {
+		t.Errorf("used %+v, assumed (-want +got):\n%s", got.Used, diff)
+	}
+}
+
+func TestOnlyRefusedCountsPrintNoTable(t *testing.T) {
+	config, _ := files(t)
+	out, err := estimate(t, "--config", config, "--gpu-count", "3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out, "TOTAL") || strings.Contains(out, "Fits on") || !strings.Contains(out, "Not on 3 GPUs") {
+		t.Errorf("printed\n%s", out)
+	}
+}
+
+func TestAContextBeyondTheModelsIsSaidWithoutAGPU(t *testing.T) {
+	config, _ := files(t)
+	out, err := estimate(t, "--config", config, "-c", "262144")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out, "no: the context of 262144 tokens is longer than the model's 131072") || strings.Contains(out, "Fits on") {
+		t.Errorf("printed\n%s", out)
+	}
+}
+
+func TestEngineSpelling(t *testing.T) {
+	for text, want := range map[string]string{
+		"estimate m.gguf -ngl 20 -fa on":         "estimate m.gguf --gpu-layers 20 --flash-attention=on",
+		"estimate m.gguf --flash-attn off -c 8k": "estimate m.gguf --flash-attn=off -c 8k",
+		"estimate --flash_attn m.gguf":           "estimate --flash_attn m.gguf",
+		"estimate m.gguf -ctk=q8_0 --kv-unified": "estimate m.gguf --kv-cache-type=q8_0 --kv-unified",
+		"--context prod estimate m.gguf -np 2":   "--context prod estimate m.gguf --parallel 2",
+		"top -ngl 20":                            "top -ngl 20",
+		"estimate -- -ngl":                       "estimate -- -ngl",
+	} {
+		if got := strings.Join(EngineSpelling(strings.Fields(text)), " "); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
 	}
 }
 
@@ -145,6 +237,9 @@ func TestEstimateErrors(t *testing.T) {
 		{"a range backwards", []string{model, "--gpu-count", "8-2"}, "1,2,4 or 2-8"},
 		{"a fraction in percent", []string{"--config", config, "--gpu-memory-utilization", "90"}, "such as 0.9"},
 		{"an unknown cache type", []string{model, "--kv-cache-type", "q9"}, "none of"},
+		{"an unknown release", []string{"--config", config, "--runtime-version", "banana"}, "such as 0.19.0"},
+		{"a build for a release", []string{"--config", config, "--runtime", "vllm", "--runtime-version", "b9849"}, "such as 0.19.0"},
+		{"a context of nonsense", []string{model, "-c", "long"}, "such as 32768 or 32k"},
 		{"a switch of nonsense", []string{model, "--flash-attention=perhaps"}, "on, off, auto"},
 	}
 	for _, tt := range tests {

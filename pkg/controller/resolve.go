@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/modelsource"
+	"github.com/berth-dev/berth/pkg/modelsource/modelread"
 )
 
 // Resolver finds the files of a model. modelsource.Resolver is one.
@@ -47,7 +48,7 @@ func resolve(ctx context.Context, r Resolver, source, known string) (res *resolu
 		res.unchanged = true
 		return res, nil
 	}
-	if res.model, err = readModel(snapshot); err != nil {
+	if res.model, err = modelread.Read(snapshot, nil); err != nil {
 		return nil, err
 	}
 	return res, nil

@@ -52,7 +52,7 @@ func Estimate(m *Model, s Settings, gpuCounts []int, dev DeviceInfo) (Result, er
 	}
 	if e.Fallback {
 		e.Notes = append(e.Notes, "the architecture "+quoteName(m.Architecture)+" is not known, or its configuration is incomplete: "+
-			"every layer is taken to attend to the whole context, so this is an upper bound")
+			"every layer is taken to attend to the whole context; the real need may differ, so measure it")
 	}
 	return e, nil
 }

@@ -55,30 +55,35 @@ func readRecords(t *testing.T, runtimes ...string) []record {
 	if dir := os.Getenv("BERTH_DATA"); dir != "" {
 		name = filepath.Join(dir, "groundtruth.jsonl")
 	}
+	records := slices.DeleteFunc(readLines[record](t, name), func(r record) bool { return !slices.Contains(runtimes, r.Runtime) })
+	if len(records) == 0 {
+		t.Fatalf("no records of %v", runtimes)
+	}
+	return records
+}
+
+// readLines reads a file with one JSON object a line.
+func readLines[T any](t *testing.T, name string) []T {
+	t.Helper()
 	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	var records []record
+	var all []T
 	scanner := bufio.NewScanner(f)
 	scanner.Buffer(nil, 1<<20)
 	for scanner.Scan() {
-		var r record
-		if err := json.Unmarshal(scanner.Bytes(), &r); err != nil {
+		var one T
+		if err := json.Unmarshal(scanner.Bytes(), &one); err != nil {
 			t.Fatal(err)
 		}
-		if slices.Contains(runtimes, r.Runtime) {
-			records = append(records, r)
-		}
+		all = append(all, one)
 	}
 	if err := scanner.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if len(records) == 0 {
-		t.Fatalf("no records of %v", runtimes)
-	}
-	return records
+	return all
 }
 
 // knownModels are public configurations of the models that records name.

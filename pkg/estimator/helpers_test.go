@@ -28,7 +28,6 @@ func parseConfig(t testing.TB, config map[string]any) *estimator.Model {
 // vllmExcuses are the records that the estimate misses, each with the reason.
 var vllmExcuses = map[string]string{
 	"vl-15815-qwen25-32b-tp2 activation":                          "the version is not stated; from its date it is one with 38 bytes per logit",
-	"vl-mellea416-qwen3-06b activation":                           "the number of sequences is not stated, and was set far below the default",
 	"vl-f55876904831-qwen25-15b-t4 activation":                    "a T4 computes prompts whole (no chunked prefill), so the context of 32768 is the batch",
 	"vl-gfx906-gemma3-27b-4k weights":                             "a fork for MI50 that unpacks part of the weights",
 	"vl-gfx906-gemma3-27b-8k weights":                             "a fork for MI50 that unpacks part of the weights",

@@ -81,6 +81,9 @@ func newLlama(m *Model, s *Settings, dev DeviceInfo, e *Result) (*llama, error) 
 			return nil, fmt.Errorf("a quantized value cache (%s) needs flash attention: set it on, or the value cache to f16", s.KVCacheTypeV)
 		}
 	}
+	if err := l.checkCacheTypes(); err != nil {
+		return nil, err
+	}
 	all := l.units()
 	l.gpuLayers = all
 	if n, ok := s.GPULayers.Count(); ok {
@@ -95,7 +98,27 @@ func newLlama(m *Model, s *Settings, dev DeviceInfo, e *Result) (*llama, error) 
 		l.kinds[i] = l.costOf(&m.Layers[i])
 	}
 	l.cuda = l.cudaContext()
+	l.record(ollama, e)
 	return l, nil
+}
+
+// record says what the estimate rests on.
+func (l *llama) record(ollama bool, e *Result) {
+	s := l.s
+	e.Used = *s
+	release := s.Version
+	if l.build == newestBuild && !ollama {
+		release = "b" + strconv.Itoa(buildFusedIndexer) // the build that the rules were checked against
+	}
+	e.useWord("version", &e.Used.Version, s.Version, release)
+	context := l.context
+	if ollama {
+		context /= max(l.sequences, 1) // Ollama is told that of one slot
+	}
+	e.use("contextLength", &e.Used.ContextLength, s.ContextLength, context)
+	e.use("parallel", &e.Used.Parallel, s.Parallel, l.sequences)
+	e.use("microBatchSize", &e.Used.MicroBatchSize, s.MicroBatchSize, l.batch)
+	e.useWord("kvCacheType", &e.Used.KVCacheType, s.KVCacheType, l.keyType())
 }
 
 // buildNumber reads "b9849", "9849" or "0.30.1" (Ollama, which ships recent builds).

@@ -3,6 +3,8 @@
 
 package estimator
 
+import "fmt"
+
 // layerCache returns the bytes of one layer's KV cache and recurrent state over all sequences.
 //
 // Keys and values: cells × heads × (key dim × bytes + value dim × bytes). MLA stores its latent once (no values,
@@ -111,4 +113,31 @@ func (l *llama) windowCells(window int64) int64 {
 		perStream = l.sequences
 	}
 	return roundUp(add(mul(window, perStream), l.batch), cellPadding)
+}
+
+// checkCacheTypes refuses what llama.cpp refuses to start with: keys and values of different types where values are part
+// of the keys (MLA), and block types whose blocks of 32 do not divide a head (llama-context.cpp, llama_init_from_model).
+func (l *llama) checkCacheTypes() error {
+	for i := range l.m.Layers {
+		k := &l.m.Layers[i]
+		kt, vt := l.keyType(), l.valueType()
+		if k.LatentDim > 0 {
+			if kt != vt {
+				return fmt.Errorf("llama.cpp caches keys and values of %s together, so they cannot be %s and %s: give one type for both", l.m.Architecture, kt, vt)
+			}
+			continue
+		}
+		if k.KVHeads == 0 || l.m.Cacheless {
+			continue
+		}
+		for _, c := range []struct {
+			kind, name string
+			dim        int64
+		}{{"keys", kt, k.KeyDim}, {"values", vt, k.ValueDim}} {
+			if isBlockType(c.name) && c.dim%32 != 0 {
+				return fmt.Errorf("llama.cpp refuses %s of %s in heads of %d elements, which its blocks of 32 do not divide: use f16", c.kind, c.name, c.dim)
+			}
+		}
+	}
+	return nil
 }

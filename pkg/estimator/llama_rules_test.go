@@ -296,3 +296,30 @@ func TestSparseCaches(t *testing.T) {
 		})
 	}
 }
+
+// TestCacheTypesThatLlamaCppRefuses: it does not start with them.
+func TestCacheTypesThatLlamaCppRefuses(t *testing.T) {
+	eighty := func(m *estimator.Model) { m.Layers[0].KeyDim, m.Layers[0].ValueDim = 80, 80 }
+	latent := func(m *estimator.Model) {
+		m.Layers[0].Kind, m.Layers[0].LatentDim, m.Layers[0].LatentValueDim = estimator.LayerLatent, 576, 512
+	}
+	for _, tt := range []struct {
+		name, keys, values string
+		change             func(*estimator.Model)
+		want               string
+	}{
+		{"blocks of 32 in heads of 80 (phi-2)", "q8_0", "q8_0", eighty, "blocks of 32 do not divide"},
+		{"values alone", "f16", "q4_0", eighty, "values of q4_0"},
+		{"float16 in heads of 80", "f16", "f16", eighty, ""},
+		{"two types of latents", "q8_0", "f16", latent, "one type for both"},
+		{"one type of latents", "q8_0", "q8_0", latent, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := at32k(func(s *estimator.Settings) { s.KVCacheType, s.KVCacheTypeV = tt.keys, tt.values })
+			_, err := estimator.Estimate(eight(tt.change), s, []int{1}, estimator.DeviceInfo{})
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}

@@ -4,9 +4,7 @@
 package estimator_test
 
 import (
-	"bufio"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -95,7 +93,7 @@ func truthDevices(t *testing.T, dir string) []truthDevice {
 	t.Helper()
 	models := map[string]*estimator.Model{}
 	var devices []truthDevice
-	for _, r := range readTruth(t, filepath.Join(dir, "records.jsonl")) {
+	for _, r := range readLines[truth](t, filepath.Join(dir, "records.jsonl")) {
 		m, ok := models[r.Header]
 		if !ok {
 			m = truthModel(t, filepath.Join(dir, r.Header))
@@ -124,29 +122,6 @@ func truthDevices(t *testing.T, dir string) []truthDevice {
 		}
 	}
 	return devices
-}
-
-func readTruth(t *testing.T, name string) []truth {
-	t.Helper()
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var records []truth
-	scanner := bufio.NewScanner(f)
-	scanner.Buffer(nil, 1<<20)
-	for scanner.Scan() {
-		var r truth
-		if err := json.Unmarshal(scanner.Bytes(), &r); err != nil {
-			t.Fatal(err)
-		}
-		records = append(records, r)
-	}
-	if err := scanner.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return records
 }
 
 // truthModel reads a header whose data is not there.

@@ -179,6 +179,9 @@ const (
 	// LayerRecurrent keeps a state of fixed size per sequence (Mamba, gated delta net, RWKV). A layer with both a
 	// state and attention has the kind of its attention.
 	LayerRecurrent LayerKindName = "recurrent"
+	// LayerCross keeps keys and values of CrossTokens tokens of something else than the context: an image, or what an
+	// encoder made of the input.
+	LayerCross LayerKindName = "cross"
 	// LayerStateless keeps nothing: feed-forward only, or keys and values shared with an earlier layer.
 	LayerStateless LayerKindName = "stateless"
 )
@@ -208,6 +211,9 @@ type LayerKind struct {
 	// stored it a second time, as values.
 	// +optional
 	LatentValueDim int64 `json:"latentValueDim,omitempty"`
+	// CrossTokens is the tokens that a cross-attention layer keeps of one request.
+	// +optional
+	CrossTokens int64 `json:"crossTokens,omitempty"`
 	// CompressRatio is how many tokens share one entry of the cache beyond Window (DeepSeek V4); zero means that
 	// nothing beyond Window is kept, or, without a Window, one entry each.
 	// +optional

@@ -78,6 +78,10 @@ type Result struct {
 	Fallback bool `json:"fallback,omitempty"`
 	// Notes are assumptions a user may want to know of.
 	Notes []string `json:"notes,omitempty"`
+	// Used are the settings with the engine's defaults filled in, as far as memory depends on them, and Assumed the
+	// names of those of its fields that nobody gave, as JSON has them, in order.
+	Used    Settings `json:"used"`
+	Assumed []string `json:"assumed,omitempty"`
 	// Utilization is the fraction of a device in parts per million that vLLM takes by these settings, its default
 	// where they are silent; zero for other engines.
 	Utilization int64 `json:"utilization,omitempty"`
@@ -87,4 +91,20 @@ type Result struct {
 type Refusal struct {
 	GPUCount int    `json:"gpuCount"`
 	Reason   string `json:"reason"`
+}
+
+// use records the value of a setting that the estimate rests on, and whether it was assumed.
+func (r *Result) use(name string, target *int64, given, value int64) {
+	*target = value
+	if given == 0 && value != 0 {
+		r.Assumed = append(r.Assumed, name)
+	}
+}
+
+// useWord is use for words.
+func (r *Result) useWord(name string, target *string, given, value string) {
+	*target = value
+	if given == "" && value != "" {
+		r.Assumed = append(r.Assumed, name)
+	}
 }

@@ -55,8 +55,10 @@ type Settings struct {
 	NoVision bool `json:"noVision,omitempty"`
 	// SpeculativeTokens is how many tokens the model's own draft layers predict (MTP); zero means not used.
 	SpeculativeTokens int64 `json:"speculativeTokens,omitempty"`
-	// Embeddings says that the server answers with embeddings instead of text: llama.cpp's --embeddings and
-	// --reranking. Every token of a micro-batch is then an output.
+	// DraftModel names another model that is loaded beside this one to predict tokens (vLLM's --speculative-config).
+	DraftModel string `json:"draftModel,omitempty"`
+	// Embeddings says that the server answers with embeddings or scores instead of text: llama.cpp's --embeddings and
+	// --reranking (every token of a micro-batch is then an output), vLLM's --runner pooling (nothing is sampled).
 	Embeddings bool `json:"embeddings,omitempty"`
 	// Quantization is vLLM's --quantization: what is done to the weights when they are loaded.
 	Quantization string `json:"quantization,omitempty"`
@@ -72,6 +74,10 @@ type Settings struct {
 	// MaxNumSeqs and MaxNumBatchedTokens are vLLM's limits for one step.
 	MaxNumSeqs          int64 `json:"maxNumSeqs,omitempty"`
 	MaxNumBatchedTokens int64 `json:"maxNumBatchedTokens,omitempty"`
+	// LongContext says that vLLM takes a context longer than the model's: VLLM_ALLOW_LONG_MAX_MODEL_LEN, --hf-overrides.
+	LongContext bool `json:"longContext,omitempty"`
+	// PrefixCaching is vLLM's --enable-prefix-caching; hybrids have it by default from v0.20 on.
+	PrefixCaching Switch `json:"prefixCaching,omitempty"`
 	// BlockSize is vLLM's --block-size, tokens of one page of the cache.
 	BlockSize int64 `json:"blockSize,omitempty"`
 	// EnforceEager is vLLM's --enforce-eager: no CUDA graphs.

@@ -13,7 +13,8 @@ func DefaultUtilization(vllmVersion string) int64 {
 }
 
 // OutsideUtilization returns what a vLLM process holds on each of its GPUs beside its --gpu-memory-utilization, in
-// bytes, when nothing is known of the model: the most that was measured of any, see startup and graphs.
+// bytes, when nothing is known of the model: the most that was measured of any, see startup and graphs. What the sampler
+// takes later from v0.25 on is not in it, since it follows the vocabulary: 1.2 GiB for 128 Ki tokens, 2.5 for 256 Ki.
 func OutsideUtilization(s Settings, gpus int) int64 {
 	anyModel := vllm{m: &Model{Experts: &Experts{}}}
 	outside := anyModel.startup(int64(gpus))

@@ -36,6 +36,14 @@ const (
 
 func newVLLM(m *Model, s *Settings, dev DeviceInfo, e *Result) (*vllm, error) {
 	v := &vllm{m: m, s: s, dev: dev, version: parseVersion(s.Version)}
+	if s.DraftModel != "" {
+		if s.UtilizationHandedOver {
+			return nil, fmt.Errorf("the draft model %s is loaded beside the model, and its size is not known here: "+
+				"measure both together, and set berth.dev/gpu-memory", quoteName(s.DraftModel))
+		}
+		e.Notes = append(e.Notes, "the draft model "+quoteName(s.DraftModel)+" is loaded beside the model; its weights and cache, which are not in "+
+			"this estimate, take from the cache inside the fraction")
+	}
 	v.pp = max(s.PipelineParallel, 1)
 	v.context = s.ContextLength
 	if v.context == 0 {
@@ -52,15 +60,39 @@ func newVLLM(m *Model, s *Settings, dev DeviceInfo, e *Result) (*vllm, error) {
 	}
 	v.maxSeqs, v.batchedTokens = v.limits()
 	v.kvBytes1024 = v.cacheElement()
+	if note := releaseNote(v.version); note != "" {
+		e.Notes = append(e.Notes, note)
+	}
 	v.utilization = s.GPUMemoryUtilization
 	if v.utilization == 0 {
 		v.utilization = DefaultUtilization(s.Version)
 	}
 	e.Utilization = v.utilization
+	v.record(e)
 	if q := s.Quantization; q != "" && q != "fp8" && q != "bitsandbytes" && v.unquantized() {
 		e.Notes = append(e.Notes, "the configuration says nothing of quantization "+quoteName(q)+": its usual width assumed; use the checkpoint's own config.json")
 	}
 	return v, nil
+}
+
+// record says what the estimate rests on.
+func (v *vllm) record(e *Result) {
+	s := v.s
+	e.Used = *s
+	release := s.Version
+	if v.version == newest {
+		release = fmt.Sprintf("0.%d", newestMeasured)
+	}
+	e.useWord("version", &e.Used.Version, s.Version, release)
+	e.use("contextLength", &e.Used.ContextLength, s.ContextLength, v.context)
+	e.use("parallel", &e.Used.Parallel, s.Parallel, v.requests)
+	if !v.pooling() {
+		e.use("maxNumSeqs", &e.Used.MaxNumSeqs, s.MaxNumSeqs, v.maxSeqs)
+	}
+	e.use("maxNumBatchedTokens", &e.Used.MaxNumBatchedTokens, s.MaxNumBatchedTokens, v.batchedTokens)
+	if !s.UtilizationHandedOver && s.KVCacheMemory == 0 {
+		e.use("gpuMemoryUtilization", &e.Used.GPUMemoryUtilization, s.GPUMemoryUtilization, v.utilization)
+	}
 }
 
 // limits returns max_num_seqs and max_num_batched_tokens. The defaults of the server follow the device: cards of
@@ -140,7 +172,7 @@ func (v *vllm) option(n int) Option {
 	tp := int64(n) / v.pp
 	o := Option{GPUCount: n, TensorParallelSize: int(tp), Devices: make([]Device, 0, n)}
 	graphs := v.graphs()
-	inside, outside := add(v.nonTorch(tp), allocatorSlack), v.startup(int64(n))
+	inside, outside := add(v.nonTorch(tp), allocatorSlack), add(v.startup(int64(n)), v.samplerAfter())
 	if !v.version.atLeast(0, 21) {
 		outside = add(outside, graphs) // captured after the budget was spent
 	} else {
@@ -176,6 +208,12 @@ func (v *vllm) option(n int) Option {
 // is left of the fraction does not hold one request (vllm/v1/worker/gpu_worker.py, kv_cache_utils.py).
 func (v *vllm) judge(o *Option) {
 	o.Feasible = true
+	if limit := v.m.ContextLength; limit > 0 && v.context > limit && !v.s.LongContext && v.s.Runtime == RuntimeVLLM {
+		o.Feasible = false
+		o.Reason = fmt.Sprintf("the context of %d tokens is longer than the model's %d: vLLM refuses to start (unless "+
+			"VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 or --hf-overrides extend it)", v.context, limit)
+		return
+	}
 	total := v.dev.Total
 	if total == 0 {
 		return
@@ -190,27 +228,25 @@ func (v *vllm) judge(o *Option) {
 	}
 	requested := fraction(total, v.utilization)
 	o.Take = add(requested, o.Outside)
-	inside := sub(first.Total, o.Outside)
+	c := &first.Components
+	inside := add(c.Weights, c.KVCache, c.RecurrentState, c.Compute, sub(c.Engine, o.Outside))
 	switch {
 	case inside > requested:
 		o.Feasible = false
 		o.Reason = fmt.Sprintf("needs %s inside a memory fraction of %s (%.2f of %s)",
 			human(inside), human(requested), float64(v.utilization)/1e6, human(total))
-	case o.Take > total:
+	case sub(o.Take, v.samplerAfter()) > total:
 		o.Feasible = false
 		o.Reason = fmt.Sprintf("takes %s inside its fraction and %s outside it, of a device's %s",
-			human(requested), human(o.Outside), human(total))
-	case add(o.Take, v.peakAgain(o)) > total:
+			human(requested), human(sub(o.Outside, v.samplerAfter())), human(total))
+	case add(o.Take, first.Components.Compute) > total:
 		// The sampler is warmed up after the cache has taken the rest of the fraction.
 		o.Tight = true
+		o.Take = min(o.Take, total)
 		o.Reason = fmt.Sprintf("%s are left outside the fraction, less than one more peak of activations (%s): a lower "+
 			"utilization is safer", human(sub(total, o.Take)), human(first.Components.Compute))
 	}
 }
-
-// peakAgain is what must be free beside what the engine takes, for a second peak of activations and the graphs
-// where those are part of the fraction.
-func (v *vllm) peakAgain(o *Option) int64 { return o.Devices[0].Components.Compute }
 
 func compare(a, b int64) int {
 	switch {

@@ -12,6 +12,9 @@ type cacheGroup struct {
 	layers int64
 	// perToken is the bytes of one token in one layer, state those of one sequence.
 	perToken, state int64
+	// indexers is the bytes of one token in the sparse indexers of all layers of latents, which share their group
+	// whether they have one or not (vllm/v1/core/kv_cache_utils.py, UniformTypeKVCacheSpecs).
+	indexers int64
 }
 
 // maxCacheGroups bounds the groups of a model; more distinct geometries share the last one's slot by being added
@@ -46,7 +49,7 @@ func (v *vllm) cache(tp, stage int64) requestCache {
 		if n > 1 {
 			layers = roundUp(layers, size)
 		}
-		r.attention = add(r.attention, mul(layers, v.groupTokens(g, block)))
+		r.attention = add(r.attention, mul(layers, v.groupTokens(g, block)), mul(g.indexers, roundUp(v.context, block)))
 		if g.state > 0 {
 			page := g.state
 			if pageToken > 0 {
@@ -63,7 +66,7 @@ func (v *vllm) cache(tp, stage int64) requestCache {
 // one (the default from v0.20 on), and one per speculative token to roll back to.
 func (v *vllm) stateBlocks() int64 {
 	n := int64(1)
-	if v.version.atLeast(0, 20) {
+	if on := v.s.PrefixCaching; on == SwitchOn || on == SwitchDefault && v.version.atLeast(0, 20) {
 		n = 2
 	}
 	return n + v.s.SpeculativeTokens
@@ -75,17 +78,25 @@ func (v *vllm) groupTokens(g *cacheGroup, block int64) int64 {
 	switch {
 	case g.perToken == 0 && k.IndexerDim == 0:
 		return 0
+	case k.Kind == LayerCross:
+		return mul(g.perToken, roundUp(k.CrossTokens, block))
 	case k.Kind == LayerSlidingWindow:
 		return mul(g.perToken, v.windowTokens(k.Window, block))
 	case k.Window > 0: // DeepSeek V4: a window in full, and the rest compressed
 		bytes := mul(g.perToken, v.windowTokens(k.Window, block))
 		if k.CompressRatio > 0 {
 			entries := roundUp(ceilDiv(v.context, k.CompressRatio), block)
-			bytes = add(bytes, mul(add(g.perToken, indexerBytes(k)), entries))
+			// A third more: pages of latents, of indexer keys and of the coarse layers are padded to fit one pool.
+			// Fitted to 5.41 GiB for a request of 1M tokens of DeepSeek-V4-Flash, and above it.
+			bytes = add(bytes, ratio{4, 3}.of(mul(add(g.perToken, indexerBytes(k)), entries)))
 		}
 		return bytes
 	}
-	return mul(add(g.perToken, indexerBytes(k)), roundUp(v.context, block))
+	perToken := g.perToken
+	if !oneGroup(k) {
+		perToken = add(perToken, indexerBytes(k))
+	}
+	return mul(perToken, roundUp(v.context, block))
 }
 
 // windowTokens returns the tokens that a windowed layer keeps: the window and the step being computed, one block
@@ -111,7 +122,11 @@ func (v *vllm) cacheGroups(groups *[maxCacheGroups]cacheGroup, tp, stage int64) 
 		perToken := v.perToken(k, tp)
 		state := v.state(k, tp)
 		if perToken > 0 || k.IndexerDim > 0 {
-			n = addGroup(groups, n, cacheGroup{kind: k, layers: count, perToken: perToken})
+			g := cacheGroup{kind: k, layers: count, perToken: perToken}
+			if oneGroup(k) {
+				g.indexers = mul(count, indexerBytes(k))
+			}
+			n = addGroup(groups, n, g)
 		}
 		if state > 0 {
 			n = addGroup(groups, n, cacheGroup{kind: k, layers: count, state: state})
@@ -120,13 +135,18 @@ func (v *vllm) cacheGroups(groups *[maxCacheGroups]cacheGroup, tp, stage int64) 
 	return n
 }
 
+// oneGroup says whether layers of a kind share a group with those of an indexer.
+func oneGroup(k *LayerKind) bool { return k.LatentDim > 0 && k.Window == 0 }
+
 // addGroup adds layers to the group of their geometry.
 func addGroup(groups *[maxCacheGroups]cacheGroup, n int, g cacheGroup) int {
 	for i := range groups[:n] {
 		o := &groups[i]
 		if o.perToken == g.perToken && o.state == g.state && o.kind.Kind == g.kind.Kind && o.kind.Window == g.kind.Window &&
-			o.kind.CompressRatio == g.kind.CompressRatio && o.kind.IndexerDim == g.kind.IndexerDim {
+			o.kind.CompressRatio == g.kind.CompressRatio && o.kind.CrossTokens == g.kind.CrossTokens &&
+			(o.kind.IndexerDim == g.kind.IndexerDim || oneGroup(o.kind)) {
 			o.layers += g.layers
+			o.indexers = add(o.indexers, g.indexers)
 			return n
 		}
 	}
@@ -159,6 +179,9 @@ func groupSize(groups []cacheGroup) int64 {
 // perToken returns the bytes of one token in one layer on one rank. Key/value heads are divided by tp and kept by
 // each rank once there are fewer than ranks; the latent of MLA is whole on every rank.
 func (v *vllm) perToken(k *LayerKind, tp int64) int64 {
+	if v.m.Cacheless {
+		return 0 // an encoder attends to its input only
+	}
 	if k.LatentDim > 0 {
 		return v.latentBytes(k)
 	}
@@ -170,7 +193,7 @@ func (v *vllm) perToken(k *LayerKind, tp int64) int64 {
 // positions in FP8 with a float32 scale per 128 elements and the rest in BF16, by default: 656 bytes of 576
 // elements (vllm/v1/attention/backends/mla/flashmla_sparse.py), 584 of 512 with byte scales (DeepSeek V4).
 func (v *vllm) latentBytes(k *LayerKind) int64 {
-	sparse := k.IndexerDim > 0 || k.Window > 0
+	sparse := v.sparse() || k.Window > 0
 	asked := v.s.KVCacheType
 	if !sparse || asked != "" && asked != "auto" && v.kvBytes1024 > 1024 {
 		return ceilDiv(mul(k.LatentDim, v.kvBytes1024), 1024)
@@ -181,6 +204,17 @@ func (v *vllm) latentBytes(k *LayerKind) int64 {
 	const rope = 64
 	plain := sub(k.LatentDim, rope)
 	return add(plain, ceilDiv(plain, 64), 1, 2*rope)
+}
+
+// sparse says whether the model attends sparsely, with an indexer in some layers at least: the others take what it
+// selected, from the same layout.
+func (v *vllm) sparse() bool {
+	for i := range v.m.Layers {
+		if v.m.Layers[i].IndexerDim > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // indexerBytes returns the bytes of one indexer key: FP8 and a float32 scale per 128 elements.

@@ -20,6 +20,9 @@ func (v *vllm) weights(tp, stage int64) int64 {
 	}
 	scale := v.typeScale()
 	embedding, output := v.vocabulary(m.Embedding, tp), v.vocabulary(m.Output, tp)
+	if v.pooling() {
+		output = 0
+	}
 	if stage == 0 {
 		sum = add(sum, scale.of(embedding))
 		sum = add(sum, v.visionWeights(tp))

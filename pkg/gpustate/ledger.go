@@ -231,6 +231,26 @@ func (l *Ledger) Settle(uid types.UID) { l.drop(uid, Leaving) }
 // OnNode returns the bookings of a node, without claims. The slice must not be changed.
 func (l *Ledger) OnNode(node string) []*Entry { return *l.listOf(node).Load() }
 
+// Nodes returns the names of the nodes that have, or had, bookings.
+func (l *Ledger) Nodes() (names []string) {
+	l.nodes.Range(func(name, _ any) bool {
+		names = append(names, name.(string))
+		return true
+	})
+	return names
+}
+
+// dropNode forgets a node that is gone, once nothing is booked or claimed on it.
+func (l *Ledger) dropNode(node string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, lists := range []*sync.Map{&l.nodes, &l.claims} {
+		if list, ok := lists.Load(node); ok && len(*list.(*nodeList).Load()) == 0 {
+			lists.Delete(node)
+		}
+	}
+}
+
 // nodeList points to the entries of one node. They are copied on write, so the pointer is another after each change.
 type nodeList = atomic.Pointer[[]*Entry]
 

@@ -12,6 +12,8 @@ const (
 	ReasonNoReport alloc.Reason = "node(s) had no GPUNode report"
 	// ReasonStaleReport: the node's agent has not been heard of for longer than staleAfter.
 	ReasonStaleReport alloc.Reason = "node(s) had a stale GPUNode report"
+	// ReasonDriverUpgrade: the node waits for everybody to let go of its driver.
+	ReasonDriverUpgrade alloc.Reason = "node(s) had a driver upgrade under way"
 	// ReasonDevicePlugin: the stock device plugin could hand out the same GPUs.
 	ReasonDevicePlugin alloc.Reason = "node(s) advertised nvidia.com/gpu without the label berth.dev/device-plugin=shared"
 	// ReasonDRA: a driver of dynamic resource allocation could hand out the same GPUs.
@@ -62,6 +64,8 @@ const (
 	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/visible-devices"
 	// ReasonNoRuntimeClass: the pod's RuntimeClass was deleted after the pod was made.
 	ReasonNoRuntimeClass alloc.Reason = "the RuntimeClass that the pod names does not exist"
+	// ReasonGroupEvictsNobody: groups of pods are placed, but make no room.
+	ReasonGroupEvictsNobody alloc.Reason = "a pod group with pods that ask for GPU memory evicts nobody"
 	// ReasonNothingEverFits: every node has a fresh report and none has GPUs large enough.
 	ReasonNothingEverFits alloc.Reason = "no node has GPUs that could ever hold the requested memory"
 )

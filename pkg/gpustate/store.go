@@ -105,6 +105,16 @@ func (s *Store) Remove(node string) {
 	s.ownPosition()
 	delete(s.position, node)
 	s.free = append(s.free, i)
+	delete(s.states, node) // a new report is heard of anew
+}
+
+// dropState forgets when an agent was heard of whose node has no report.
+func (s *Store) dropState(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.position[node]; !ok {
+		delete(s.states, node)
+	}
 }
 
 // Renew takes a renewal of the agent's Lease: live if it was seen to happen, else from renewTime, the agent's own

@@ -111,6 +111,9 @@ func (t *Tracker) PodGone(pod *corev1.Pod) (node string) {
 	if e := t.Ledger.Leave(pod.UID, report); e != nil && e.State != Leaving {
 		t.Changed(node)
 	}
+	if report == nil {
+		t.Ledger.dropNode(node) // perhaps the last pod of a node that is gone
+	}
 	return node
 }
 
@@ -143,7 +146,11 @@ func offersMore(before, after *Report) bool {
 func (t *Tracker) ReportGone(node string) {
 	t.Store.Remove(node)
 	t.SettleNode(node)
+	t.Ledger.dropNode(node)
 }
+
+// LeaseGone applies the deletion of the Lease of a node's agent.
+func (t *Tracker) LeaseGone(node string) { t.Store.dropState(node) }
 
 // LeaseSeen applies the Lease of a node's agent; live as in Store.Renew.
 func (t *Tracker) LeaseSeen(node string, renewTime time.Time, live bool) {

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	testclock "k8s.io/utils/clock/testing"
 
 	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // TestWhoIsTold: waiting pods are woken by what may have made room, and by nothing else that a pod does.
@@ -89,5 +91,45 @@ func TestAppliedBeforeTold(t *testing.T) {
 	f.report(bt.MakeGPUNodeOf(testNode, 1, "80Gi"))
 	if len(told) != 2 || told[0] != 50 || told[1] != 80 {
 		t.Errorf("free when told: %v, want 50 while the memory is held, then 80", told)
+	}
+}
+
+// TestNodesThatAreGoneAreForgotten: clusters that scale make new names every day.
+func TestNodesThatAreGoneAreForgotten(t *testing.T) {
+	pod := bt.MakePod("a").Memory("40Gi").Bound("n", epoch, "GPU-0=40Gi").Started(epoch).Obj()
+	for _, tc := range []struct {
+		name string
+		last []func(*Tracker)
+	}{
+		{"its pods first", []func(*Tracker){
+			func(t *Tracker) { t.PodGone(pod) }, func(t *Tracker) { t.ReportGone("n") }, func(t *Tracker) { t.LeaseGone("n") },
+		}},
+		{"its report first", []func(*Tracker){
+			func(t *Tracker) { t.ReportGone("n") }, func(t *Tracker) { t.LeaseGone("n") }, func(t *Tracker) { t.PodGone(pod) },
+		}},
+		{"its Lease first", []func(*Tracker){
+			func(t *Tracker) { t.LeaseGone("n") }, func(t *Tracker) { t.PodGone(pod) }, func(t *Tracker) { t.ReportGone("n") },
+		}},
+		{"its agent renews the Lease a last time", []func(*Tracker){
+			func(t *Tracker) { t.ReportGone("n") }, func(t *Tracker) { t.LeaseSeen("n", epoch, true) },
+			func(t *Tracker) { t.LeaseGone("n") }, func(t *Tracker) { t.PodGone(pod) },
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tracker := NewTracker(alloc.Bytes{}, Policy{StaleAfter: time.Minute}, testclock.NewFakePassiveClock(epoch))
+			tracker.ReportSeen(bt.MakeGPUNodeOf("n", 1, "80Gi").Obj(), true)
+			tracker.LeaseSeen("n", epoch, true)
+			tracker.PodSeen(pod)
+			tc.last[0](tracker)
+			if r, fresh := tracker.Store.Report("n", time.Minute); r != nil && !fresh {
+				t.Error("a node that has a report is not fresh any more")
+			}
+			for _, last := range tc.last[1:] {
+				last(tracker)
+			}
+			if names := tracker.Ledger.Nodes(); len(names) != 0 || len(tracker.Store.states) != 0 || tracker.Ledger.Get(pod.UID) != nil {
+				t.Errorf("left behind: lists of %v, %d states", names, len(tracker.Store.states))
+			}
+		})
 	}
 }

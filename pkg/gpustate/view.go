@@ -197,6 +197,8 @@ func (v *Viewer) nodeReason(node *corev1.Node, report *Report, fresh bool, dra *
 	switch {
 	case report == nil:
 		return ReasonNoReport
+	case berthv1alpha1.DriverGoes(node.Labels): // before what follows from it: the agent is sent away too
+		return ReasonDriverUpgrade
 	case v.Policy.AdvertisesGPUs(node) && node.Labels[berthv1alpha1.LabelDevicePlugin] != berthv1alpha1.DevicePluginShared:
 		return ReasonDevicePlugin
 	case dra.published() && node.Labels[berthv1alpha1.LabelDRA] != berthv1alpha1.DRAShared:

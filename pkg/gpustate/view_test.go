@@ -153,6 +153,11 @@ func TestWhyANodeCannotBeUsed(t *testing.T) {
 		n.Labels[berthv1alpha1.LabelDevicePlugin] = berthv1alpha1.DevicePluginShared
 		return n
 	}
+	upgrading := func() *corev1.Node {
+		n := bt.MakeNode(testNode)
+		n.Labels[berthv1alpha1.LabelDriverUpgradeState] = "pod-restart-required"
+		return n
+	}
 	whole := func() *bt.Pod { return bt.MakePod("w").Scheduler("default-scheduler").WholeGPUs(1).Node(testNode) }
 	for _, tc := range []struct {
 		name   string
@@ -166,6 +171,8 @@ func TestWhyANodeCannotBeUsed(t *testing.T) {
 		{name: "no report", want: ReasonNoReport},
 		{name: "a stale report", report: report(), silent: time.Hour, want: ReasonStaleReport},
 		{name: "the device plugin's GPUs", node: plugin(), report: report(), want: ReasonDevicePlugin},
+		{name: "a driver that is to be replaced", node: upgrading(), report: report(), want: ReasonDriverUpgrade},
+		{name: "a driver that is to be replaced, the agent gone", node: upgrading(), report: report(), silent: time.Hour, want: ReasonDriverUpgrade},
 		{name: "advertised, and none of them", node: bt.AdvertiseGPUs(bt.MakeNode(testNode), 0), report: report()},
 		{name: "the device plugin's GPUs, shared by the admin", node: shared(), report: report()},
 		{name: "a pod with whole GPUs that are not reported yet", node: shared(), report: report(), pods: []*bt.Pod{whole()}, want: ReasonUnreportedDevicePod},

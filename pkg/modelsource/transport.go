@@ -126,6 +126,15 @@ func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return a.next.RoundTrip(req)
 }
 
+// HostOf returns the host of an endpoint as Credentials are asked for it.
+func HostOf(endpoint string) (string, error) {
+	u, err := parseEndpoint(endpoint)
+	if err != nil {
+		return "", err
+	}
+	return credentialsHost(u), nil
+}
+
 // credentialsHost is the name that credentials are configured by: the port is part of it where it is not the usual.
 func credentialsHost(u *url.URL) string {
 	host := canonicalHost(u.Hostname())

@@ -55,6 +55,9 @@ type Args struct {
 	// TrustObservedPeaks books, for a model that was measured before with the same settings, the measured peak alone
 	// instead of the larger of peak and estimate. Default false.
 	TrustObservedPeaks bool `json:"trustObservedPeaks,omitempty"`
+	// EvictForDriverUpgrades evicts Berth's pods from nodes whose driver is to be replaced, as the label
+	// nvidia.com/gpu-driver-upgrade-state says, within their PodDisruptionBudgets. Default false.
+	EvictForDriverUpgrades bool `json:"evictForDriverUpgrades,omitempty"`
 }
 
 // DefaultArgs returns the arguments with all defaults.

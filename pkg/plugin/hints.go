@@ -186,7 +186,8 @@ func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newOb
 	}
 	return pl.hint(pl.answer(oldObj, newObj, node.Name, func() question {
 		q := question{room: newObj != nil, ends: anyClaim}
-		if old, ok := oldObj.(*corev1.Node); !ok || !maps.Equal(withOurKeys(old.Labels), withOurKeys(node.Labels)) {
+		if old, ok := oldObj.(*corev1.Node); !ok || !maps.Equal(withOurKeys(old.Labels), withOurKeys(node.Labels)) ||
+			berthv1alpha1.DriverGoes(old.Labels) != berthv1alpha1.DriverGoes(node.Labels) {
 			q.what = parked.Reshaped // it comes, or is handed over
 		}
 		return q

@@ -96,6 +96,11 @@ func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) err
 			o, n := old.(*coordinationv1.Lease), obj.(*coordinationv1.Lease)
 			pl.leaseSeen(n, !n.Spec.RenewTime.Equal(o.Spec.RenewTime))
 		},
+		DeleteFunc: func(obj any) {
+			if lease, ok := deleted[*coordinationv1.Lease](obj); ok {
+				pl.tracker.LeaseGone(lease.Name)
+			}
+		},
 	}); err != nil {
 		return err
 	}
@@ -139,6 +144,7 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 		pl.watchLoads(pod.Spec.NodeName)
 		pl.watchVictims(pod.Spec.NodeName)
 		pl.watchLost(pod.Spec.NodeName)
+		pl.watchBookings(pod.Spec.NodeName)
 	}
 }
 
@@ -169,7 +175,11 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.requests.Delete(pod.UID)
 	pl.claims.Gone(pod)
 	pl.lost.forget(pod.UID)
-	pl.settle(pl.tracker.PodGone(pod))
+	pl.overbooked.forget(pod.UID)
+	if node := pl.tracker.PodGone(pod); node != "" {
+		pl.settle(node)
+		pl.watchBookings(node)
+	}
 	pl.passOn(woken, "")
 }
 
@@ -178,6 +188,7 @@ func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	pl.settle(gn.Name)
 	pl.watchVictims(gn.Name)
 	pl.watchLost(gn.Name)
+	pl.watchBookings(gn.Name)
 }
 
 // settle forgets the leaving pods of a node ("" = none) whose memory is back, now and when only time can tell.

@@ -18,6 +18,9 @@ type pluginMetrics struct {
 	evictionToBind *metrics.Histogram
 	plansRejected  *metrics.CounterVec
 	cutShort       *metrics.Counter
+	// driverUpgradeEvictions are by outcome.
+	driverUpgradeEvictions *metrics.CounterVec
+	overbooked             *metrics.Gauge
 }
 
 const metricsSubsystem = "berth_scheduler"
@@ -45,7 +48,15 @@ var registerMetrics = sync.OnceValue(func() *pluginMetrics {
 			Subsystem: metricsSubsystem, Name: "searches_cut_short_total", StabilityLevel: metrics.ALPHA,
 			Help: "Evictions that may not be the cheapest, because the search ended at its bound.",
 		}),
+		driverUpgradeEvictions: metrics.NewCounterVec(&metrics.CounterOpts{
+			Subsystem: metricsSubsystem, Name: "driver_upgrade_evictions_total", StabilityLevel: metrics.ALPHA,
+			Help: "Tries to evict pods from nodes whose driver is to be replaced, by outcome: evicted, refused, failed.",
+		}, []string{"outcome"}),
+		overbooked: metrics.NewGauge(&metrics.GaugeOpts{
+			Name: "berth_overbooked_devices", StabilityLevel: metrics.ALPHA,
+			Help: "GPUs on which more memory is booked than they have. Only the leader counts them.",
+		}),
 	}
-	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected, m.cutShort)
+	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected, m.cutShort, m.driverUpgradeEvictions, m.overbooked)
 	return m
 })

@@ -51,8 +51,10 @@ type Plugin struct {
 	parked   *parked.List
 	recovery recovery
 	claims   *claims.Book
-	evictor  *preempt.Evictor
-	metrics  *pluginMetrics
+	// overbooked is what should not be, and is repaired.
+	overbooked overbooked
+	evictor    *preempt.Evictor
+	metrics    *pluginMetrics
 	// announcer tells the owners of pods that were placed.
 	announcer *announcer
 	// synced are the informers that the first cycle waits for.
@@ -121,6 +123,9 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	pl.term = leader.NewTerm(lead, client, handle.ClientSet().CoreV1().RESTClient(), pl.clock)
 	if err := pl.startInformers(ctx, client); err != nil {
 		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
+	}
+	if err := pl.startEvacuation(ctx, pl.leader.Leading); err != nil {
+		return nil, fmt.Errorf("watching for driver upgrades: %w", err)
 	}
 	go pl.takeOver(ctx)
 	return pl, nil

@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"context"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -123,13 +124,17 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleS
 	return result, fwk.NewStatus(fwk.Success, msg), false
 }
 
-// PodGroupPostFilter forwards to the default preemption, which Berth takes the place of. It knows nothing of memory that
-// drains, nor of the terms of victims: for a group with pods that ask for GPU memory it evicts nobody.
+// PodGroupPostFilter evicts nobody for a group with pods that ask for GPU memory: the default preemption would choose
+// victims without a look at GPUs, min-runtime or memory on its way back. Other groups go through it.
 func (pl *Plugin) PodGroupPostFilter(ctx context.Context, state fwk.PodGroupCycleState, info fwk.PodGroupInfo, schedule fwk.PodGroupSchedulingFunc) (*fwk.PodGroupPostFilterResult, *fwk.Status) {
-	for _, pod := range info.GetUnscheduledPods() {
-		if !pl.isPlain(pod) {
-			return nil, fwk.NewStatus(fwk.Unschedulable, "nobody is evicted for a group whose pods ask for GPU memory")
-		}
+	if pl.anyAsksForMemory(info) {
+		return nil, rejected(fwk.Unschedulable, gpustate.ReasonGroupEvictsNobody)
 	}
 	return pl.evictor.Plain.PodGroupPostFilter(ctx, state, info, schedule)
+}
+
+// anyAsksForMemory says whether a pod of a group, or of the groups below it, asks for GPU memory.
+func (pl *Plugin) anyAsksForMemory(info fwk.PodGroupInfo) bool {
+	return slices.ContainsFunc(info.GetUnscheduledPods(), func(pod *corev1.Pod) bool { return !pl.isPlain(pod) }) ||
+		slices.ContainsFunc(info.GetChildren(), pl.anyAsksForMemory)
 }

@@ -23,6 +23,9 @@ func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
 	if status := pl.evictor.PreEnqueue(ctx, pod); !status.IsSuccess() {
 		return status
 	}
+	if pod.Spec.NodeName != "" {
+		return nil // whatever its model is, it is placed; see PreFilter
+	}
 	resolved := pl.resolve(pod)
 	if resolved.unresolved == nil {
 		return nil

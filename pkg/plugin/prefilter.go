@@ -21,7 +21,8 @@ import (
 // for no GPU memory.
 func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, nodes []fwk.NodeInfo) (*fwk.PreFilterResult, *fwk.Status) {
 	if pod.Spec.NodeName != "" {
-		return nil, fwk.NewStatus(fwk.Skip) // bound: a resize that is deferred is the framework's business
+		// In a cycle for a resize that was deferred: the framework makes room on its node. Its GPU memory is booked.
+		return nil, fwk.NewStatus(fwk.Skip)
 	}
 	resolved := pl.resolve(pod)
 	switch {
@@ -62,6 +63,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	shared := &cycle.Pod{
 		UID: pod.UID, Priority: priorityOf(pod), Request: resolved.request, HandOff: handOff, Shape: resolved.shape,
 		Viewer: viewer, Strategy: pl.args.Strategy,
+		Group: state.IsPodGroupSchedulingCycle(),
 	}
 	if !pl.anyCouldEverFit(shared, nodes) {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+largest(shared, nodes))

@@ -23,13 +23,17 @@ const (
 	eventWaiting       = "WaitingForGPUMemory"
 	eventMemoryNotBack = "GPUMemoryNotReturned"
 	eventClaimDropped  = "GPUMemoryClaimDropped"
+	eventOverbooked    = "GPUMemoryOverbooked"
 	eventLost          = "GPULost"
-	maxEventNote       = 1000 // the API refuses notes above 1 KiB
-	actionAllocate     = "Allocating"
-	actionEvict        = "Evicting"
-	actionWait         = "Waiting"
-	actionReadRequest  = "ReadingRequest"
-	actionWatch        = "Watching"
+	// The next two are of pods on a node whose driver is to be replaced.
+	eventEvictedForDriver = "EvictedForDriverUpgrade"
+	eventHoldsUpDriver    = "HoldsUpDriverUpgrade"
+	maxEventNote          = 1000 // the API refuses notes above 1 KiB
+	actionAllocate        = "Allocating"
+	actionEvict           = "Evicting"
+	actionWait            = "Waiting"
+	actionReadRequest     = "ReadingRequest"
+	actionWatch           = "Watching"
 )
 
 // decisionMessage tells the pod's owner what was chosen and what else would have been possible.

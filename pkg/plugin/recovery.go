@@ -68,6 +68,9 @@ func (pl *Plugin) takeOver(ctx context.Context) {
 		case err == nil:
 			pl.recovery.done.Store(true)
 			pl.activate(pl.parked.All())
+			for _, node := range pl.tracker.Ledger.Nodes() {
+				pl.watchBookings(node)
+			}
 			pl.term.Keep(ctx)
 			return
 		case ctx.Err() != nil:
@@ -76,6 +79,9 @@ func (pl *Plugin) takeOver(ctx context.Context) {
 		why := err.Error()
 		pl.recovery.failure.Store(&why)
 		logger.Error(err, "No pod that asks for GPU memory is placed yet")
+		if errors.Is(err, errNotSynced) {
+			continue // it was waited for
+		}
 		select {
 		case <-pl.clock.After(backoff.Step()):
 		case <-ctx.Done():

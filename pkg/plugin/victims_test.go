@@ -133,24 +133,6 @@ func TestLoadersThatCloseGPUs(t *testing.T) {
 	})
 }
 
-// podGroup is a group that waits to be scheduled.
-type podGroup struct {
-	fwk.PodGroupInfo
-	pods []*corev1.Pod
-}
-
-func (g podGroup) GetUnscheduledPods() []*corev1.Pod { return g.pods }
-
-// TestGroupsEvictNobody if one of their pods asks for GPU memory: the default preemption knows nothing of its terms.
-func TestGroupsEvictNobody(t *testing.T) {
-	f := newFixture(t)
-	group := podGroup{pods: []*corev1.Pod{bt.MakePod("plain").Obj(), bt.MakePod("asks").Memory("60Gi").Obj()}}
-	result, status := f.pl.PodGroupPostFilter(f.ctx, nil, group, nil)
-	if result != nil || status.Code() != fwk.Unschedulable {
-		t.Errorf("%v, %v", result, status)
-	}
-}
-
 // TestDeferredResizes are the framework's business: a bound pod goes through a cycle, and must not evict for the memory
 // that it holds itself.
 func TestDeferredResizes(t *testing.T) {

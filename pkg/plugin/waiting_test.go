@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
@@ -240,6 +241,12 @@ func TestHints(t *testing.T) {
 	check("a node changes where there is room", hint(fwk.Node, fwk.UpdateNodeAllocatable, waiting, node, node), fwk.Queue)
 	check("a node with room is shared with the device plugin", hint(fwk.Node, fwk.UpdateNodeLabel, waiting, node.DeepCopy(), labelled), fwk.Queue)
 	check("a node with room comes", hint(fwk.Node, fwk.Add, waiting, nil, node.DeepCopy()), fwk.Queue)
+	f.pl.reportSeen(held("", "70Gi").At("GPU-0").Process("", "70Gi").Obj(), true)
+	upgrading := bt.MakeNode("node")
+	upgrading.Labels[berthv1alpha1.LabelDriverUpgradeState] = "drain-required"
+	f.pl.reportSeen(held("", "70Gi").Obj(), true)
+	f.queue.take()
+	check("a node has its new driver", hint(fwk.Node, fwk.UpdateNodeLabel, waiting, upgrading, node), fwk.Queue)
 	f.pl.reportSeen(held("", "70Gi").At("GPU-0").Process("", "70Gi").Obj(), true)
 	check("a node changes where there is none", hint(fwk.Node, fwk.UpdateNodeAllocatable, waiting, node.DeepCopy(), node), fwk.QueueSkip)
 	edited := bt.MakePod("waiting").Memory("30Gi").Obj()

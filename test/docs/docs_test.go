@@ -129,6 +129,18 @@ func TestEachReasonIsDocumentedAndNoOther(t *testing.T) {
 	}
 }
 
+func TestEachEventOfTheAgentIsDocumented(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "agent.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range constants(t, "pkg/agent/handoff.go", "Event") {
+		if !strings.Contains(string(text), "\n| `"+reason+"` |") {
+			t.Errorf("docs/agent.md has no entry %q", reason)
+		}
+	}
+}
+
 // link is a Markdown link to a file of the repository, or to a heading.
 var link = regexp.MustCompile(`\]\(([^)\s:]*?)(#[^)\s]*)?\)`)
 

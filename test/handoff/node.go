@@ -249,7 +249,7 @@ func (n *node) runHook(t *testing.T, path, bundle string) outcome {
 			continue
 		}
 		for name := range strings.SplitSeq(names, ",") {
-			// It knows devices by UUID or index and ends with "unknown device" otherwise (libnvidia-container,
+			// It knows devices by UUID, PCI address or index and ends with "unknown device" otherwise (libnvidia-container,
 			// src/cli/common.c).
 			if !slices.ContainsFunc(n.state.GPUs, func(g nvmlmock.GPU) bool { return g.UUID == name }) {
 				return outcome{failure: "nvidia-container-cli: device error: " + name + ": unknown device"}

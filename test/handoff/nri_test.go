@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/agent/cdispec"
 )
 
@@ -26,14 +27,14 @@ func checkSpecification(t *testing.T, version, binaries string) {
 		t.Fatal(err)
 	}
 	booked := []string{n.state.GPUs[1].UUID, n.state.GPUs[3].UUID}
-	o := n.start(t, "nvidia", cdispec.Kind+"="+strings.Join(booked, ","+cdispec.Kind+"="))
+	o := n.start(t, "nvidia", berthv1alpha1.CDIKind+"="+strings.Join(booked, ","+berthv1alpha1.CDIKind+"="))
 	if o.failure != "" || !slices.Equal(o.devices, booked) {
 		t.Errorf("the container got %v and failed by %q, want %v", o.devices, o.failure, booked)
 	}
 	if !slices.ContainsFunc(o.mounts, func(m string) bool { return strings.HasSuffix(m, "/libcuda.so."+n.state.Driver) }) {
 		t.Errorf("the container has no driver: %v", o.mounts)
 	}
-	if o := n.start(t, "nvidia", cdispec.Kind+"=GPU-none"); !strings.Contains(o.failure, "unresolvable CDI devices berth.dev/gpu=GPU-none") {
+	if o := n.start(t, "nvidia", berthv1alpha1.CDIKind+"=GPU-none"); !strings.Contains(o.failure, "unresolvable CDI devices berth.dev/gpu=GPU-none") {
 		t.Errorf("a GPU that the node does not have: %+v", o)
 	}
 }

@@ -76,9 +76,58 @@ type schedulerProcess struct {
 	cmd  *exec.Cmd
 }
 
-// runScheduler runs a scheduler, under its own account, through a proxy of the lab's apiserver, until the test ends. args
-// are the plugin's, and flags further ones of the process.
+// schedulerOptions is how a scheduler of a test differs from others.
+type schedulerOptions struct {
+	// name is that of its log.
+	name string
+	// election is its leaderElection.
+	election string
+	// before are other plugins before Berth: entries of a YAML list, each with a comma after it.
+	before string
+	// args are Berth's arguments, and flags further ones of the process.
+	args  string
+	flags []string
+}
+
+// alone is a scheduler without leader election.
+func alone(args string, flags ...string) schedulerOptions {
+	return schedulerOptions{name: "scheduler", election: "{leaderElect: false}", args: args, flags: flags}
+}
+
+// runScheduler runs a scheduler without leader election, under its own account, through a proxy of the lab's apiserver,
+// until the test ends.
 func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string, flags ...string) *schedulerProcess {
+	t.Helper()
+	return runThrough(t, lab, proxy, alone(args, flags...))
+}
+
+// runSchedulerBeside runs such a scheduler with other plugins before Berth.
+func runSchedulerBeside(t *testing.T, lab *harness.Lab, proxy *apiProxy, before, args string) *schedulerProcess {
+	t.Helper()
+	o := alone(args)
+	o.before = before
+	return runThrough(t, lab, proxy, o)
+}
+
+func runThrough(t *testing.T, lab *harness.Lab, proxy *apiProxy, o schedulerOptions) *schedulerProcess {
+	t.Helper()
+	cluster := &clientcmdapi.Cluster{
+		Server:                   proxy.URL,
+		CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw}),
+	}
+	return runSchedulerOn(t, lab, cluster, o)
+}
+
+// runElected runs one of several schedulers of a lab, which elect a leader. name is that of its log.
+func runElected(t *testing.T, lab *harness.Lab, name, election, args string) *schedulerProcess {
+	t.Helper()
+	cluster := &clientcmdapi.Cluster{
+		Server: lab.Config.Host, CertificateAuthorityData: lab.Config.CAData, CertificateAuthority: lab.Config.CAFile,
+	}
+	return runSchedulerOn(t, lab, cluster, schedulerOptions{name: name, election: election, args: args})
+}
+
+func runSchedulerOn(t *testing.T, lab *harness.Lab, cluster *clientcmdapi.Cluster, o schedulerOptions) *schedulerProcess {
 	t.Helper()
 	seconds := int64(3600)
 	token, err := lab.Clientset.CoreV1().ServiceAccounts(berthv1alpha1.Namespace).CreateToken(t.Context(), "berth-scheduler",
@@ -89,10 +138,7 @@ func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string, 
 	dir := t.TempDir()
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	config := clientcmdapi.NewConfig()
-	config.Clusters["lab"] = &clientcmdapi.Cluster{
-		Server:                   proxy.URL,
-		CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw}),
-	}
+	config.Clusters["lab"] = cluster
 	config.AuthInfos["scheduler"] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
 	config.Contexts["lab"] = &clientcmdapi.Context{Cluster: "lab", AuthInfo: "scheduler"}
 	config.CurrentContext = "lab"
@@ -102,26 +148,26 @@ func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string, 
 	scheduler := fmt.Sprintf(`apiVersion: kubescheduler.config.k8s.io/v1
 kind: KubeSchedulerConfiguration
 clientConnection: {kubeconfig: %q, qps: 500, burst: 500}
-leaderElection: {leaderElect: false}
+leaderElection: %s
 profiles:
 - schedulerName: berth
   plugins:
-    multiPoint: {enabled: [{name: Berth, weight: 1501}], disabled: [{name: DefaultPreemption}]}
+    multiPoint: {enabled: [%s{name: Berth, weight: 1501}], disabled: [{name: DefaultPreemption}]}
     bind: {enabled: [{name: Berth}]}
   pluginConfig: [{name: Berth, args: %s}]
-`, kubeconfig, args)
+`, kubeconfig, o.election, o.before, o.args)
 	file := filepath.Join(dir, "scheduler.yaml")
 	if err := os.WriteFile(file, []byte(scheduler), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(filepath.Join(lab.LogDir, "scheduler.log"))
+	log, err := os.Create(filepath.Join(lab.LogDir, o.name+".log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &schedulerProcess{t: t, log: log, args: append([]string{
 		"--config=" + file, "--secure-port=0", "--v=2",
 		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
-	}, flags...)}
+	}, o.flags...)}
 	p.start()
 	t.Cleanup(func() {
 		p.kill()

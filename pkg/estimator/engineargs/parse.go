@@ -81,6 +81,10 @@ func Parse(runtime estimator.Runtime, c Container) Result {
 	switch runtime {
 	case estimator.RuntimeVLLM:
 		s.scan(vllmArguments(words, len(c.Command) == 0), vllmFlags)
+		const long = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+		if truthy(e.expand(c.Env[long], 0)) || c.UnknownEnv[long] {
+			r.Settings.LongContext = true
+		}
 	case estimator.RuntimeLlamaCpp:
 		s.environment(llamaVariables)
 		s.scan(words, llamaFlags)

@@ -150,6 +150,21 @@ func TestParse(t *testing.T) {
 			want:      Result{},
 		},
 		{
+			name:      "vLLM with a draft model of its own size, which is known and no longer taken for a value from elsewhere",
+			container: Container{Args: []string{"vllm", "serve", "a/b", "-sc", `{"method":"eagle3","model":"c/d","num_speculative_tokens":3}`}},
+			want:      Result{Runtime: estimator.RuntimeVLLM, Model: "a/b", Settings: vllm(estimator.Settings{SpeculativeTokens: 3, DraftModel: "c/d"})},
+		},
+		{
+			name:      "vLLM for embeddings, with a longer context by a variable",
+			container: Container{Args: []string{"vllm", "serve", "a/b", "--runner", "pooling"}, Env: map[string]string{"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}},
+			want:      Result{Runtime: estimator.RuntimeVLLM, Model: "a/b", Settings: vllm(estimator.Settings{Embeddings: true, LongContext: true})},
+		},
+		{
+			name:      "vLLM with an overridden configuration and prefix caching",
+			container: Container{Args: []string{"vllm", "serve", "a/b", "--hf-overrides", `{"rope_parameters":{}}`, "--enable-prefix-caching", "--max-num-seqs", "8"}},
+			want:      Result{Runtime: estimator.RuntimeVLLM, Model: "a/b", Settings: vllm(estimator.Settings{LongContext: true, PrefixCaching: estimator.SwitchOn, MaxNumSeqs: 8})},
+		},
+		{
 			name:      "llama-server for embeddings",
 			container: Container{Args: []string{"llama-server", "--embeddings"}},
 			want:      Result{Runtime: estimator.RuntimeLlamaCpp, Settings: llama(estimator.Settings{Embeddings: true})},

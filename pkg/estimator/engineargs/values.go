@@ -137,6 +137,9 @@ func parseUtilization(value string) (int64, bool) {
 	return max(int64(math.Round(f*1e6)), 1), true
 }
 
+// ParseNumber reads a whole number as the engines' command lines have it: "8192", "32k" (1000), "32K" (1024).
+func ParseNumber(value string) (int64, bool) { return parseHuman(value) }
+
 // parseHuman reads a whole number with an optional suffix: k, m, g, t are powers of 1000, K, M, G, T of 1024, as
 // vLLM reads them (vllm/engine/arg_utils.py, human_readable_int).
 func parseHuman(value string) (int64, bool) {

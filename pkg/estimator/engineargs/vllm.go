@@ -43,16 +43,34 @@ var vllmFlags = aliases(map[string]flag{
 			s.r.Settings.MaxLoRAs = max(s.r.Settings.MaxLoRAs, 1)
 		}
 	}},
-	"--enforce-eager":              {maybeValue, boolean(func(s *settings) *bool { return &s.EnforceEager }, true)},
-	"--no-enforce-eager":           {noValue, boolean(func(s *settings) *bool { return &s.EnforceEager }, false)},
-	"--enable-expert-parallel -ep": {maybeValue, boolean(func(s *settings) *bool { return &s.ExpertParallel }, true)},
-	"--no-enable-expert-parallel":  {noValue, boolean(func(s *settings) *bool { return &s.ExpertParallel }, false)},
-	"--language-model-only":        {maybeValue, boolean(func(s *settings) *bool { return &s.NoVision }, true)},
-	"--speculative-config -sc":     {oneValue, setSpeculation},
-	"--num-speculative-tokens":     {oneValue, number(func(s *settings) *int64 { return &s.SpeculativeTokens })},
+	"--enable-prefix-caching":    {maybeValue, switchTo(func(s *settings) *estimator.Switch { return &s.PrefixCaching }, true)},
+	"--no-enable-prefix-caching": {noValue, switchTo(func(s *settings) *estimator.Switch { return &s.PrefixCaching }, false)},
+	"--runner --task --convert":  {oneValue, setRunner},
+	// A longer context than the model's own, by its configuration.
+	"--hf-overrides --rope-scaling": {oneValue, func(s *scanner, _, _ string) { s.r.Settings.LongContext = true }},
+	"--enforce-eager":               {maybeValue, boolean(func(s *settings) *bool { return &s.EnforceEager }, true)},
+	"--no-enforce-eager":            {noValue, boolean(func(s *settings) *bool { return &s.EnforceEager }, false)},
+	"--enable-expert-parallel -ep":  {maybeValue, boolean(func(s *settings) *bool { return &s.ExpertParallel }, true)},
+	"--no-enable-expert-parallel":   {noValue, boolean(func(s *settings) *bool { return &s.ExpertParallel }, false)},
+	"--language-model-only":         {maybeValue, boolean(func(s *settings) *bool { return &s.NoVision }, true)},
+	"--speculative-config -sc":      {oneValue, setSpeculation},
+	"--num-speculative-tokens":      {oneValue, number(func(s *settings) *int64 { return &s.SpeculativeTokens })},
 	// A file of flags, which is in the image or a volume.
 	"--config": {oneValue, func(s *scanner, name, _ string) { s.unknown(name) }},
 })
+
+// setRunner reads what the server is for: --runner pooling, --task embed (and its like), --convert embed.
+func setRunner(s *scanner, name, value string) {
+	if !s.classify(name, value) {
+		return
+	}
+	switch value {
+	case "pooling", "embed", "embedding", "classify", "score", "reward", "token_embed", "token_classify":
+		s.r.Settings.Embeddings = true
+	case "generate":
+		s.r.Settings.Embeddings = false
+	}
+}
 
 // setModel takes the model that the engine is told to load.
 func setModel(s *scanner, name, value string) {
@@ -61,8 +79,8 @@ func setModel(s *scanner, name, value string) {
 	}
 }
 
-// setSpeculation reads --speculative-config, a JSON object. Only the model's own draft layers (MTP) cost what the
-// model says; another draft model is reported as unknown.
+// setSpeculation reads --speculative-config, a JSON object. The model's own draft layers (MTP) cost what the model says;
+// another model is loaded beside it.
 func setSpeculation(s *scanner, name, value string) {
 	if !s.classify(name, value) {
 		return
@@ -76,7 +94,7 @@ func setSpeculation(s *scanner, name, value string) {
 		return
 	}
 	s.r.Settings.SpeculativeTokens = config.Tokens
-	if config.Model != "" {
-		s.unknown(name)
+	if config.Model != s.r.Model {
+		s.r.Settings.DraftModel = shorten(config.Model)
 	}
 }

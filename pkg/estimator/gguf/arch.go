@@ -41,7 +41,7 @@ var known = asSet(`afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailing
 	chatglm codeshell cogvlm cohere2 cohere2moe command-r dbrx deci deepseek deepseek2 deepseek2-ocr deepseek3 deepseek32 deepseek4 dflash dots1 dream eagle3
 	ernie4_5 ernie4_5-moe eurobert exaone exaone-moe exaone4 falcon falcon-h1 gemma gemma-embedding gemma2 gemma3 gemma3n gemma4 glm-dsa
 	glm4 glm4moe gpt-oss gptoss gpt2 gptj gptneox granite granitehybrid granitemoe grok grovemoe hunyuan-dense hunyuan-moe
-	hunyuan-vl internlm2 jais jais2 jamba jina-bert-v2 jina-bert-v3 kimi-linear kimi-k3 laguna lfm2 lfm2moe llada llada-moe llama llama-embed llama4
+	hunyuan-vl hy-v3 internlm2 jais jais2 jamba jina-bert-v2 jina-bert-v3 kimi-linear kimi-k3 laguna lfm2 lfm2moe llada llada-moe llama llama-embed llama4
 	maincoder mamba mamba2 megrez-moe mellum mimo2 minicpm minicpm3 minimax-m2 minimax-m3 mistral3 mistral4 modern-bert mpt muse-glimmer nanbeige nemotron nemotron_h
 	nemotron_h_moe neo-bert nomic-bert nomic-bert-moe olmo olmo2 olmoe openelm orion paddleocr pangu-embedded phi2 phi3 phimoe plamo plamo2
 	plamo3 plm qwen qwen2 qwen2moe qwen2vl qwen3 qwen35 qwen35moe qwen3moe qwen3next qwen3vl qwen3vlmoe refact rnd1 rwkv6 rwkv6qwen2

@@ -16,6 +16,12 @@ func (b *builder) mix(l *layer, i int) {
 		b.mamba(l)
 	case "linear_attention":
 		b.linearAttention(l, i)
+	case "time_mix":
+		b.timeMix(l)
+	case "recurrent":
+		b.gatedRecurrence(l)
+	case "cross_attention":
+		b.crossAttention(l)
 	case "conv", "short_conv":
 		b.shortConvolution(l)
 	case "mlp", "moe", "-", "E", "none":
@@ -28,7 +34,7 @@ func (b *builder) mix(l *layer, i int) {
 		case len(b.ints("compress_ratios")) > 0:
 			b.compressedAttention(l, i)
 		case b.text.int("kv_lora_rank") > 0:
-			b.latentAttention(l)
+			b.latentAttention(l, i)
 		default:
 			b.attention(l, i, kind)
 		}
@@ -94,6 +100,24 @@ func (b *builder) mixer(i int) string {
 		}
 		return "conv"
 	}
+	if types := b.strs("block_types"); len(types) > 0 { // RecurrentGemma repeats them
+		if types[i%len(types)] == "recurrent" {
+			return "recurrent"
+		}
+		return "sliding_attention"
+	}
+	if pattern := b.ints("hybrid_layer_pattern"); i < len(pattern) { // MiMo V2: 1 is windowed
+		if pattern[i] == 1 {
+			return "sliding_attention"
+		}
+		return "full_attention"
+	}
+	if slices.Contains(b.ints("cross_attention_layers"), int64(i)) { // Llama 3.2 Vision
+		return "cross_attention"
+	}
+	if b.rwkv {
+		return "time_mix"
+	}
 	if b.recurrentOnly {
 		return "mamba"
 	}
@@ -125,16 +149,20 @@ func (b *builder) slidingOrFull(i int) string {
 // attention adds grouped-query attention. Llama 4's chunked attention counts as full: engines keep its cache whole.
 func (b *builder) attention(l *layer, i int, kind string) {
 	heads, kvHeads, dim := b.heads, b.kvHeads, b.headDim
+	value := b.text.intOr(dim, "v_head_dim")
 	keyEqualsValue := false
 	k := &l.kind
 	switch kind {
 	case "sliding_attention":
 		k.Kind = estimator.LayerSlidingWindow
-		k.Window = b.text.int("sliding_window")
+		k.Window = b.text.int("sliding_window", "attention_window_size")
+		heads, kvHeads = b.text.intOr(heads, "swa_num_attention_heads"), b.text.intOr(kvHeads, "swa_num_key_value_heads")
+		dim = b.text.intOr(dim, "swa_head_dim")
+		value = b.text.intOr(value, "swa_v_head_dim")
 	default:
 		k.Kind = estimator.LayerAttention
 		if d := b.text.int("global_head_dim"); d > 0 { // Gemma 4
-			dim = d
+			dim, value = d, d
 			kvHeads = b.text.intOr(kvHeads, "num_global_key_value_heads")
 			keyEqualsValue = b.text.bool(false, "attention_k_eq_v")
 		}
@@ -164,7 +192,7 @@ func (b *builder) attention(l *layer, i int, kind string) {
 			kvHeads = max(heads/n, 1)
 		}
 	}
-	k.Heads, k.KVHeads, k.KeyDim, k.ValueDim = heads, kvHeads, dim, dim
+	k.Heads, k.KVHeads, k.KeyDim, k.ValueDim = heads, kvHeads, dim, value
 	name := b.attentionName + "."
 	query := mul(heads, dim)
 	queryOut := query
@@ -174,9 +202,9 @@ func (b *builder) attention(l *layer, i int, kind string) {
 	l.linear(name+"q_proj", b.hidden, queryOut, sharded)
 	l.linear(name+"k_proj", b.hidden, mul(kvHeads, dim), kvSharded)
 	if !keyEqualsValue {
-		l.linear(name+"v_proj", b.hidden, mul(kvHeads, dim), kvSharded)
+		l.linear(name+"v_proj", b.hidden, mul(kvHeads, value), kvSharded)
 	}
-	l.linear(name+"o_proj", query, b.hidden, sharded)
+	l.linear(name+"o_proj", mul(heads, value), b.hidden, sharded)
 	if b.text.bool(b.attentionBias, "attention_bias", "qkv_bias") {
 		l.raw(query, sharded)
 		l.raw(2*mul(kvHeads, dim), kvSharded)
@@ -188,6 +216,16 @@ func (b *builder) attention(l *layer, i int, kind string) {
 		// The last layers read the cache of an earlier one (Gemma 3n, Gemma 4 E-models).
 		k.Kind, k.KVHeads, k.KeyDim, k.ValueDim, k.Window = estimator.LayerStateless, 0, 0, 0, 0
 	}
+}
+
+// crossAttention adds a layer that attends to the image instead of the text (Llama 3.2 Vision): it keeps the patches of
+// every tile, one more each for its class, whatever the context.
+func (b *builder) crossAttention(l *layer) {
+	b.attention(l, 0, "full_attention")
+	tower := b.root.sub("vision_config")
+	side := ceilDiv(tower.intOr(560, "image_size"), tower.intOr(14, "patch_size"))
+	l.kind.Kind = estimator.LayerCross
+	l.kind.CrossTokens = mul(tower.intOr(4, "max_num_tiles"), mul(side, side)+1)
 }
 
 // blockIndexer adds the indexer of MiniMax M3's block-sparse attention, which caches one key per token.
@@ -217,7 +255,7 @@ func (b *builder) block(i int) fields {
 
 // latentAttention adds multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1), with the indexer
 // of DeepSeek-V3.2's sparse attention where the configuration has one.
-func (b *builder) latentAttention(l *layer) {
+func (b *builder) latentAttention(l *layer, i int) {
 	rank := b.text.int("kv_lora_rank")
 	rope := b.text.int("qk_rope_head_dim")
 	nope := b.text.intOr(b.headDim, "qk_nope_head_dim")
@@ -248,7 +286,9 @@ func (b *builder) latentAttention(l *layer) {
 		l.linear(name+"indexer.wq_b", queryIn, mul(heads, dim), replicated)
 		l.linear(name+"indexer.wk", b.hidden, dim, replicated)
 		l.raw(mul(b.hidden, heads), replicated)
-		k.IndexerDim = dim
+		if types := b.strs("indexer_types"); i >= len(types) || types[i] != "shared" {
+			k.IndexerDim = dim // others have the matrices, and take what an earlier layer's indexer selected (GLM 5.2)
+		}
 	}
 }
 

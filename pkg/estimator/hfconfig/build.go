@@ -84,10 +84,13 @@ func newBuilder(root, hfQuant fields) (*builder, error) {
 		b.elementBytes = 4
 	}
 
-	b.hidden = b.text.int("hidden_size", "n_embd", "d_model", "dim", "model_dim")
+	b.hidden = b.text.int("hidden_size", "n_embd", "n_embed", "d_model", "dim", "model_dim")
 	b.heads = b.text.int("num_attention_heads", "n_head", "n_heads", "num_heads")
 	b.layers = b.layerCount()
-	b.vocabulary = b.text.int("vocab_size", "padded_vocab_size", "n_vocab")
+	b.vocabulary = max(b.text.int("vocab_size", "padded_vocab_size", "n_vocab"), b.text.int("embedding_size"))
+	if multiple := b.text.int("pad_vocab_size_multiple"); multiple > 0 {
+		b.vocabulary = mul(ceilDiv(b.vocabulary, multiple), multiple)
+	}
 	switch {
 	case b.hidden == 0:
 		return nil, errors.New("hidden_size is missing: this is not the configuration of a language model")
@@ -95,8 +98,11 @@ func newBuilder(root, hfQuant fields) (*builder, error) {
 		return nil, errors.New("num_hidden_layers is missing")
 	case b.layers > maxLayers:
 		return nil, fmt.Errorf("%d layers are more than %d", b.layers, maxLayers)
+	case b.heads == 0 && !b.known && b.text.int("kv_lora_rank") == 0 && b.text.int("encoder_attention_heads") == 0:
+		return nil, fmt.Errorf("the architecture %s is not known, and its configuration does not say how many attention heads it has: "+
+			"nothing can be said of its memory; measure it, and set berth.dev/gpu-memory", strconv.Quote(b.arch))
 	}
-	b.kvHeads = b.text.intOr(b.heads, "num_key_value_heads", "n_head_kv", "num_kv_heads", "multi_query_group_num", "kv_n_heads")
+	b.kvHeads = b.text.intOr(b.heads, "num_key_value_heads", "n_head_kv", "n_kv_heads", "num_kv_heads", "multi_query_group_num", "kv_n_heads")
 	if b.kvHeads == 0 {
 		b.kvHeads = b.heads
 	}
@@ -120,6 +126,12 @@ func architecture(root fields) string {
 	}
 	if a := root.str("architecture", "model_type"); a != "" {
 		return a
+	}
+	if ssm := root.sub("ssm_cfg"); ssm != nil { // the checkpoints of state-spaces name only their layer
+		if ssm.str("layer") == "Mamba2" {
+			return "Mamba2LMHeadModel"
+		}
+		return "MambaLMHeadModel"
 	}
 	return "unknown"
 }
@@ -214,7 +226,7 @@ func (b *builder) model() (*estimator.Model, error) {
 		Architecture:        b.arch,
 		UnknownArchitecture: !b.known,
 		WeightsSource:       estimator.WeightsFromConfig,
-		ContextLength:       b.text.int("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx"),
+		ContextLength:       b.contextLength(),
 		VocabularySize:      b.vocabulary,
 		HiddenSize:          b.hidden,
 		DType:               b.dtype(),
@@ -222,6 +234,11 @@ func (b *builder) model() (*estimator.Model, error) {
 		LayerCount:          int32(b.layers),
 	}
 	kinds := newKinds(b.layers)
+	if b.twoStacks() {
+		kinds = b.stacks(m)
+		m.LayerCount = int32(len(kinds.order))
+		b.layers = 0
+	}
 	for i := range b.layers {
 		l := &layer{b: b, prefix: "layers." + strconv.Itoa(i) + "."}
 		b.mix(l, i)
@@ -242,7 +259,7 @@ func (b *builder) model() (*estimator.Model, error) {
 		m.KVHeads = max(m.KVHeads, m.Layers[i].KVHeads)
 	}
 	b.embeddings(m)
-	m.Vision = b.vision()
+	m.Vision = b.towers()
 	m.Draft = b.draft(m)
 	m.Parameters = b.parameters
 	m.Quantization = b.quantizationName()
@@ -256,12 +273,32 @@ func (b *builder) model() (*estimator.Model, error) {
 	return m, nil
 }
 
+// contextLength returns the longest context that engines take the model to be made for: what the configuration says,
+// longer by the factor of its RoPE scaling (vllm/config/model.py, _get_and_verify_max_len; YaRN scales the original).
+func (b *builder) contextLength() int64 {
+	n := b.text.int("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
+	rope := b.text.sub("rope_scaling", "rope_parameters")
+	factor, ok := rope.number("factor")
+	if !ok || factor <= 1 || factor > 1<<10 {
+		return max(n, b.text.int("model_max_length"))
+	}
+	base := n
+	switch rope.str("rope_type", "type") {
+	case "yarn", "deepseek_yarn":
+		base = rope.intOr(n, "original_max_position_embeddings")
+	case "llama3", "longrope", "su", "mrope":
+		factor = 1 // counted in already
+	}
+	return max(n, int64(float64(base)*factor), b.text.int("model_max_length"))
+}
+
 // embeddings adds the token embedding, the output layer and what belongs to no layer.
 func (b *builder) embeddings(m *estimator.Model) {
 	table := mul(b.vocabulary, b.hidden)
 	accumulate(&b.parameters, table)
 	m.Embedding = mul(table, b.elementBytes)
-	m.TiedEmbeddings = b.text.bool(b.tiedByDefault, "tie_word_embeddings")
+	m.TiedEmbeddings = b.text.bool(b.tiedByDefault || b.twoStacks(), "tie_word_embeddings", "tie_embeddings", "weight_tying")
+	m.Cacheless, m.NoOutput = b.encoder, b.encoder
 	if !m.TiedEmbeddings && !b.encoder {
 		accumulate(&b.parameters, table)
 		m.Output = mul(table, b.elementBytes)

@@ -12,7 +12,7 @@ import (
 // draft returns the speculative layers that a checkpoint brings (multi-token prediction): each is one more layer
 // like the last, behind a projection of two hidden states into one. Embedding and output are the model's own.
 func (b *builder) draft(m *estimator.Model) *estimator.Draft {
-	n := b.text.int("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "mtp_num_layers")
+	n := b.text.int("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "mtp_num_layers", "_num_mtp_layers")
 	if n == 0 || n > 64 || b.layers == 0 {
 		return nil
 	}

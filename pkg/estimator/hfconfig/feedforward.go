@@ -5,6 +5,7 @@ package hfconfig
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/berth-dev/berth/pkg/estimator"
 )
@@ -53,11 +54,10 @@ func (b *builder) mlp(l *layer, name string, in, width int64) {
 
 // gated says whether feed-forward layers have a gate projection, three matrices instead of two.
 func (b *builder) gated() bool {
-	switch b.text.str("mlp_hidden_act", "hidden_act") {
-	case "relu2":
-		return false
+	if b.gatedAlways {
+		return true
 	}
-	return !b.ungated
+	return !b.ungated && b.text.str("mlp_hidden_act", "hidden_act") != "relu2"
 }
 
 // mixture adds the router, the routed experts and the shared ones.
@@ -172,11 +172,11 @@ func (b *builder) denseWidth(i int) int64 {
 			return w
 		}
 	}
-	if w := t.int("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "inner_hidden_size", "intermediate_dim"); w > 0 {
+	if w := t.int("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "inner_hidden_size", "intermediate_dim", "mlp_hidden_size"); w > 0 {
 		if b.halvedWidth {
 			w /= 2 // Qwen 1 counts gate and up together
 		}
-		return w
+		return b.adjustedWidth(w, i)
 	}
 	if ffn := t.sub("ffn_config"); ffn != nil {
 		return ffn.int("ffn_hidden_size")
@@ -185,6 +185,25 @@ func (b *builder) denseWidth(i int) int64 {
 		return mul(4, b.hidden)
 	}
 	return b.assume("intermediate_size", mul(4, b.hidden))
+}
+
+// adjustedWidth returns the width that a layer really has where the configuration's is a starting point: two thirds of
+// it, rounded up, in LFM2 (transformers, modeling_lfm2.py, Lfm2MLP), twice as wide in the layers of Gemma 4's E2B that
+// share a cache (modeling_gemma4.py, use_double_wide_mlp).
+func (b *builder) adjustedWidth(w int64, i int) int64 {
+	t := b.text
+	if t.bool(false, "block_auto_adjust_ff_dim") {
+		w = 2 * w / 3
+		if f, ok := t.number("block_ffn_dim_multiplier"); ok && f > 0 && f < 64 {
+			w = int64(f * float64(w))
+		}
+		multiple := t.intOr(1, "block_multiple_of")
+		w = mul(ceilDiv(w, multiple), multiple)
+	}
+	if shared := t.int("num_kv_shared_layers"); shared > 0 && int64(i) >= int64(b.layers)-shared && t.bool(false, "use_double_wide_mlp") {
+		w = mul(2, w)
+	}
+	return w
 }
 
 // blockWidth returns the width of a DeciLM block: ffn_mult × 2/3 × hidden × 2, rounded up to 256, where a width is
@@ -209,4 +228,14 @@ func (b *builder) assume(name string, value int64) int64 {
 		b.missing = append(b.missing, name)
 	}
 	return value
+}
+
+// commonName gives the matrices of experts that some checkpoints number (Mixtral, MiniMax) their common names.
+func commonName(name string) string {
+	for number, common := range map[string]string{".w1": ".gate_proj", ".w2": ".down_proj", ".w3": ".up_proj"} {
+		if cut, ok := strings.CutSuffix(name, number); ok {
+			return cut + common
+		}
+	}
+	return name
 }

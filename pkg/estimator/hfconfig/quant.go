@@ -236,6 +236,9 @@ func (q *quantizer) readConfig(c fields) {
 			q.fallback.name = "INT8"
 		}
 		q.ignores["lm_head"] = !c.bool(false, "lm_head")
+	case "bitnet": // four ternary weights to a byte
+		q.fallback = scheme{name: "BitNet", bits: 2, scaleBytes: 2}
+		q.ignores["lm_head"] = true
 	case "bitsandbytes":
 		if c.bool(false, "load_in_8bit", "_load_in_8bit") {
 			q.fallback = schemeINT8
@@ -350,7 +353,7 @@ func (q *quantizer) setLayer(name string, s scheme) {
 	if q.layers == nil {
 		q.layers = map[string]scheme{}
 	}
-	q.layers[canonical(name)] = s
+	q.layers[commonName(canonical(name))] = s
 }
 
 func modelOptScheme(algo string, groupSize int64) scheme {
@@ -365,6 +368,8 @@ func modelOptScheme(algo string, groupSize int64) scheme {
 		s := schemeFP8
 		s.block = 128
 		return s
+	case strings.Contains(a, "MXFP8"):
+		return scheme{name: "MXFP8", bits: 8, group: 32, scaleBytes: 1}
 	case strings.Contains(a, "FP8"):
 		return schemeFP8
 	case strings.Contains(a, "INT8"), strings.Contains(a, "W8A8"):

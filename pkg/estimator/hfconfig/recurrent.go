@@ -15,6 +15,12 @@ func (b *builder) mamba(l *layer) {
 	if heads == 0 && b.mamba2 {
 		heads = t.int("num_heads")
 	}
+	if ssm := t.sub("ssm_cfg"); ssm != nil { // state-spaces: the class's defaults, 128 states and heads of 64
+		inner := mul(b.hidden, ssm.intOr(2, "expand"))
+		if ssm.str("layer") == "Mamba2" {
+			state, heads = ssm.intOr(128, "d_state"), inner/ssm.intOr(64, "headdim")
+		}
+	}
 	inner := t.int("mamba_d_ssm", "mamba_intermediate_size", "d_inner")
 	if dim := t.int("mamba_head_dim", "mamba_d_head"); inner == 0 && heads > 0 && dim > 0 {
 		inner = heads * dim
@@ -125,4 +131,33 @@ func (b *builder) shortConvolution(l *layer) {
 	l.linear("conv.in_proj", b.hidden, 3*b.hidden, sharded)
 	l.linear("conv.out_proj", b.hidden, b.hidden, sharded)
 	l.raw(mul(kernel, b.hidden), sharded)
+}
+
+// gatedRecurrence adds the RG-LRU layer of RecurrentGemma (arXiv 2402.19427): two projections in, one out, a convolution,
+// and two gates that are square in each head.
+func (b *builder) gatedRecurrence(l *layer) {
+	width := b.text.intOr(b.hidden, "lru_width")
+	kernel := b.text.intOr(4, "conv1d_width")
+	k := &l.kind
+	k.Kind, k.RecurrentWidth = estimator.LayerRecurrent, width
+	k.ConvState, k.SSMState = mul(max(kernel-1, 0), width), width
+	l.linear("temporal_block.linear_x", b.hidden, width, sharded)
+	l.linear("temporal_block.linear_y", b.hidden, width, sharded)
+	l.linear("temporal_block.linear_out", width, b.hidden, sharded)
+	l.raw(mul(2, width, width)/max(b.heads, 1)+mul(width, kernel+6)+b.hidden, sharded)
+}
+
+// timeMix adds the mixing of RWKV 6 and 7 (arXiv 2503.14456): receptance, key, value, gate and output, narrow pairs
+// of matrices for what depends on the data, a matrix state per head, and the last token for both halves of the layer.
+func (b *builder) timeMix(l *layer) {
+	head := b.text.intOr(64, "head_dim", "head_size")
+	k := &l.kind
+	k.Kind, k.RecurrentWidth = estimator.LayerRecurrent, b.hidden
+	k.ConvState, k.SSMState = mul(2, b.hidden), mul(b.hidden, head)
+	for _, name := range []string{"r_proj", "k_proj", "v_proj", "o_proj"} {
+		l.linear("attn."+name, b.hidden, b.hidden, sharded)
+	}
+	low := b.text.intOr(96, "decay_low_rank_dim") + b.text.intOr(96, "a_low_rank_dim") + b.text.intOr(64, "v_low_rank_dim") +
+		b.text.intOr(256, "gate_low_rank_dim")
+	l.raw(mul(2, low, b.hidden)+mul(14, b.hidden), replicated)
 }

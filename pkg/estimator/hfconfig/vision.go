@@ -5,7 +5,10 @@ package hfconfig
 
 import "github.com/berth-dev/berth/pkg/estimator"
 
-// vision returns the image tower (and audio tower) of a multimodal model, nil for a text model.
+// towers returns the image and audio towers of a multimodal model, nil for a text model.
+func (b *builder) towers() *estimator.Vision { return b.audioTower(b.vision()) }
+
+// vision returns the image tower, nil for a model without one.
 //
 // Towers are plain transformers: four square projections and a feed-forward layer per block, a patch embedding, and
 // a projector into the language model's width. vLLM shards them like the language model.
@@ -13,6 +16,9 @@ func (b *builder) vision() *estimator.Vision {
 	v := b.root.sub("vision_config", "visual", "vision_tower_config")
 	if v == nil {
 		v = b.root.sub("img_processor")
+	}
+	if v == nil && b.defaultVision != "" {
+		v, _ = parse([]byte(b.defaultVision)) // a literal of this package
 	}
 	if v == nil {
 		return nil
@@ -48,10 +54,6 @@ func (b *builder) vision() *estimator.Vision {
 	patch := v.intOr(14, "patch_size", "spatial_patch_size")
 	elements += mul(3*v.intOr(1, "temporal_patch_size"), patch, patch, out.HiddenSize)
 	elements += mul(v.int("num_position_embeddings", "position_embedding_size"), out.HiddenSize)
-	if audio := b.root.sub("audio_config"); audio != nil {
-		width := audio.int("hidden_size", "d_model")
-		elements += mul(12, width, width, audio.int("num_hidden_layers", "encoder_layers", "conf_num_hidden_layers"))
-	}
 	accumulate(&b.parameters, elements)
 	out.Sharded = mul(elements, 2)
 	if size := v.int("image_size"); size > 0 && patch > 0 {

@@ -47,13 +47,15 @@ type Pod struct {
 	// Viewer has the reports as they were when the cycle began.
 	Viewer   *gpustate.Viewer
 	Strategy alloc.Strategy
+	// Group says that this is a cycle of a pod group.
+	Group bool
 	// Scores are what Filter found out for Score on the way: *corev1.Node → int64.
 	Scores sync.Map
 }
 
 // With returns the pod with another viewer.
 func (p *Pod) With(v *gpustate.Viewer) *Pod {
-	return &Pod{UID: p.UID, Priority: p.Priority, Request: p.Request, HandOff: p.HandOff, Shape: p.Shape, Viewer: v, Strategy: p.Strategy}
+	return &Pod{UID: p.UID, Priority: p.Priority, Request: p.Request, HandOff: p.HandOff, Shape: p.Shape, Viewer: v, Strategy: p.Strategy, Group: p.Group}
 }
 
 // FormOn returns the form in which a node is told the pod's GPUs, or the reason why there is none; neither if the node
@@ -91,10 +93,19 @@ func (s *State) Query() gpustate.Query {
 	}
 }
 
+// generation names the list of pods of a NodeInfo; zero = nothing does. While a group of pods is placed, its pods come to
+// the list and go, and its generation stays.
+func (p *Pod) generation(ni fwk.NodeInfo) int64 {
+	if p.Group {
+		return 0
+	}
+	return ni.GetGeneration()
+}
+
 // View derives what a node looks like to the pod.
 func (s *State) View(ni fwk.NodeInfo) gpustate.View {
 	q := s.Query()
-	q.Generation = ni.GetGeneration()
+	q.Generation = s.generation(ni)
 	if view, ok := s.Viewer.Recall(ni.Node(), &q); ok {
 		return view
 	}
@@ -105,7 +116,7 @@ func (s *State) View(ni fwk.NodeInfo) gpustate.View {
 // Explained is View with the charges of each pod.
 func (s *State) Explained(ni fwk.NodeInfo) gpustate.View {
 	q := s.Query()
-	q.Generation = ni.GetGeneration()
+	q.Generation = s.generation(ni)
 	if view, ok := s.Viewer.Recall(ni.Node(), &q); ok && view.Charges != nil {
 		return view
 	}

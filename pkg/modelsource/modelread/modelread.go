@@ -1,10 +1,12 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controller
+// Package modelread reads the headers of a model's files, wherever they are.
+package modelread
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,16 +20,22 @@ import (
 // parallelReads is how many files of one model are read at once: a large model has up to two hundred.
 const parallelReads = 6
 
-// readModel reads the headers of a model's files.
-func readModel(s *modelsource.Snapshot) (*estimator.Model, error) {
-	if s.Format == modelsource.FormatSafetensors {
-		return readSafetensors(s)
+// Progress is told how many of the files with weights have been read. Calls may come from several goroutines.
+type Progress func(done, total int)
+
+// Read reads the headers of a model's files. progress may be nil.
+func Read(s *modelsource.Snapshot, progress Progress) (*estimator.Model, error) {
+	if progress == nil {
+		progress = func(int, int) {}
 	}
-	return readGGUF(s)
+	if s.Format == modelsource.FormatSafetensors {
+		return readSafetensors(s, progress)
+	}
+	return readGGUF(s, progress)
 }
 
-func readGGUF(s *modelsource.Snapshot) (*estimator.Model, error) {
-	headers, err := readEach(s.Weights, func(f modelsource.File) (*gguf.Header, error) { return gguf.ReadHeader(f, f.Size()) })
+func readGGUF(s *modelsource.Snapshot, progress Progress) (*estimator.Model, error) {
+	headers, err := readEach(s.Weights, progress, func(f modelsource.File) (*gguf.Header, error) { return gguf.ReadHeader(f, f.Size()) })
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +66,7 @@ func readGGUF(s *modelsource.Snapshot) (*estimator.Model, error) {
 	return m, nil
 }
 
-func readSafetensors(s *modelsource.Snapshot) (*estimator.Model, error) {
+func readSafetensors(s *modelsource.Snapshot, progress Progress) (*estimator.Model, error) {
 	config, err := s.ReadConfig("config.json")
 	if err != nil {
 		return nil, err
@@ -76,7 +84,7 @@ func readSafetensors(s *modelsource.Snapshot) (*estimator.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	headers, err := readEach(s.Weights, func(f modelsource.File) (*safetensors.Header, error) {
+	headers, err := readEach(s.Weights, progress, func(f modelsource.File) (*safetensors.Header, error) {
 		return safetensors.ReadHeader(f, f.Size())
 	})
 	if err != nil {
@@ -87,8 +95,9 @@ func readSafetensors(s *modelsource.Snapshot) (*estimator.Model, error) {
 }
 
 // readEach reads the headers of files, several at once, and returns them in the order of the files.
-func readEach[T any](files []modelsource.File, read func(modelsource.File) (T, error)) ([]T, error) {
+func readEach[T any](files []modelsource.File, progress Progress, read func(modelsource.File) (T, error)) ([]T, error) {
 	headers := make([]T, len(files))
+	var done atomic.Int32
 	var group errgroup.Group
 	group.SetLimit(parallelReads)
 	for i, f := range files {
@@ -102,6 +111,7 @@ func readEach[T any](files []modelsource.File, read func(modelsource.File) (T, e
 			if headers[i], err = read(f); err != nil {
 				return fmt.Errorf("%s: %w", f.Name(), err)
 			}
+			progress(int(done.Add(1)), len(files))
 			return nil
 		})
 	}

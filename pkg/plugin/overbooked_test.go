@@ -1,0 +1,133 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"strings"
+	"testing"
+
+	"k8s.io/component-base/metrics/testutil"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/leader"
+)
+
+// overbookedFixture has a GPU with two pods of 45Gi; b came last.
+func overbookedFixture(t *testing.T, b *bt.Pod) *fixture {
+	f := newFixture(t)
+	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
+	f.running(bt.MakePod("a").Memory("45Gi").Bound("node", epoch, "GPU-0=45Gi"), b)
+	return f
+}
+
+func lastBound() *bt.Pod {
+	return bt.MakePod("b").Memory("45Gi").Bound("node", epoch.Add(1e9), "GPU-0=45Gi")
+}
+
+func (f *fixture) wantOverbooked(what string, want float64) {
+	f.t.Helper()
+	if got, err := testutil.GetGaugeMetricValue(f.pl.metrics.overbooked); err != nil || got != want {
+		f.t.Errorf("%s: berth_overbooked_devices is %v, want %v (%v)", what, got, want, err)
+	}
+}
+
+// told returns the notes of the Events so far that have a reason.
+func (f *fixture) told(reason string) (notes []string) {
+	for {
+		select {
+		case e := <-f.events.Events:
+			if strings.Contains(e, reason) {
+				notes = append(notes, e)
+			}
+		default:
+			return notes
+		}
+	}
+}
+
+func TestALaterPodThatIsNotReadyLeaves(t *testing.T) {
+	f := overbookedFixture(t, lastBound())
+	f.wantOverbooked("two pods on one GPU", 1)
+	f.clock.Step(overbookedGrace / 2)
+	if got := f.api.takeDeleted(); got != nil {
+		t.Errorf("%v deleted at once: the first may be gone", got)
+	}
+	f.clock.Step(overbookedGrace)
+	f.eventually("deleting the later one", func() bool { d := f.api.takeDeleted(); return len(d) == 1 && d[0] == "b" })
+	f.eventually("telling it", func() bool {
+		n := f.told(eventOverbooked)
+		return len(n) == 1 && strings.Contains(n[0], "GPU 0 (GPU-0) of node node is overbooked: 90Gi is booked, of 80Gi. This pod came last and is not Ready, so it was deleted")
+	})
+	f.pl.podGone(lastBound().Obj())
+	f.wantOverbooked("it is gone", 0)
+}
+
+func TestAPodThatIsReadyStays(t *testing.T) {
+	f := overbookedFixture(t, lastBound().Ready(epoch.Add(2e9)))
+	for range 3 {
+		f.eventually("looking again", f.clock.HasWaiters)
+		f.clock.Step(overbookedGrace * 2)
+	}
+	f.eventually("telling it", func() bool {
+		return strings.Contains(strings.Join(f.told(eventOverbooked), ""), "is Ready, so it stays")
+	})
+	f.eventually("looking again", f.clock.HasWaiters)
+	f.clock.Step(overbookedGrace * 2)
+	f.eventually("looking again", f.clock.HasWaiters)
+	if n := f.told(eventOverbooked); n != nil {
+		t.Errorf("told again: %q", n)
+	}
+	f.wantOverbooked("both stay", 1)
+	if got := f.api.takeDeleted(); got != nil {
+		t.Errorf("%v deleted", got)
+	}
+	t.Run("until it is not Ready any more", func(t *testing.T) {
+		f.pl.podSeen(lastBound().NotReady(epoch.Add(3e9)).ResourceVersion("2").Obj())
+		f.eventually("deleting it", func() bool {
+			if f.clock.HasWaiters() {
+				f.clock.Step(overbookedGrace * 2)
+			}
+			return len(f.api.takeDeleted()) > 0
+		})
+	})
+}
+
+func TestTheEarlierPodIsGoneBeforeLong(t *testing.T) {
+	f := overbookedFixture(t, lastBound())
+	f.pl.podGone(bt.MakePod("a").Memory("45Gi").Bound("node", epoch, "GPU-0=45Gi").Obj())
+	f.wantOverbooked("the first is gone", 0)
+	f.clock.Step(overbookedGrace * 2)
+	if got := f.api.takeDeleted(); got != nil {
+		t.Errorf("%v deleted", got)
+	}
+}
+
+func TestOnlyALeaderRepairs(t *testing.T) {
+	f := newFixture(t)
+	f.pl.metrics.overbooked.Set(0)
+	f.pl.recovery.done.Store(false)
+	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
+	f.running(bt.MakePod("a").Memory("45Gi").Bound("node", epoch, "GPU-0=45Gi"), lastBound())
+	f.wantOverbooked("a standby", 0)
+
+	f = overbookedFixture(t, lastBound())
+	f.pl.leader = leader.New()
+	for range 2 {
+		f.eventually("looking", f.clock.HasWaiters)
+		f.clock.Step(overbookedGrace * 2)
+	}
+	f.eventually("looking", f.clock.HasWaiters)
+	if got := f.api.takeDeleted(); got != nil {
+		t.Errorf("%v deleted by one that does not lead", got)
+	}
+	f.api.onDelete = func(string) error { return apierrors.NewConflict(podResource, "b", nil) }
+	f.pl.leader.Alone()
+	f.clock.Step(overbookedGrace * 2) // it has changed since
+	f.eventually("looking", f.clock.HasWaiters)
+	if n := f.told(eventOverbooked); n != nil {
+		t.Errorf("told of what was not done: %q", n)
+	}
+}
