@@ -53,7 +53,8 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 	switch {
 	case status.Code() == fwk.Error:
 		return e, fmt.Sprintf(waitingOn, e.Node, "it could not be looked at: "+status.Message())
-	case !status.IsSuccess() && status.Plugin() != Name:
+	case !status.IsSuccess() && (status.Plugin() != Name || status.Code() == fwk.UnschedulableAndUnresolvable):
+		// It is not the memory, or no memory that comes back would help.
 		pl.reject(pod, e, "node-refused", status.Message())
 		return nil, ""
 	case !status.IsSuccess():
@@ -135,8 +136,8 @@ func (pl *Plugin) judge(ctx context.Context, s *cycle.State, state fwk.CycleStat
 		return nil, status
 	}
 	if status := t.Fits(); !status.IsSuccess() {
-		if view := assumed.View(ni); status.Plugin() == Name && isSilent(view.Reason) {
-			return e.Allocation.Devices, nil // nothing is known to be against it, and the agent may be back soon
+		if view := assumed.View(ni); status.Plugin() == Name && isPassing(view.Reason) {
+			return e.Allocation.Devices, nil // nothing is known to be against it, and that may be over soon
 		}
 		return nil, status
 	}
@@ -155,6 +156,9 @@ func (pl *Plugin) judge(ctx context.Context, s *cycle.State, state fwk.CycleStat
 func isSilent(r alloc.Reason) bool {
 	return r == gpustate.ReasonStaleReport || r == gpustate.ReasonNoReport
 }
+
+// isPassing says whether a node is out of the question only until its agent tells more.
+func isPassing(r alloc.Reason) bool { return isSilent(r) || r == gpustate.ReasonUnreportedDevicePod }
 
 // reject gives a claim up, lets others have what it held, and tells the pod's owner why, if there is more to tell than
 // an Event of its own does.

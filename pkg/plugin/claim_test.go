@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -107,6 +108,12 @@ func TestClaimFollowsTheCluster(t *testing.T) {
 			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{HostPort: 8000, Protocol: corev1.ProtocolTCP}}
 			f.running(p)
 		}, "free ports"},
+		{"the node is left to the device plugin", func(f *fixture) {
+			f.changeNode("a", func(n *corev1.Node) { n.Status.Allocatable["nvidia.com/gpu"] = resource.MustParse("1") })
+		}, "advertised nvidia.com/gpu"},
+		{"its GPUs are smaller than before", func(f *fixture) {
+			f.pl.reportSeen(bt.MakeGPUNode("a").ResourceVersion("2").GPU("GPU-0", "40Gi").Obj(), true)
+		}, "could ever hold"},
 		{"the node is gone", func(f *fixture) { f.removeNode("a") }, "the node is gone"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

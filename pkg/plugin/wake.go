@@ -99,7 +99,7 @@ func (pl *Plugin) claimMoved(viewer *gpustate.Viewer, node *corev1.Node, e *gpus
 	if view.Reason == "" && alloc.Fits(&view.Node, &p.Request.Request) {
 		return true
 	}
-	if isSilent(view.Reason) {
+	if isPassing(view.Reason) {
 		return false // nothing is known, so nothing has changed
 	}
 	left := 0
