@@ -76,11 +76,15 @@ type schedulerProcess struct {
 // until the test ends. args are the plugin's.
 func runScheduler(t *testing.T, lab *harness.Lab, proxy *apiProxy, args string) *schedulerProcess {
 	t.Helper()
-	cluster := &clientcmdapi.Cluster{
-		Server:                   proxy.URL,
-		CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw}),
+	return runSchedulerOn(t, lab, proxy.cluster(), "scheduler", "{leaderElect: false}", args)
+}
+
+// cluster is the lab as it is seen through the proxy.
+func (p *apiProxy) cluster() *clientcmdapi.Cluster {
+	return &clientcmdapi.Cluster{
+		Server:                   p.URL,
+		CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate().Raw}),
 	}
-	return runSchedulerOn(t, lab, cluster, "scheduler", "{leaderElect: false}", args)
 }
 
 // runElected runs one of several schedulers of a lab, which elect a leader. name is that of its log.
