@@ -202,8 +202,9 @@ func TestPodsThatAHandOffKeptAwayAreRetried(t *testing.T) {
 	})
 }
 
-// TestPlanIsLostWithTheHandOff: a pod does not wait on a node that could no longer tell it its GPUs.
-func TestPlanIsLostWithTheHandOff(t *testing.T) {
+// TestClaimIsDroppedWithTheHandOff: a pod does not wait on a node that could no longer tell it its GPUs, and is woken
+// to go another way.
+func TestClaimIsDroppedWithTheHandOff(t *testing.T) {
 	f := newFixture(t)
 	f.node(bt.MakeNode("node"), held("70Gi", "70Gi"))
 	f.running(holder("x", "GPU-0"), holder("y", "GPU-1"))
@@ -212,8 +213,10 @@ func TestPlanIsLostWithTheHandOff(t *testing.T) {
 	if node, status := f.postFilter(pod); node != "node" {
 		t.Fatalf("nominated to %q: %v", node, status)
 	}
+	f.queue.take()
 	note := "set accept-nvidia-visible-devices-envvar-when-unprivileged = true"
 	f.pl.reportSeen(held("70Gi", "70Gi").Runtime("").Message(note).Obj(), true)
+	f.wantActivated("the node takes no GPUs any more", "a")
 	state, statuses := f.cycleState(pod), framework.NewDefaultNodeToStatus()
 	statuses.Set("node", f.pl.Filter(f.ctx, state, pod, f.nodeInfo("node")))
 	result, status := f.pl.PostFilter(f.ctx, state, pod, statuses)

@@ -96,7 +96,8 @@ func (pl *Plugin) claimMoved(viewer *gpustate.Viewer, node *corev1.Node, e *gpus
 	q := gpustate.Query{Pod: e.UID, Runtime: p.Request.Runtime, Priority: e.Priority}
 	pods := pl.tracker.Ledger.Pods(node.Name)
 	view := viewer.View(node, pods, &q)
-	if view.Reason == "" && alloc.Fits(&view.Node, &p.Request.Request) {
+	told := pl.canHandOff(p, node)
+	if told && view.Reason == "" && alloc.Fits(&view.Node, &p.Request.Request) {
 		return true
 	}
 	if isPassing(view.Reason) {
@@ -112,7 +113,7 @@ func (pl *Plugin) claimMoved(viewer *gpustate.Viewer, node *corev1.Node, e *gpus
 	}
 	q.Removed = q.Removed.Union(pl.claims.ComingBackOn(node.Name, e.UID))
 	view = viewer.View(node, pods, &q)
-	fits := view.Reason == "" && alloc.Fits(&view.Node, &p.Request.Request)
+	fits := told && view.Reason == "" && alloc.Fits(&view.Node, &p.Request.Request)
 	if e.IsLost() {
 		return fits || left == 0
 	}

@@ -4,8 +4,12 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -39,9 +43,13 @@ type pausedLeader struct {
 const (
 	gpusOfNode = 8
 	election   = "{leaderElect: true, resourceNamespace: berth-system, resourceName: berth-scheduler, leaseDuration: %s, renewDeadline: %s, retryPeriod: %s}"
+	// shortArgs are plugin arguments that suit shortElection.
+	shortArgs = "{staleAfter: 0s, bindTimeout: 1500ms}"
 	// envLong asks for the long form: "make paused-leader".
 	envLong = "BERTH_PAUSED_LEADER"
 )
+
+var shortElection = fmt.Sprintf(election, "6s", "4s", "500ms")
 
 func pausedLeaderForm() pausedLeader {
 	if os.Getenv(envLong) == "long" {
@@ -52,7 +60,7 @@ func pausedLeaderForm() pausedLeader {
 	}
 	return pausedLeader{
 		nodes: 12, pods: 150, stopAt: 30, deleted: 24, timeout: 2 * time.Minute,
-		election: fmt.Sprintf(election, "6s", "4s", "500ms"), plugin: "{staleAfter: 0s, bindTimeout: 1500ms}",
+		election: shortElection, plugin: shortArgs,
 	}
 }
 
@@ -68,8 +76,8 @@ func TestPausedLeader(t *testing.T) {
 	}
 	old := runElected(t, lab, "scheduler-old", form.election, form.plugin)
 	harness.Eventually(t, "the first scheduler leads", func(ctx context.Context) (bool, string) {
-		lease, err := lab.Clientset.CoordinationV1().Leases(berthv1alpha1.Namespace).Get(ctx, "berth-scheduler", metav1.GetOptions{})
-		return err == nil && lease.Spec.HolderIdentity != nil && *lease.Spec.HolderIdentity != "", fmt.Sprint(err)
+		holder, err := leaderOf(ctx, lab)
+		return holder != "", fmt.Sprint(err)
 	})
 	runElected(t, lab, "scheduler-new", form.election, form.plugin)
 	site := watchGPUs(t, lab)
@@ -121,6 +129,61 @@ func TestPausedLeader(t *testing.T) {
 	}
 	t.Logf("the old leader refused %d times to bind, the API server %d times", strings.Count(string(log), "not bound, nothing was sent"),
 		strings.Count(string(log), "the scheduler process that sent this no longer leads"))
+}
+
+// leaderOf returns the identity of the scheduler that holds the Lease; empty if none does.
+func leaderOf(ctx context.Context, lab *harness.Lab) (string, error) {
+	lease, err := lab.Clientset.CoordinationV1().Leases(berthv1alpha1.Namespace).Get(ctx, "berth-scheduler", metav1.GetOptions{})
+	if err != nil || lease.Spec.HolderIdentity == nil {
+		return "", err
+	}
+	return *lease.Spec.HolderIdentity, nil
+}
+
+// TestLateBinding: a Binding that an older leader sent, and that was on its way until after the new one took over, is
+// refused by the API server.
+func TestLateBinding(t *testing.T) {
+	lab := harness.Start(t, "--bare", "--no-controller", "--no-scheduler")
+	lab.AddNode(t, berthtesting.MakeNode("n"), berthtesting.MakeGPUNodeOf("n", gpusOfNode, "80Gi").Obj())
+	held := make(chan func() *httptest.ResponseRecorder, 1)
+	proxy := newAPIProxy(t, lab, func(w http.ResponseWriter, r *http.Request, forward http.HandlerFunc) {
+		if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/pods/a/binding") {
+			forward(w, r)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		late := r.Clone(context.WithoutCancel(r.Context()))
+		late.Body = io.NopCloser(bytes.NewReader(body))
+		held <- func() *httptest.ResponseRecorder {
+			answer := httptest.NewRecorder()
+			forward(answer, late)
+			return answer
+		}
+		<-r.Context().Done()
+	})
+	old := runSchedulerOn(t, lab, proxy.cluster(), schedulerOptions{name: "scheduler-old", election: shortElection, args: shortArgs})
+	pod := berthtesting.MakePod("a").Memory("45Gi").Obj()
+	harness.Create(t, lab, pod)
+	deliver := <-held
+	old.kill()
+	before, err := leaderOf(t.Context(), lab)
+	if err != nil || before == "" {
+		t.Fatalf("nobody leads: %v", err)
+	}
+	runElected(t, lab, "scheduler-new", shortElection, shortArgs)
+	bound, _ := lab.WaitBound(t, pod)
+
+	answer := deliver()
+	if body := answer.Body.String(); answer.Code != http.StatusForbidden || !strings.Contains(body, berthv1alpha1.LeaderTermPolicy) {
+		t.Errorf("the late Binding is answered %d %s, want a refusal by the policy", answer.Code, body)
+	}
+	after, err := leaderOf(t.Context(), lab)
+	if by := bound.Annotations[berthv1alpha1.AnnotationBoundBy]; err != nil || by != after || after == before {
+		t.Errorf("bound by %q; %q led before, and %q now (%v)", by, before, after, err)
+	}
 }
 
 // gpuSite follows which pods are on which GPUs, event by event.

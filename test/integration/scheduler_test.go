@@ -111,11 +111,15 @@ func runSchedulerBeside(t *testing.T, lab *harness.Lab, proxy *apiProxy, before,
 
 func runThrough(t *testing.T, lab *harness.Lab, proxy *apiProxy, o schedulerOptions) *schedulerProcess {
 	t.Helper()
-	cluster := &clientcmdapi.Cluster{
-		Server:                   proxy.URL,
-		CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw}),
+	return runSchedulerOn(t, lab, proxy.cluster(), o)
+}
+
+// cluster is the lab as it is seen through the proxy.
+func (p *apiProxy) cluster() *clientcmdapi.Cluster {
+	return &clientcmdapi.Cluster{
+		Server:                   p.URL,
+		CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate().Raw}),
 	}
-	return runSchedulerOn(t, lab, cluster, o)
 }
 
 // runElected runs one of several schedulers of a lab, which elect a leader. name is that of its log.
