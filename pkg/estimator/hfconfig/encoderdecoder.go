@@ -48,7 +48,7 @@ func (b *builder) stacks(m *estimator.Model) *kinds {
 		source = 512 // T5's relative positions have no limit; its class says 512
 	}
 	if m.ContextLength == 0 {
-		m.ContextLength = b.text.intOr(source, "max_target_positions", "n_positions")
+		m.ContextLength = b.text.int("max_target_positions", "n_positions") // T5 has no limit of its own
 	}
 	m.FeedForward = max(encoder.feedForward, decoder.feedForward)
 	out := newKinds(int(encoder.layers + 2*decoder.layers))

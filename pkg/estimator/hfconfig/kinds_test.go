@@ -146,6 +146,20 @@ func TestExpertsByNumber(t *testing.T) {
 	}
 }
 
+// TestContextOfTwoStacks: Whisper's decoder has a limit, T5's relative positions have none, so that no context is too
+// long for it.
+func TestContextOfTwoStacks(t *testing.T) {
+	const dims = `"d_model":64,"encoder_layers":1,"decoder_layers":1,"num_layers":1,"num_heads":4,"encoder_attention_heads":4,"decoder_attention_heads":4,"d_ff":128,"vocab_size":100`
+	for config, want := range map[string]int64{
+		`{"architectures":["WhisperForConditionalGeneration"],` + dims + `,"max_source_positions":1500,"max_target_positions":448}`: 448,
+		`{"architectures":["T5ForConditionalGeneration"],` + dims + `}`:                                                             0,
+	} {
+		if got := mustParse(t, config).ContextLength; got != want {
+			t.Errorf("%s: a context of %d, want %d", config, got, want)
+		}
+	}
+}
+
 func TestAnUnknownClassWithoutHeadsIsRefused(t *testing.T) {
 	_, err := Parse([]byte(`{"architectures":["NextYearForCausalLM"],"hidden_size":1024,"num_hidden_layers":2,"vocab_size":1000}`), nil)
 	if err == nil || !strings.Contains(err.Error(), "NextYearForCausalLM") || !strings.Contains(err.Error(), "berth.dev/gpu-memory") {
