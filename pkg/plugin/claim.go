@@ -21,8 +21,12 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
 )
 
-// giveUpFor is how long a pod does not wait again on a node where it waited in vain.
-const giveUpFor = 10 * time.Minute
+const (
+	// giveUpFor is how long a pod does not wait again on a node where it waited in vain.
+	giveUpFor = 10 * time.Minute
+	// goneFor is how long it does not wait on a node that is gone, and that the scheduler's cache may still have.
+	goneFor = 10 * time.Second
+)
 
 // follow returns what the pod of the cycle claims, and what the pod is told, if that is still under way, so that nothing
 // else is done for it: upstream alone would forget the nomination, or evict a second time, exactly while a dead process
@@ -44,7 +48,7 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 	ni, err := pl.nodeInfo(e.Node)
 	node, gone := pl.nodes.Get(e.Node)
 	if err != nil || gone != nil { // the snapshot may still have it
-		pl.claims.GiveUp(pod.UID, e.Node, pl.clock.Now().Add(giveUpFor))
+		pl.claims.GiveUp(pod.UID, e.Node, pl.clock.Now().Add(goneFor))
 		pl.reject(pod, e, "node-gone", "the node is gone")
 		return nil, ""
 	}
@@ -60,15 +64,12 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 	case !status.IsSuccess():
 		if !e.IsLost() {
 			pl.metrics.plansRejected.WithLabelValues("no-longer-fits").Inc()
-			if patience := now.Add(pl.args.WaitBeforeEviction.Duration); patience.Before(next.Deadline) {
-				next.Deadline = patience
-			}
+			next.PatientUntil = now.Add(pl.args.WaitBeforeEviction.Duration)
 		}
-		if left == 0 || now.After(next.Deadline) {
+		if left == 0 || now.After(next.PatientUntil) {
 			pl.dropClaim(pod)
 			return nil, ""
 		}
-		next.PatientUntil = time.Time{}
 		if e = pl.setClaim(pod, e.Node, nil, next); e == nil {
 			return nil, ""
 		}
@@ -84,6 +85,9 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 		pl.claims.GiveUp(pod.UID, e.Node, now.Add(giveUpFor))
 		pl.reject(pod, e, "memory-not-returned", "")
 		return nil, ""
+	}
+	if e.IsLost() { // its place is back
+		next.PatientUntil = time.Time{}
 	}
 	if e = pl.setClaim(pod, e.Node, devices, next); e == nil {
 		return nil, ""

@@ -360,6 +360,33 @@ func TestLostPlace(t *testing.T) {
 	step("the first, its victim gone", low, "node", "b")
 }
 
+// TestALostPlaceIsNotMournedForLong: if the victims take longer to go than waitBeforeEviction, another way is tried before
+// they are gone; and if the place is back before that, it is taken.
+func TestALostPlaceIsNotMournedForLong(t *testing.T) {
+	f := newFixture(t)
+	f.pl.tracker.Policy.StaleAfter = 0
+	f.node(bt.MakeNode("node"), bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("a", "70Gi").GPU("GPU-1", "80Gi").Process("b", "70Gi"))
+	f.resident("a", "node", nil, "GPU-0=70Gi")
+	f.resident("b", "node", nil, "GPU-1=70Gi")
+	low := bt.MakePod("low").Memory("60Gi").Priority(100).Obj()
+	high := bt.MakePod("high").Memory("60Gi").Priority(200).Obj()
+	f.wantPostFilter("the first", low, "node", "a")
+	f.terminatingUntil("a", epoch.Add(25*time.Second))
+	f.wantPostFilter("the second, which takes its place", high, "node")
+	f.wantPostFilter("the first, without a place", low, "")
+	f.forget(high)
+	f.pl.podGone(high)
+	f.wantPostFilter("the second is gone", low, "node")
+	f.known(high)
+	f.wantPostFilter("the second comes again", high, "node")
+	f.wantPostFilter("the first, without a place again", low, "")
+	f.terminatingUntil("a", epoch.Add(10*time.Minute))
+	f.clock.Step(29 * time.Second)
+	f.wantPostFilter("the first, within waitBeforeEviction", low, "")
+	f.clock.Step(2 * time.Second)
+	f.wantPostFilter("the first, after that", low, "node", "b")
+}
+
 // TestEndOfAPlanWakesOthers: what it held is free for those that wait.
 func TestEndOfAPlanWakesOthers(t *testing.T) {
 	for _, tc := range []struct {
