@@ -17,8 +17,10 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
-// PreEnqueue keeps a pod out of the queue while the size of its model is not known, or while its victims are being
-// evicted. The controller tells the user, by Events, what a gated pod waits for; no API is called here.
+// PreEnqueue keeps a pod out of the queue while the size of its model is not known, while its victims are being evicted,
+// or while the books of a new term are being read, which takes a second or two: a cycle that can only fail would tell the
+// pod's owner what is over when it is read. The controller tells the user, by Events, what a gated pod waits for; no API
+// is called here.
 func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
 	if status := pl.evictor.PreEnqueue(ctx, pod); !status.IsSuccess() {
 		return status
@@ -27,6 +29,13 @@ func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
 		return nil // whatever its model is, it is placed; see PreFilter
 	}
 	resolved := pl.resolve(pod)
+	if resolved.request != nil && pl.recovery.underWay() {
+		// Listed before that is looked at again, so that a recovery which ends in between retries the pod.
+		pl.park(parked.Pod{Pod: pod, Request: resolved.request, Shape: resolved.shape, Profile: resolved.profile})
+		if pl.recovery.underWay() {
+			return rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonRecovering)
+		}
+	}
 	if resolved.unresolved == nil {
 		return nil
 	}

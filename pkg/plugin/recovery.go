@@ -33,6 +33,10 @@ type recovery struct {
 	failure atomic.Pointer[string]
 }
 
+// underWay says whether the books are still being read, or will be once this process leads, and nothing has failed yet.
+// What has is for the pods' owners to know, see pending.
+func (r *recovery) underWay() bool { return !r.done.Load() && r.failure.Load() == nil }
+
 // pending returns why the books are not right yet; empty if they are.
 func (r *recovery) pending() string {
 	if r.done.Load() {
@@ -77,7 +81,9 @@ func (pl *Plugin) takeOver(ctx context.Context) {
 			return
 		}
 		why := err.Error()
-		pl.recovery.failure.Store(&why)
+		if pl.recovery.failure.Swap(&why) == nil {
+			pl.activate(pl.parked.All()) // they were kept out of the queue, and are told now
+		}
 		logger.Error(err, "No pod that asks for GPU memory is placed yet")
 		if errors.Is(err, errNotSynced) {
 			continue // it was waited for

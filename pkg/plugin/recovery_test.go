@@ -93,7 +93,13 @@ func TestNothingIsPlacedBeforeTheBooksAreRight(t *testing.T) {
 		t.Helper()
 		wantStatus(t, what, second(f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())), code, reason)
 	}
+	gate := func(what string, code fwk.Code, reason alloc.Reason) {
+		t.Helper()
+		wantStatus(t, what, f.pl.PreEnqueue(f.ctx, pod), code, reason)
+	}
+	gate("a standby", unresolvable, gpustate.ReasonRecovering)
 	try("a standby", pod, unresolvable, gpustate.ReasonRecovering)
+	wantStatus(t, "a plain pod is not kept out", f.pl.PreEnqueue(f.ctx, bt.MakePod("plain").Obj()), fwk.Success, "")
 	f.api.failReads(apierrors.NewServiceUnavailable("away"))
 	f.takeOver()
 	f.eventually("saying why", func() bool {
@@ -101,6 +107,8 @@ func TestNothingIsPlacedBeforeTheBooksAreRight(t *testing.T) {
 	})
 	try("the API server is away", pod, unresolvable, "")
 	try("a plain pod does not wait", bt.MakePod("plain").Obj(), fwk.Skip, "")
+	f.wantActivated("to be told that it is away", "pending")
+	gate("the API server is away", fwk.Success, "")
 	f.wantActivated("while it is away")
 	f.api.failReads(nil)
 	f.recovered()
