@@ -59,7 +59,7 @@ func pausedLeaderForm() pausedLeader {
 		}
 	}
 	return pausedLeader{
-		nodes: 12, pods: 150, stopAt: 30, deleted: 24, timeout: 2 * time.Minute,
+		nodes: 24, pods: 250, stopAt: 30, deleted: 24, timeout: 2 * time.Minute,
 		election: shortElection, plugin: shortArgs,
 	}
 }
@@ -75,8 +75,10 @@ func TestPausedLeader(t *testing.T) {
 		lab.AddNode(t, berthtesting.MakeNode(name), berthtesting.MakeGPUNodeOf(name, gpusOfNode, "80Gi").Obj())
 	}
 	old := runElected(t, lab, "scheduler-old", form.election, form.plugin)
+	var first string
 	harness.Eventually(t, "the first scheduler leads", func(ctx context.Context) (bool, string) {
 		holder, err := leaderOf(ctx, lab)
+		first = holder
 		return holder != "", fmt.Sprint(err)
 	})
 	runElected(t, lab, "scheduler-new", form.election, form.plugin)
@@ -99,6 +101,11 @@ func TestPausedLeader(t *testing.T) {
 	making.Wait()
 	full := form.nodes * gpusOfNode
 	t.Logf("stopped the leader with %d of %d pods bound", site.bound(), form.pods)
+	// If the wave was over already, nothing but the Lease tells that another leads.
+	harness.Eventually(t, "the other scheduler leads", func(ctx context.Context) (bool, string) {
+		holder, err := leaderOf(ctx, lab)
+		return holder != "" && holder != first, fmt.Sprint(err)
+	})
 	site.wait("the new leader fills the GPUs", form.timeout, func(bound int) bool { return bound == full })
 	time.Sleep(form.stopped - time.Since(stopped))
 
