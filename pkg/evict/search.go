@@ -1,9 +1,11 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
-// search finds the cheapest set of victims after which one option fits on the devices of one group.
+import "github.com/berth-dev/berth/pkg/alloc"
+
+// search finds the cheapest set of victims after which one option fits on some of the devices that may be used together.
 //
 // It is branch and bound over victims. The bound shares the price of each victim evenly over the devices on which it
 // frees memory that is needed, or over as many of them as can be chosen. So every device has a price of its own: that
@@ -13,7 +15,7 @@ package alloc
 // of a disruption budget, and the search branches on that victim: with it, and without it.
 type search struct {
 	*evictor
-	option *Option
+	option *alloc.Option
 	// devices are the positions of those that could hold the smallest share if they were empty.
 	devices []uint8
 	// levels are the first shares of each size, and levelOf[i] the level of share i.
@@ -27,7 +29,7 @@ type search struct {
 	// are in each budget, spent their price, and decided the number of those in.
 	in, out victimSet
 	decided int
-	freed   [MaxDevices]uint64
+	freed   [alloc.MaxDevices]uint64
 	count   []int
 	spent   price
 	// decisions and saved are what to undo, last first.
@@ -64,11 +66,11 @@ type savedCover struct {
 
 const noDemand = 1<<64 - 1
 
-// begin prepares the search for an option and a group; false means that it could not fit whoever goes.
-func (s *search) begin(o *Option, g group) bool {
+// begin prepares the search for an option on devices that may be used together; false means that it could not fit whoever goes.
+func (s *search) begin(o *alloc.Option, together uint64) bool {
 	s.option = o
 	s.devices, s.levels, s.levelOf = s.devices[:0], s.levels[:0], s.levelOf[:0]
-	s.in, s.out, s.freed, s.spent, s.decided = victimSet{}, victimSet{}, [MaxDevices]uint64{}, price{}, 0
+	s.in, s.out, s.freed, s.spent, s.decided = victimSet{}, victimSet{}, [alloc.MaxDevices]uint64{}, price{}, 0
 	s.demand, s.decisions, s.saved = s.demand[:0], s.decisions[:0], s.saved[:0]
 	s.count, s.strict = zeroed(s.count, len(s.budgets)), zeroed(s.strict, len(s.budgets))
 	for i := range o.Shares {
@@ -79,7 +81,7 @@ func (s *search) begin(o *Option, g group) bool {
 	}
 	for i := range s.node.Devices {
 		d := &s.node.Devices[i]
-		if d.Blocked == "" && g.has(d) && o.room(d, d.Capacity) > 0 {
+		if d.Blocked == "" && together>>i&1 == 1 && o.Room(d, d.Capacity) > 0 {
 			s.devices = append(s.devices, uint8(i))
 			for _, share := range s.levels {
 				s.demand = append(s.demand, demandOf(d, o.On(share, d)))
@@ -109,11 +111,11 @@ func zeroed[T any](s []T, n int) []T {
 }
 
 // demandOf returns how much must be freed on a device so that it can hold needed.
-func demandOf(d *Device, needed Bytes) uint64 {
+func demandOf(d *alloc.Device, needed alloc.Bytes) uint64 {
 	if d.Capacity.Less(needed) {
 		return noDemand
 	}
-	return d.Used.Minus(d.Capacity.Minus(needed)).n
+	return d.Used.Minus(d.Capacity.Minus(needed)).Uint64()
 }
 
 // violationsBy counts the violations that one more victim adds; assumed also counts those of strict budgets that are
@@ -256,7 +258,7 @@ func (s *search) explore() {
 // trimmed drops the victims, dearest first, that the devices of the last matching can do without, but for those that
 // are decided on.
 func (s *search) trimmed(victims victimSet) (victimSet, price) {
-	var surplus [MaxDevices]uint64
+	var surplus [alloc.MaxDevices]uint64
 	var matched uint64
 	for i, at := range s.match.device {
 		d := s.devices[at]

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
 import (
 	"math"
@@ -55,7 +55,7 @@ func (c *ceiling) below(violations price, priority int32) (limit price, within b
 		return noPrice, priority < c.Priority
 	}
 	class := uint64(c.Violations)*violationClass + uint64(c.disruption())*activeClass + uint64(c.Victims)*victimClass
-	return newPrice(class, min(c.Reload.n, maxReload*MaxVictims)).plus(price{lo: 1}), true
+	return newPrice(class, min(c.Reload.Uint64(), maxReload*MaxVictims)).plus(price{lo: 1}), true
 }
 
 // isReached says whether the best set found is of the ceiling's price, the last below the limit, and no other of that

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
 import (
 	"cmp"
@@ -9,6 +9,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // Victim is a pod that may be evicted to make room.
@@ -25,7 +27,7 @@ type Victim struct {
 	// LastActive is when it was last seen computing, on any clock that all victims share; smaller is longer ago.
 	LastActive int64
 	// Reload is what must be read again when the pod comes back.
-	Reload Bytes
+	Reload alloc.Bytes
 	// Budgets are the disruption budgets that its eviction counts against, as indexes.
 	Budgets []int
 	// Frees is what its eviction gives back, per device.
@@ -36,7 +38,7 @@ type Victim struct {
 type Charge struct {
 	// Device is an index into Node.Devices.
 	Device int
-	Memory Bytes
+	Memory alloc.Bytes
 }
 
 // Cost is what an eviction costs. Costs are compared field by field, in this order: see Compare.
@@ -50,7 +52,7 @@ type Cost struct {
 	// Victims is the number of victims.
 	Victims int
 	// Reload is what must be read again when they come back.
-	Reload Bytes
+	Reload alloc.Bytes
 	// LastActive is that of the most recently used victim; math.MinInt64 without victims.
 	LastActive int64
 }
@@ -65,7 +67,7 @@ func (c *Cost) disruption() int { return c.Active + c.Pinned }
 // Compare is the order of what evictions cost, which docs/preemption.md tells users. It returns -1, 0 or 1 as c is
 // cheaper than, as dear as or dearer than o: fewer violations of disruption budgets, then a lower priority of the most
 // important victim, less disruption (active victims, and those that can go nowhere else), fewer victims, fewer bytes to
-// read again, and the most recently used victim unused for longer. Evict decides what is equal in all this by the
+// read again, and the most recently used victim unused for longer. Find decides what is equal in all this by the
 // victims' names, and a caller that compares nodes by theirs. A price is the part of it that adds up.
 func (c Cost) Compare(o Cost) int {
 	return cmp.Or(
@@ -101,7 +103,7 @@ func (c Cost) String() string {
 }
 
 // CostOf returns what it costs to evict the chosen victims (indexes into victims), whatever for. budgets is as in
-// Evict. A set never costs less than a part of it.
+// Find. A set never costs less than a part of it.
 func CostOf(victims []Victim, chosen []int, budgets []int) Cost {
 	c := Cost{Priority: math.MinInt32, LastActive: math.MinInt64, Victims: len(chosen)}
 	counts := make([]int, len(budgets))
@@ -126,14 +128,14 @@ func CostOf(victims []Victim, chosen []int, budgets []int) Cost {
 	return c
 }
 
-// EvictionPlan is a set of victims and what is booked once they are gone.
-type EvictionPlan struct {
+// Plan is a set of victims and what is booked once they are gone.
+type Plan struct {
 	// Victims are indexes into the victims given, the most important first, then by name. It may be empty: then
 	// the request fits already.
 	Victims []int
 	// Allocation is the best one once the victims' memory is back.
-	Allocation Allocation
+	Allocation alloc.Allocation
 	Cost       Cost
-	// Exact is false if the search ended early, so that there may be a cheaper plan of the same class: see Evict.
+	// Exact is false if the search ended early, so that there may be a cheaper plan of the same class: see Find.
 	Exact bool
 }

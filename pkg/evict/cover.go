@@ -1,9 +1,13 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+)
 
 // victimSet is a set of victims by their place in the order of names.
 type victimSet [MaxVictims / 64]uint64
@@ -79,7 +83,7 @@ func (c *coverer) prepare() {
 	c.cheapest = append(c.cheapest[:0], make([]price, n+1)...)
 	c.cheapest[n] = noPrice
 	for i := n - 1; i >= 0; i-- {
-		c.rest[i] = BytesOf(c.rest[i+1]).Plus(BytesOf(c.loads[i].amount)).n
+		c.rest[i] = alloc.BytesOf(c.rest[i+1]).Plus(alloc.BytesOf(c.loads[i].amount)).Uint64()
 		c.cheapest[i] = c.cheapest[i+1]
 		if c.loads[i].price.less(c.cheapest[i]) {
 			c.cheapest[i] = c.loads[i].price

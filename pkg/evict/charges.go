@@ -1,9 +1,13 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+)
 
 // shareOut charges every victim evenly on the devices on which what it frees is needed, or on as many of them as can
 // be chosen, and computes the covers of all devices.
@@ -130,7 +134,7 @@ func (s *search) adapt(victims *victimSet, step uint64) {
 // normalize scales the weights of a victim so that the largest, as many as devices can be chosen, add up to shareable.
 func (s *search) normalize(v int) {
 	frees := s.victims[v].frees
-	var weights [MaxDevices]uint64
+	var weights [alloc.MaxDevices]uint64
 	for i, f := range frees {
 		weights[i] = s.weight[f.load]
 	}

@@ -1,19 +1,23 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
 import (
 	"cmp"
 	"slices"
+
+	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // evictor holds what all searches for one node and request have in common.
 type evictor struct {
-	node    *Node // by UUID
-	request *Request
+	node    *alloc.Node // by UUID
+	request *alloc.Request
 	given   []Victim
 	allowed []int // as given
+	// together are the sets of devices that may be used together.
+	together []uint64
 	// victims are those that free anything, in the order of names, and loads what they free by device, largest first.
 	victims   []victim
 	loads     [][]load
@@ -74,14 +78,15 @@ type freed struct {
 const maxFreed = 1 << 54
 
 // newEvictor prepares the searches for a node and a request; nil if nothing can be planned.
-func newEvictor(n *Node, r *Request, victims []Victim, budgets []int) *evictor {
-	if !plannable(n) || !CanEverFit(n, r) {
+func newEvictor(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int) *evictor {
+	if !alloc.CanEverFit(n, r) {
 		return nil
 	}
-	e := &evictor{node: byUUID(n), request: r, given: victims, allowed: budgets, budgets: make([]int, len(budgets))}
+	e := &evictor{node: alloc.ByUUID(n), request: r, given: victims, allowed: budgets, budgets: make([]int, len(budgets))}
 	for b, allowed := range budgets {
 		e.budgets[b] = max(allowed, 0)
 	}
+	e.together = alloc.Together(e.node, r.MixedModels())
 	e.addVictims(n)
 	e.findSafe()
 	e.orderByPrice()
@@ -96,7 +101,7 @@ func newEvictor(n *Node, r *Request, victims []Victim, budgets []int) *evictor {
 }
 
 // addVictims keeps the victims that free anything on a device that can be used, in the order of names.
-func (e *evictor) addVictims(n *Node) {
+func (e *evictor) addVictims(n *alloc.Node) {
 	e.victims = make([]victim, 0, len(e.given))
 	for i := range e.given {
 		v := victim{given: i}
@@ -106,10 +111,10 @@ func (e *evictor) addVictims(n *Node) {
 			}
 			at := c.Device
 			if e.node != n {
-				at = e.node.position(n.Devices[at].UUID)
+				at = e.node.Position(n.Devices[at].UUID)
 			}
 			if e.node.Devices[at].Blocked == "" {
-				v.free(uint8(at), min(c.Memory.n, maxFreed))
+				v.free(uint8(at), min(c.Memory.Uint64(), maxFreed))
 			}
 		}
 		if len(v.frees) == 0 {
@@ -232,7 +237,7 @@ func (e *evictor) orderByReload() {
 	var sum uint64
 	for v := range e.byReload {
 		e.byReload[v] = v
-		sum += min(e.of(v).Reload.n, maxReload)
+		sum += min(e.of(v).Reload.Uint64(), maxReload)
 	}
 	e.reloadAll = newPrice(0, sum)
 	slices.SortFunc(e.byReload, func(a, b int) int { return e.of(a).Reload.Compare(e.of(b).Reload) })
@@ -304,7 +309,7 @@ func (e *evictor) priceBy(by pricing) {
 		}
 		if by == wholePrice {
 			class += victimClass
-			reload = min(given.Reload.n, maxReload)
+			reload = min(given.Reload.Uint64(), maxReload)
 		}
 		v.part = partOf(class, reload)
 		v.price = v.part.times(shareable)
