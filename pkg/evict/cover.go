@@ -91,8 +91,8 @@ func (c *coverer) prepare() {
 	}
 }
 
-// cover returns the cheapest subset of the prepared loads that frees need.
-func (c *coverer) cover(need uint64) cover {
+// cheapestFor returns the cheapest subset of the prepared loads that frees need.
+func (c *coverer) cheapestFor(need uint64) cover {
 	c.best = cover{price: noPrice}
 	c.chosen = victimSet{}
 	c.extend(0, need, price{}, noPrice)
@@ -100,7 +100,7 @@ func (c *coverer) cover(need uint64) cover {
 }
 
 // extend decides on the loads from i on; need is still to be freed, and what is chosen so far costs spent. A load that
-// costs spared or more is not worth a thought: one that frees as much for less was left out before.
+// costs spared or more is skipped: one that frees as much for less was left out before.
 func (c *coverer) extend(i int, need uint64, spent, spared price) {
 	if need == 0 {
 		if spent.less(c.best.price) {

@@ -34,7 +34,7 @@ const (
 // Victims that are equal in cost are told apart by name: of two plans, the one whose names come first. Whatever the
 // order of devices and victims, the plan is the same.
 //
-// The plan is exact: the search ends when nothing cheaper is left. On 8 GPUs with 40 victims that takes tens to
+// The plan is Exact if the search ended because nothing cheaper was left. On 8 GPUs with 40 victims that takes tens to
 // hundreds of microseconds, on 16 with 100 up to a few milliseconds. But to find such a set is a covering problem, so
 // there are nodes on which it would not end in time: many victims that each span many GPUs of which none is the
 // obvious one. Then Exact is false, and what is still certain depends on what was used up. After refineSteps, the plan

@@ -396,3 +396,25 @@ func droppedOneByOne(n *alloc.Node, r *alloc.Request, victims []Victim) []int {
 	}
 	return left
 }
+
+// TestPricesAreInTheOrderOfCosts: what adds up of a cost, as one number, is never in another order than Compare says.
+func TestPricesAreInTheOrderOfCosts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func() Cost {
+			small := rapid.IntRange(0, 3)
+			return Cost{
+				Violations: small.Draw(t, "violations"), Active: small.Draw(t, "active"), Pinned: small.Draw(t, "pinned"),
+				Victims: small.Draw(t, "victims"), Reload: alloc.GiB(uint64(small.Draw(t, "reload"))),
+			}
+		}
+		a, b := draw(), draw()
+		pa, pb := a.part().times(priceParts), b.part().times(priceParts)
+		if pa.less(pb) != (a.Compare(b) < 0) || pb.less(pa) != (b.Compare(a) < 0) {
+			t.Fatalf("%+v against %+v: Compare says %d, the prices say otherwise", a, b, a.Compare(b))
+		}
+		x, y := a.order(), b.order()
+		if x.atMost(&y) && a.Compare(b) > 0 {
+			t.Fatalf("%+v is dearer than %+v, but in no respect", a, b)
+		}
+	})
+}

@@ -24,7 +24,7 @@ type Victim struct {
 	Idle bool
 	// Pinned says that no other node can take its replacement, such as a DaemonSet's.
 	Pinned bool
-	// LastActive is when it was last seen computing, on any clock that all victims share; smaller is longer ago.
+	// LastActive is when it was last seen computing, on any clock that is the same for all victims; smaller is longer ago.
 	LastActive int64
 	// Reload is what must be read again when the pod comes back.
 	Reload alloc.Bytes
@@ -57,11 +57,16 @@ type Cost struct {
 	LastActive int64
 }
 
-// disruption is what the eviction of one victim takes away, in units of one active pod: nothing of one that serves
-// nobody, and once more where no other node can take its replacement.
-func (v *Victim) disruption() int { return 1 - fromBool(v.Idle) + fromBool(v.Pinned) }
+// alone is what it costs to evict this victim and no other, apart from violations.
+func (v *Victim) alone() Cost {
+	return Cost{
+		Priority: v.Priority, Active: fromBool(!v.Idle), Pinned: fromBool(v.Pinned), Victims: 1,
+		Reload: v.Reload, LastActive: v.LastActive,
+	}
+}
 
-// disruption is that of all victims.
+// disruption is what the evictions take away, in units of one active pod: nothing of a pod that serves nobody, and once
+// more of one where no other node can take its replacement.
 func (c *Cost) disruption() int { return c.Active + c.Pinned }
 
 // Compare is the order of what evictions cost, which docs/preemption.md tells users. It returns -1, 0 or 1 as c is
@@ -70,14 +75,37 @@ func (c *Cost) disruption() int { return c.Active + c.Pinned }
 // read again, and the most recently used victim unused for longer. Find decides what is equal in all this by the
 // victims' names, and a caller that compares nodes by theirs. A price is the part of it that adds up.
 func (c Cost) Compare(o Cost) int {
-	return cmp.Or(
-		cmp.Compare(c.Violations, o.Violations),
-		cmp.Compare(c.Priority, o.Priority),
-		cmp.Compare(c.disruption(), o.disruption()),
-		cmp.Compare(c.Victims, o.Victims),
-		c.Reload.Compare(o.Reload),
-		cmp.Compare(c.LastActive, o.LastActive),
-	)
+	x, y := c.order(), o.order()
+	return x.compare(&y)
+}
+
+// order is a cost as numbers, what matters most first.
+type order [6]int64
+
+// order is the one place that says what matters more than what.
+func (c *Cost) order() order {
+	return order{
+		int64(c.Violations), int64(c.Priority), int64(c.disruption()), int64(c.Victims), c.Reload.Int64(), c.LastActive,
+	}
+}
+
+func (x *order) compare(y *order) int {
+	for i := range x {
+		if x[i] != y[i] {
+			return cmp.Compare(x[i], y[i])
+		}
+	}
+	return 0
+}
+
+// atMost says whether x is no dearer than y in any respect.
+func (x *order) atMost(y *order) bool {
+	for i := range x {
+		if x[i] > y[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // String explains the cost, most important first: "2 victims (1 active), priority at most 100, 12Gi to reload".
