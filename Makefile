@@ -17,7 +17,7 @@ export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 BINARIES := scheduler controller kubectl-berth berth-lab
 PKG       = ./...
 # The race detector runs where our own goroutines are, and not over the whole control plane that integration tests link.
-RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/gpustate ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
+RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/evict ./pkg/gpustate ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
 	grep -v /integration)
 
 # go build says nothing for minutes: count the packages that it compiles, and pass on what else it says.
@@ -100,10 +100,11 @@ paused-leader: ## A leader stopped for 30 s in a wave of 600 pods, N times (defa
 	BERTH_PAUSED_LEADER=long go test ./test/integration -run '^TestPausedLeader$$' -count=$(N) -timeout 2h -v
 
 .PHONY: lint
-lint: ## Vet, and run staticcheck
+lint: ## Vet, run staticcheck, and look for functions that no binary can reach
 	go vet $(PKG)
-	cd hack/tools && go build -o ../../bin/tools/ honnef.co/go/tools/cmd/staticcheck
+	cd hack/tools && go build -o ../../bin/tools/ honnef.co/go/tools/cmd/staticcheck golang.org/x/tools/cmd/deadcode
 	bin/tools/staticcheck $(PKG)
+	@dead="$$(bin/tools/deadcode ./cmd/...)" && { [ -z "$$dead" ] || { echo "$$dead" >&2; exit 1; }; }
 
 .PHONY: generate
 generate: ## Generate deep copies and CRDs

@@ -71,7 +71,7 @@ ratios() {
 }
 
 if [[ "${BENCH:-}" != throughput ]]; then
-  bench "planner, eviction and validation, pure" -bench . "$@" ./pkg/alloc
+  bench "planner, eviction and validation, pure" -bench . "$@" ./pkg/alloc ./pkg/evict
   bench "view and request" -bench . "$@" ./pkg/gpustate
 fi
 if [[ -z "${BENCH:-}" ]]; then

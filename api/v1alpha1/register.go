@@ -19,11 +19,6 @@ var (
 	AddToScheme = SchemeBuilder.AddToScheme
 )
 
-// Resource returns the group resource of a plural name, "gpunodes".
-func Resource(plural string) schema.GroupResource {
-	return GroupVersion.WithResource(plural).GroupResource()
-}
-
 func addKnownTypes(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
 		&GPUNode{}, &GPUNodeList{},

@@ -43,7 +43,7 @@ func (c *fakeClient) Report(context.Context) (*berthv1alpha1.GPUNode, error) {
 	case c.down:
 		return nil, errDown
 	case c.node == nil:
-		return nil, apierrors.NewNotFound(berthv1alpha1.Resource("gpunodes"), "n")
+		return nil, apierrors.NewNotFound(berthv1alpha1.GroupVersion.WithResource("gpunodes").GroupResource(), "n")
 	}
 	return c.node.DeepCopy(), nil
 }

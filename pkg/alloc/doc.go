@@ -1,15 +1,14 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package alloc is the pure core of Berth: which GPUs a pod gets, how much memory is booked on each, and which pods
-// would have to go to make that possible. It knows nothing of Kubernetes, reads no clock, logs nothing and changes
+// Package alloc is the pure core of Berth: which GPUs a pod gets, how much memory is booked on each. It knows nothing of Kubernetes, reads no clock, logs nothing and changes
 // nothing: every function is a function of its arguments.
 //
 // # Units and invariants
 //
 // Memory is Bytes; a Ratio is parts per million of a device's total. A Node is a snapshot of one node's devices; what
 // can still be booked on one of them is capacity − used, and nothing at all while it is blocked. Every check is per
-// device, never by a total over devices: Validate is the one check, and whatever Plan or Evict returns passes it.
+// device, never by a total over devices: Validate is the one check, and whatever Plan returns passes it.
 //
 // We err towards not placing: arithmetic saturates in the direction of "full", an unknown device, a device named twice
 // or a share of zero bytes is an error, and a node of more than MaxDevices devices fits nothing.
@@ -31,8 +30,4 @@
 //
 // Within the set, shares are matched to devices largest first, each to the device on which it leaves the least
 // (LeastAllocated: the most), ties by UUID. No step depends on the order in which devices are listed.
-//
-// # The order of evictions
-//
-// Evict finds the set of victims of the least Cost after which the request fits; see Cost for the order.
 package alloc

@@ -34,7 +34,7 @@ type DeviceVerdict struct {
 
 // Explain judges every option on every device. It is for people, and not for the hot path.
 func Explain(n *Node, r *Request) []OptionVerdict {
-	n = byUUID(n)
+	n = ByUUID(n)
 	verdicts := make([]OptionVerdict, len(r.options))
 	for i := range r.options {
 		reason := optionReason(n, &r.options[i], r.mixedModels)
@@ -85,7 +85,7 @@ func optionReason(n *Node, o *Option, mixed bool) Reason {
 	case len(o.Shares) > len(n.Devices):
 		return ReasonNotEnoughDevices
 	}
-	var free, unblocked, capacity amounts
+	var free, unblocked, capacity Amounts
 	for i := range n.Devices {
 		d := &n.Devices[i]
 		free[i], unblocked[i], capacity[i] = d.Free(), d.Capacity.Minus(d.Used), d.Capacity
@@ -118,7 +118,7 @@ func asGPUs(n *Node) *Node {
 
 // blockedBy returns the reason without which the option would fit, if one alone is to blame, else the first; in the
 // order of the devices.
-func blockedBy(n *Node, o *Option, mixed bool, free amounts) Reason {
+func blockedBy(n *Node, o *Option, mixed bool, free Amounts) Reason {
 	var first Reason
 	for i := range n.Devices {
 		reason := n.Devices[i].Blocked
@@ -157,7 +157,7 @@ func explainDevices(n *Node, o *Option, mixed bool) []DeviceVerdict {
 		}
 		slices.SortStableFunc(members, func(a, b int) int {
 			x, y := &n.Devices[a], &n.Devices[b]
-			return cmp.Or(cmp.Compare(o.room(y, y.Free()), o.room(x, x.Free())), y.Free().Compare(x.Free()))
+			return cmp.Or(cmp.Compare(o.Room(y, y.Free()), o.Room(x, x.Free())), y.Free().Compare(x.Free()))
 		})
 		for rank, j := range members {
 			verdicts[j] = explainDevice(&n.Devices[j], o.On(min(rank, len(o.Shares)-1), &n.Devices[j]))

@@ -43,7 +43,7 @@ func (f *finder) withLinks(o *Option, g group, lightest choice) choice {
 		if !g.has(d) {
 			continue
 		}
-		if s.room[i] = o.room(d, f.free[i]); s.room[i] > 0 {
+		if s.room[i] = o.Room(d, f.free[i]); s.room[i] > 0 {
 			s.lightest[len(s.candidates)+1] = s.lightest[len(s.candidates)] + f.weight[i]
 			s.candidates = append(s.candidates, i)
 			all |= 1 << i

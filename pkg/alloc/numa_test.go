@@ -1,22 +1,24 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package alloc_test
 
 import (
 	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // numaNode is GPUs of 80 GiB, all linked with each other, named in their order: one for each NUMA node given, which is
 // counted from 1.
-func numaNode(numa ...int) *Node {
-	n := &Node{Name: "node"}
+func numaNode(numa ...int) *alloc.Node {
+	n := &alloc.Node{Name: "node"}
 	for i, at := range numa {
-		n.Devices = append(n.Devices, Device{
-			UUID: fmt.Sprintf("GPU-%c", 'a'+i), Index: i, Model: "H100", Total: GiB(80), Capacity: GiB(80), NUMA: at,
+		n.Devices = append(n.Devices, alloc.Device{
+			UUID: fmt.Sprintf("GPU-%c", 'a'+i), Index: i, Model: "H100", Total: alloc.GiB(80), Capacity: alloc.GiB(80), NUMA: at,
 			Links: (1<<len(numa) - 1) &^ (1 << i),
 		})
 	}
@@ -26,7 +28,7 @@ func numaNode(numa ...int) *Node {
 func TestSetsOnOneNUMANode(t *testing.T) {
 	tests := []struct {
 		name string
-		node *Node
+		node *alloc.Node
 		gpus int
 		want []string
 	}{
@@ -52,7 +54,7 @@ func TestSetsOnOneNUMANode(t *testing.T) {
 		},
 		{
 			name: "links win over NUMA nodes",
-			node: func() *Node {
+			node: func() *alloc.Node {
 				n := numaNode(1, 2, 1)
 				n.Devices[0].Links, n.Devices[1].Links, n.Devices[2].Links = 1<<1, 1<<0, 0
 				return n
@@ -62,9 +64,9 @@ func TestSetsOnOneNUMANode(t *testing.T) {
 		},
 		{
 			name: "the tighter fit wins over NUMA nodes",
-			node: func() *Node {
+			node: func() *alloc.Node {
 				n := numaNode(1, 2, 1)
-				n.Devices[1].Used = GiB(40)
+				n.Devices[1].Used = alloc.GiB(40)
 				return n
 			}(),
 			gpus: 2,
@@ -72,10 +74,10 @@ func TestSetsOnOneNUMANode(t *testing.T) {
 		},
 		{
 			name: "a few MiB less that are free do not",
-			node: func() *Node {
+			node: func() *alloc.Node {
 				// Two of them have 160 GiB less 20 or 22 MiB free: the same in steps of 64 MiB.
 				n := numaNode(1, 2, 1)
-				n.Devices[0].Used, n.Devices[1].Used, n.Devices[2].Used = MiB(10), MiB(12), MiB(10)
+				n.Devices[0].Used, n.Devices[1].Used, n.Devices[2].Used = alloc.MiB(10), alloc.MiB(12), alloc.MiB(10)
 				return n
 			}(),
 			gpus: 2,
@@ -84,15 +86,15 @@ func TestSetsOnOneNUMANode(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			o := Option{TensorParallelSize: tt.gpus}
+			o := alloc.Option{TensorParallelSize: tt.gpus}
 			for range tt.gpus {
-				o.Shares = append(o.Shares, GiB(30))
+				o.Shares = append(o.Shares, alloc.GiB(30))
 			}
-			r, err := NewRequest([]Option{o}, false)
+			r, err := alloc.NewRequest([]alloc.Option{o}, false)
 			if err != nil {
 				t.Fatal(err)
 			}
-			best, ok := Best(tt.node, &r, MostAllocated)
+			best, ok := alloc.Best(tt.node, &r, alloc.MostAllocated)
 			if !ok {
 				t.Fatal("nothing fits")
 			}

@@ -16,7 +16,7 @@ func Plan(n *Node, r *Request, s Strategy) []Allocation {
 		return nil
 	}
 	var f finder
-	f.use(byUUID(n), s)
+	f.use(ByUUID(n), s)
 	var plans []Allocation
 	var room []DeviceShare // of all allocations together
 	for i := range r.options {
@@ -54,7 +54,7 @@ func Best(n *Node, r *Request, s Strategy) (Allocation, bool) {
 		return Allocation{}, false
 	}
 	var f finder
-	f.use(byUUID(n), s)
+	f.use(ByUUID(n), s)
 	for i := range r.options {
 		o := &r.options[i]
 		if c, ok := f.best(o, r.mixedModels); ok {
@@ -71,11 +71,11 @@ func Fits(n *Node, r *Request) bool {
 	if !plannable(n) {
 		return false
 	}
-	var free amounts
+	var free Amounts
 	for i := range n.Devices {
 		free[i] = n.Devices[i].Free()
 	}
-	return fitsIn(n, r, &free)
+	return FitsIn(n, r, &free)
 }
 
 // CanEverFit says whether any option of the request would fit on the node if nothing else were on it. Only capacity
@@ -84,15 +84,16 @@ func CanEverFit(n *Node, r *Request) bool {
 	if !plannable(n) {
 		return false
 	}
-	var capacity amounts
+	var capacity Amounts
 	for i := range n.Devices {
 		capacity[i] = n.Devices[i].Capacity
 	}
-	return fitsIn(n, r, &capacity)
+	return FitsIn(n, r, &capacity)
 }
 
-// fitsIn says whether any option of the request fits, with that much available on each device.
-func fitsIn(n *Node, r *Request, available *amounts) bool {
+// FitsIn says whether any option of the request would fit on the node with that much available on each device, whatever
+// the devices say of their use.
+func FitsIn(n *Node, r *Request, available *Amounts) bool {
 	for i := range r.options {
 		if holdsAny(n, &r.options[i], r.mixedModels, available) {
 			return true
@@ -132,9 +133,9 @@ func Largest(n *Node, devices int, mixed bool) Bytes {
 // plannable says whether the node can be planned on at all.
 func plannable(n *Node) bool { return len(n.Devices) > 0 && len(n.Devices) <= MaxDevices }
 
-// byUUID returns the node with its devices in the order of their UUIDs, which is how Node wants them: the node
+// ByUUID returns the node with its devices in the order of their UUIDs, which is how Node wants them: the node
 // itself if they are, else a copy.
-func byUUID(n *Node) *Node {
+func ByUUID(n *Node) *Node {
 	inOrder := func(a, b Device) int { return strings.Compare(a.UUID, b.UUID) }
 	sorted := true
 	for i := 1; i < len(n.Devices) && sorted; i++ {

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package alloc_test
 
 import (
 	"math/rand/v2"
@@ -10,9 +10,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-)
 
-var bytesComparer = cmp.Comparer(func(a, b Bytes) bool { return a == b })
+	"github.com/berth-dev/berth/internal/alloctest"
+	"github.com/berth-dev/berth/pkg/alloc"
+)
 
 // TestPlanIsWhatBruteForceFinds: for every option that fits in any way, Plan returns the set that is first in the
 // documented order, and nothing else; Best is its first; Fits says whether there is one.
@@ -33,7 +34,7 @@ func TestPlanOnEvenlyDrawnNodes(t *testing.T) {
 	for seed := range rounds {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		n, r := evenlyDrawnPlan(t, rng)
-		s := []Strategy{MostAllocated, LeastAllocated, Fragmentation}[rng.IntN(3)]
+		s := []alloc.Strategy{alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation}[rng.IntN(3)]
 		if comparePlanWithBruteForce(t, n, r, s) > 1 {
 			several++
 		}
@@ -44,8 +45,8 @@ func TestPlanOnEvenlyDrawnNodes(t *testing.T) {
 }
 
 // evenlyDrawnPlan returns a node of devices in any order of which some are alike, and a request of several options.
-func evenlyDrawnPlan(tb testing.TB, rng *rand.Rand) (*Node, *Request) {
-	n := &Node{}
+func evenlyDrawnPlan(tb testing.TB, rng *rand.Rand) (*alloc.Node, *alloc.Request) {
+	n := &alloc.Node{}
 	count := 3 + rng.IntN(5)
 	noise := []uint64{0, 1, 40, 100}[rng.IntN(4)] // MiB, around the step in which weights are compared
 	for i := range count {
@@ -54,12 +55,12 @@ func evenlyDrawnPlan(tb testing.TB, rng *rand.Rand) (*Node, *Request) {
 		if rng.IntN(4) == 0 {
 			d.Index = rng.IntN(3)
 		}
-		d.Used = d.Used.Plus(MiB(noise * rng.Uint64N(3)))
+		d.Used = d.Used.Plus(alloc.MiB(noise * rng.Uint64N(3)))
 		if rng.IntN(3) == 0 {
-			d.Model, d.Capacity, d.Total = "A100", GiB(60), GiB(62)
+			d.Model, d.Capacity, d.Total = "A100", alloc.GiB(60), alloc.GiB(62)
 		}
 		if rng.IntN(8) == 0 {
-			d.Blocked = ReasonLoading
+			d.Blocked = alloc.ReasonLoading
 		}
 		n.Devices = append(n.Devices, d)
 	}
@@ -72,21 +73,21 @@ func evenlyDrawnPlan(tb testing.TB, rng *rand.Rand) (*Node, *Request) {
 			}
 		}
 	}
-	var options []Option
+	var options []alloc.Option
 	for k := 1; k <= 4; k++ {
-		o := even(k, GiB(25+rng.Uint64N(20)))
+		o := even(k, alloc.GiB(25+rng.Uint64N(20)))
 		if rng.IntN(2) == 0 {
 			for i := range o.Shares {
-				o.Shares[i] = o.Shares[i].Plus(GiB(rng.Uint64N(10) * uint64(k-i)))
+				o.Shares[i] = o.Shares[i].Plus(alloc.GiB(rng.Uint64N(10) * uint64(k-i)))
 			}
-			slices.SortFunc(o.Shares, func(a, b Bytes) int { return b.Compare(a) })
+			slices.SortFunc(o.Shares, func(a, b alloc.Bytes) int { return b.Compare(a) })
 		}
 		if rng.IntN(4) == 0 {
-			o.Take, o.Outside = Ratio(700_000+rng.IntN(300_000)), MiB(rng.Uint64N(3000))
+			o.Take, o.Outside = alloc.Ratio(700_000+rng.IntN(300_000)), alloc.MiB(rng.Uint64N(3000))
 		}
 		options = append(options, o)
 	}
-	r, err := NewRequest(options, rng.IntN(2) == 0)
+	r, err := alloc.NewRequest(options, rng.IntN(2) == 0)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -94,7 +95,7 @@ func evenlyDrawnPlan(tb testing.TB, rng *rand.Rand) (*Node, *Request) {
 }
 
 // comparePlanWithBruteForce returns how many options fit.
-func comparePlanWithBruteForce(t fataler, n *Node, r *Request, s Strategy) int {
+func comparePlanWithBruteForce(t alloctest.TB, n *alloc.Node, r *alloc.Request, s alloc.Strategy) int {
 	t.Helper()
 	type plan struct {
 		Option  int
@@ -106,7 +107,7 @@ func comparePlanWithBruteForce(t fataler, n *Node, r *Request, s Strategy) int {
 			want = append(want, plan{i, uuids(n, set)})
 		}
 	}
-	plans := Plan(n, r, s)
+	plans := alloc.Plan(n, r, s)
 	for _, a := range plans {
 		p := plan{Option: a.Option}
 		for _, d := range a.Devices {
@@ -118,15 +119,15 @@ func comparePlanWithBruteForce(t fataler, n *Node, r *Request, s Strategy) int {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("plans (-want +got):\n%s", diff)
 	}
-	if fits := Fits(n, r); fits != (len(want) > 0) {
+	if fits := alloc.Fits(n, r); fits != (len(want) > 0) {
 		t.Fatalf("Fits = %v with %d allocations", fits, len(want))
 	}
-	best, ok := Best(n, r, s)
+	best, ok := alloc.Best(n, r, s)
 	if ok != (len(plans) > 0) {
 		t.Fatalf("Best found one: %v, Plan found %d", ok, len(plans))
 	}
 	if ok {
-		if diff := cmp.Diff(plans[0], best, bytesComparer); diff != "" {
+		if diff := cmp.Diff(plans[0], best, alloctest.CompareBytes); diff != "" {
 			t.Fatalf("Best is not Plan's first (-plan +best):\n%s", diff)
 		}
 	}
@@ -138,8 +139,8 @@ func comparePlanWithBruteForce(t fataler, n *Node, r *Request, s Strategy) int {
 func TestEveryPlanIsValid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n, r := drawNode(t, 8), drawRequest(t, 8)
-		for _, a := range Plan(n, r, drawStrategy(t)) {
-			if err := Validate(n, a.Devices); err != nil {
+		for _, a := range alloc.Plan(n, r, drawStrategy(t)) {
+			if err := alloc.Validate(n, a.Devices); err != nil {
 				t.Fatalf("allocation %v: %v", a, err)
 			}
 			o := &r.Options()[a.Option]
@@ -148,7 +149,7 @@ func TestEveryPlanIsValid(t *testing.T) {
 			}
 			index := -1
 			for _, share := range a.Devices {
-				d := n.device(share.UUID)
+				d := &n.Devices[n.Position(share.UUID)]
 				if d.Index <= index {
 					t.Fatalf("devices %v are not in the driver's order", a.Devices)
 				}
@@ -162,9 +163,9 @@ func TestEveryPlanIsValid(t *testing.T) {
 }
 
 // books says whether the bookings are those of the option's shares from i on, in some order.
-func books(n *Node, o *Option, i int, bookings []DeviceShare) bool {
+func books(n *alloc.Node, o *alloc.Option, i int, bookings []alloc.DeviceShare) bool {
 	for j, b := range bookings {
-		if o.On(i, n.device(b.UUID)) == b.Memory && books(n, o, i+1, slices.Delete(slices.Clone(bookings), j, j+1)) {
+		if o.On(i, &n.Devices[n.Position(b.UUID)]) == b.Memory && books(n, o, i+1, slices.Delete(slices.Clone(bookings), j, j+1)) {
 			return true
 		}
 	}
@@ -176,12 +177,12 @@ func TestPlanDoesNotDependOnTheOrderOfDevices(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n, r, s := drawNode(t, 8), drawRequest(t, 6), drawStrategy(t)
 		options := rapid.Permutation(r.Options()).Draw(t, "options")
-		r2, err := NewRequest(options, r.MixedModels())
+		r2, err := alloc.NewRequest(options, r.MixedModels())
 		if err != nil {
 			t.Fatal(err)
 		}
 		n2 := permuted(n, rapid.Permutation(seq(len(n.Devices))).Draw(t, "order"))
-		if diff := cmp.Diff(Plan(n, r, s), Plan(n2, &r2, s), bytesComparer); diff != "" {
+		if diff := cmp.Diff(alloc.Plan(n, r, s), alloc.Plan(n2, &r2, s), alloctest.CompareBytes); diff != "" {
 			t.Fatalf("plan of the permuted node (-want +got):\n%s", diff)
 		}
 	})
@@ -191,21 +192,21 @@ func TestPlanDoesNotDependOnTheOrderOfDevices(t *testing.T) {
 func TestNothingEverFitsBecauseAPodWasAdded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n, r := drawNode(t, 8), drawRequest(t, 6)
-		before, ever := Fits(n, r), CanEverFit(n, r)
+		before, ever := alloc.Fits(n, r), alloc.CanEverFit(n, r)
 		i := rapid.IntRange(0, len(n.Devices)-1).Draw(t, "device")
 		if rapid.Bool().Draw(t, "block") {
-			n.Devices[i].Blocked = ReasonAssigned
+			n.Devices[i].Blocked = alloc.ReasonAssigned
 		} else {
 			n.Devices[i].Used = n.Devices[i].Used.Plus(drawAmount(t, 3, "added"))
 		}
-		after := Fits(n, r)
+		after := alloc.Fits(n, r)
 		if after && !before {
 			t.Fatal("it fits only since a pod was added")
 		}
 		if before && !ever {
 			t.Fatal("it fits, but never could")
 		}
-		if CanEverFit(n, r) != ever {
+		if alloc.CanEverFit(n, r) != ever {
 			t.Fatal("what is on the node changed what could ever fit")
 		}
 	})
@@ -215,21 +216,21 @@ func TestNothingEverFitsBecauseAPodWasAdded(t *testing.T) {
 func TestSharesGoWhereLeastIsLeft(t *testing.T) {
 	// 41 GiB go to the 42 GiB hole and 20 GiB to the 60 GiB one: what is left in one piece is 40 GiB. The other way
 	// round 19 and 22 GiB would be left. To spread, the larger share goes to the larger hole.
-	n := &Node{Devices: []Device{
-		{UUID: "GPU-a", Index: 1, Capacity: GiB(80), Used: GiB(38)},
-		{UUID: "GPU-b", Index: 0, Capacity: GiB(80), Used: GiB(20)},
+	n := &alloc.Node{Devices: []alloc.Device{
+		{UUID: "GPU-a", Index: 1, Capacity: alloc.GiB(80), Used: alloc.GiB(38)},
+		{UUID: "GPU-b", Index: 0, Capacity: alloc.GiB(80), Used: alloc.GiB(20)},
 	}}
-	r := request(t, Option{Shares: []Bytes{GiB(41), GiB(20)}, TensorParallelSize: 1})
-	for s, want := range map[Strategy][]DeviceShare{
-		MostAllocated:  {{"GPU-b", GiB(20)}, {"GPU-a", GiB(41)}},
-		Fragmentation:  {{"GPU-b", GiB(20)}, {"GPU-a", GiB(41)}},
-		LeastAllocated: {{"GPU-b", GiB(41)}, {"GPU-a", GiB(20)}},
+	r := request(t, alloc.Option{Shares: []alloc.Bytes{alloc.GiB(41), alloc.GiB(20)}, TensorParallelSize: 1})
+	for s, want := range map[alloc.Strategy][]alloc.DeviceShare{
+		alloc.MostAllocated:  {{"GPU-b", alloc.GiB(20)}, {"GPU-a", alloc.GiB(41)}},
+		alloc.Fragmentation:  {{"GPU-b", alloc.GiB(20)}, {"GPU-a", alloc.GiB(41)}},
+		alloc.LeastAllocated: {{"GPU-b", alloc.GiB(41)}, {"GPU-a", alloc.GiB(20)}},
 	} {
-		got, ok := Best(n, r, s)
+		got, ok := alloc.Best(n, r, s)
 		if !ok {
 			t.Fatalf("%s: no allocation", s)
 		}
-		if diff := cmp.Diff(want, got.Devices, bytesComparer); diff != "" {
+		if diff := cmp.Diff(want, got.Devices, alloctest.CompareBytes); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", s, diff)
 		}
 	}
@@ -239,33 +240,14 @@ func TestOfTwoLinkedPairsTheTighterIsTaken(t *testing.T) {
 	// All differ by less than 64 MiB, so links decide first: 0-3 and 1-2 are linked. Of these, 1-2 has less free.
 	n := node(gpu(0, 80, 0), gpu(1, 80, 0), gpu(2, 80, 0), gpu(3, 80, 0))
 	for i, used := range []uint64{9, 8, 7, 4} {
-		n.Devices[i].Used = MiB(used)
+		n.Devices[i].Used = alloc.MiB(used)
 		n.Devices[i].Links = 1 << (3 - i)
 	}
-	got, ok := Best(n, request(t, even(2, GiB(10))), MostAllocated)
+	got, ok := alloc.Best(n, request(t, even(2, alloc.GiB(10))), alloc.MostAllocated)
 	if !ok {
 		t.Fatal("no allocation")
 	}
 	if diff := cmp.Diff([]string{"GPU-b", "GPU-c"}, devicesOf(got)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-}
-
-// request makes a request whose engine cannot use unlike devices.
-func request(tb testing.TB, options ...Option) *Request {
-	tb.Helper()
-	r, err := NewRequest(options, false)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return &r
-}
-
-// even returns the option of k devices that each hold that share.
-func even(k int, share Bytes) Option {
-	o := Option{TensorParallelSize: k}
-	for range k {
-		o.Shares = append(o.Shares, share)
-	}
-	return o
 }

@@ -41,7 +41,7 @@ func Score(n *Node, a *Allocation, s Strategy) int64 {
 	var set uint64
 	var left, capacity, before, after uint64 // sums over the set, each at most MaxDevices × weightCeiling
 	for i := range a.Devices {
-		at := n.position(a.Devices[i].UUID)
+		at := n.Position(a.Devices[i].UUID)
 		if at < 0 || at >= MaxDevices {
 			return 0
 		}

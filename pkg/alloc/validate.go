@@ -86,14 +86,14 @@ func validateOne(n *Node, a []DeviceShare, i int) error {
 
 // device returns the device of that UUID, or nil.
 func (n *Node) device(uuid string) *Device {
-	if i := n.position(uuid); i >= 0 {
+	if i := n.Position(uuid); i >= 0 {
 		return &n.Devices[i]
 	}
 	return nil
 }
 
-// position returns where the device of that UUID is, or -1.
-func (n *Node) position(uuid string) int {
+// Position returns where the device of that UUID is, or -1.
+func (n *Node) Position(uuid string) int {
 	for i := range n.Devices {
 		if n.Devices[i].UUID == uuid {
 			return i

@@ -4,7 +4,7 @@
 // Package gpustate is the only bridge between Kubernetes objects and the pure planner of package alloc.
 //
 //	pod ──ParseRequest──▶ Request ─────────────┐
-//	GPUNode ──Store──▶ Report (what NVML says)  ├─▶ View ──▶ alloc.Node ──▶ alloc.Plan, alloc.Evict
+//	GPUNode ──Store──▶ Report (what NVML says)  ├─▶ View ──▶ alloc.Node ──▶ alloc.Plan, evict.Find
 //	pod ──Ledger──▶ Entry (what is booked) ─────┘
 //	alloc.Allocation ──EncodeAllocation──▶ annotations of the Binding
 //

@@ -46,13 +46,6 @@ func New() *Leader {
 	return l
 }
 
-// NewAlone returns a leader that leads from now on, as a process without leader election does.
-func NewAlone() *Leader {
-	l := New()
-	l.Alone()
-	return l
-}
-
 // Alone says that there is no leader election: this process always leads.
 func (l *Leader) Alone() {
 	l.mu.Lock()

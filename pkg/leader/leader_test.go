@@ -192,9 +192,16 @@ func TestElected(t *testing.T) {
 	if !elected() {
 		t.Error("not elected")
 	}
-	if NewAlone().Identity() != "" {
+	if alone().Identity() != "" {
 		t.Error("a process without leader election has a name in a lease")
 	}
+}
+
+// alone returns the leader of a process without leader election.
+func alone() *Leader {
+	l := New()
+	l.Alone()
+	return l
 }
 
 func TestTookOver(t *testing.T) {

@@ -335,7 +335,7 @@ func TestTermIsKept(t *testing.T) {
 func TestNoTermWithoutLeaderElection(t *testing.T) {
 	a := newTermAPI(t)
 	term, _, c := termFixture(t, a)
-	term.leader = NewAlone()
+	term.leader = alone()
 	if took, err := begin(t, term, c); err != nil || took != 0 || term.Holder() != "" || a.holder() != "" {
 		t.Errorf("took %s, Bindings say %q, the term names %q: %v", took, term.Holder(), a.holder(), err)
 	}

@@ -60,13 +60,6 @@ type Args struct {
 	EvictForDriverUpgrades bool `json:"evictForDriverUpgrades,omitempty"`
 }
 
-// DefaultArgs returns the arguments with all defaults.
-func DefaultArgs() *Args {
-	a := &Args{}
-	a.setDefaults()
-	return a
-}
-
 func (a *Args) setDefaults() {
 	if a.Headroom == nil {
 		a.Headroom = resource.NewQuantity(256<<20, resource.BinarySI)

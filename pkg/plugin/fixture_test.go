@@ -78,10 +78,11 @@ func newFixture(t testing.TB) *fixture {
 		t.Fatal(err)
 	}
 	schedulermetrics.Register()
-	args := DefaultArgs()
+	args := &Args{}
+	args.setDefaults()
 	args.Headroom.Set(0)
 	plugin := func(ctx context.Context, _ runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
-		f.pl, err = newPlugin(ctx, args, handle, f.clock, leader.NewAlone())
+		f.pl, err = newPlugin(ctx, args, handle, f.clock, alone())
 		return f.pl, err
 	}
 	f.framework, err = tf.NewFramework(f.ctx, []tf.RegisterPluginFunc{
@@ -109,6 +110,13 @@ func newFixture(t testing.TB) *fixture {
 	}
 	f.pl.recovery.done.Store(true)
 	return f
+}
+
+// alone returns the leader of a process without leader election.
+func alone() *leader.Leader {
+	lead := leader.New()
+	lead.Alone()
+	return lead
 }
 
 // switchedLimiter is the client's limiter of requests, which a test can replace.

@@ -88,11 +88,6 @@ var (
 // Name returns the name of the plugin.
 func (pl *Plugin) Name() string { return Name }
 
-// New makes the plugin of a scheduler without leader election. Its informers run until ctx ends.
-func New(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
-	return start(ctx, obj, handle, leader.NewAlone())
-}
-
 // NewFor returns what makes the plugin of a process that places pods only while it leads. It makes one only: plugins of
 // two profiles would keep books apart, and each give away what the other has booked and not yet bound.
 func NewFor(lead *leader.Leader) frameworkruntime.PluginFactory {

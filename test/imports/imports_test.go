@@ -23,6 +23,8 @@ type rule struct {
 	name string
 	// prefixes are of import paths.
 	prefixes []string
+	// except are those of them that everybody may import.
+	except []string
 	// only are the folders that may import them; nil for all but those of never.
 	only []string
 	// never are the folders that may not.
@@ -36,6 +38,17 @@ var rules = []rule{
 		name:     "the planner needs nothing but the standard library",
 		prefixes: []string{"k8s.io/", "sigs.k8s.io/", "github.com/", "golang.org/", "google.golang.org/", "gopkg.in/"},
 		never:    []string{"pkg/alloc"},
+	},
+	{
+		name:     "who has to go is found with nothing but the planner and the standard library",
+		prefixes: []string{"k8s.io/", "sigs.k8s.io/", "github.com/", "golang.org/", "google.golang.org/", "gopkg.in/"},
+		except:   []string{module + "pkg/alloc"},
+		never:    []string{"pkg/evict"},
+	},
+	{
+		name:     "only tests use what is made for tests",
+		prefixes: []string{module + "internal/alloctest"},
+		only:     []string{},
 	},
 	{
 		name:     "the estimator knows nothing of Kubernetes",
@@ -93,6 +106,9 @@ var rules = []rule{
 // allows says whether a file of a folder may import a path.
 func (r *rule) allows(folder, imported string, isTest bool) bool {
 	if isTest && !r.tests || !slices.ContainsFunc(r.prefixes, func(p string) bool { return below(imported, p) }) {
+		return true
+	}
+	if slices.ContainsFunc(r.except, func(p string) bool { return below(imported, p) }) {
 		return true
 	}
 	under := func(f string) bool { return below(folder, f) }
@@ -167,6 +183,10 @@ func TestRules(t *testing.T) {
 		{"pkg/alloc", "k8s.io/api/core/v1", false, false},
 		{"pkg/alloc", "pgregory.net/rapid", true, true},
 		{"pkg/alloc", module + "pkg/gpustate", false, false},
+		{"pkg/evict", module + "pkg/alloc", false, true},
+		{"pkg/evict", module + "pkg/gpustate", false, false},
+		{"pkg/evict", module + "internal/alloctest", true, true},
+		{"pkg/evict", module + "internal/alloctest", false, false},
 		{"pkg/estimator/hfconfig", module + "pkg/estimator", false, true},
 		{"pkg/estimator/hfconfig", module + "api/v1alpha1", true, false},
 		{"pkg/agent", "github.com/NVIDIA/go-nvml/pkg/nvml", false, false},

@@ -13,9 +13,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/dynamic-resource-allocation/structured"
+	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	scheduler_perf "k8s.io/kubernetes/test/integration/scheduler_perf"
@@ -25,6 +27,7 @@ import (
 	"github.com/berth-dev/berth/manifests"
 	"github.com/berth-dev/berth/pkg/berthclient"
 	"github.com/berth-dev/berth/pkg/lab/install"
+	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin"
 )
 
@@ -33,8 +36,15 @@ import (
 func BenchmarkPerfScheduling(b *testing.B) {
 	scheduler_perf.PluginNames = append(scheduler_perf.PluginNames, plugin.Name)
 	b.Chdir("config")
-	scheduler_perf.RunBenchmarkPerfScheduling(b, "workloads.yaml", "berth", frameworkruntime.Registry{plugin.Name: plugin.New},
+	scheduler_perf.RunBenchmarkPerfScheduling(b, "workloads.yaml", "berth", frameworkruntime.Registry{plugin.Name: alone},
 		scheduler_perf.WithPrepareFn(installCRDs), scheduler_perf.WithNodeUpdateFn(reportGPUs))
+}
+
+// alone makes the plugin of a scheduler without leader election, one for each workload.
+func alone(ctx context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+	lead := leader.New()
+	lead.Alone()
+	return plugin.NewFor(lead)(ctx, args, handle)
 }
 
 // BenchmarkPerfSchedulingDRA runs Kubernetes' own workload for the consumable capacity of devices, by which DRA shares

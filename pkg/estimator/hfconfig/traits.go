@@ -90,6 +90,3 @@ func normalise(name string) string {
 	}
 	return name
 }
-
-// KnownArchitectures returns how many architectures are known, for the documentation.
-func KnownArchitectures() int { return len(architectures) }

@@ -139,9 +139,6 @@ func Start(ctx context.Context, opts Options) (_ *ControlPlane, err error) {
 // Config returns a client configuration of the administrator (group system:masters), without client-side limits.
 func (cp *ControlPlane) Config() *rest.Config { return rest.CopyConfig(cp.config) }
 
-// Dir is the folder of the control plane.
-func (cp *ControlPlane) Dir() string { return cp.dir }
-
 // Done is closed when the control plane stops, be it that Stop was called or that a part of it failed.
 func (cp *ControlPlane) Done() <-chan struct{} { return cp.done }
 

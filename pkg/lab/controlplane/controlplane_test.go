@@ -88,8 +88,8 @@ func TestControlPlane(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("stopped after %s", time.Since(begin).Round(time.Millisecond))
-	if _, err := os.Stat(cp.Dir()); !os.IsNotExist(err) {
-		t.Errorf("folder %s is left behind", cp.Dir())
+	if _, err := os.Stat(cp.dir); !os.IsNotExist(err) {
+		t.Errorf("folder %s is left behind", cp.dir)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/evict"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
@@ -28,11 +29,11 @@ type Eviction struct {
 	view gpustate.View
 	// eligible are the pods that may be evicted, and victims what they are to the planner.
 	eligible []candidate
-	victims  []alloc.Victim
+	victims  []evict.Victim
 	// allocation is what is booked once those chosen, indexes into eligible, are gone: the most important first.
 	Allocation alloc.Allocation
 	chosen     []int
-	Cost       alloc.Cost
+	Cost       evict.Cost
 	// Exact says that nothing cheaper is possible for the memory alone; else the search was cut short.
 	Exact bool
 }
@@ -65,12 +66,12 @@ func (s *Search) forMemory(ctx context.Context, ni fwk.NodeInfo) *Eviction {
 	if err := s.findEligible(ctx, p); err != nil || len(p.victims) == 0 {
 		return nil // that it fits without victims was looked for before
 	}
-	var best alloc.EvictionPlan
+	var best evict.Plan
 	var ok bool
 	if s.cheapest == nil || s.all {
-		best, ok = alloc.EvictBest(&p.view.Node, &dry.Request.Request, p.victims, s.allowed)
+		best, ok = evict.Best(&p.view.Node, &dry.Request.Request, p.victims, s.allowed)
 	} else {
-		best, ok = alloc.EvictBelow(&p.view.Node, &dry.Request.Request, p.victims, s.allowed, s.cheapest.Cost, p.Name() < s.cheapest.Name())
+		best, ok = evict.Below(&p.view.Node, &dry.Request.Request, p.victims, s.allowed, s.cheapest.Cost, p.Name() < s.cheapest.Name())
 	}
 	if !ok {
 		return nil
@@ -96,7 +97,7 @@ func (s *Search) dryRun(ni fwk.NodeInfo) *cycle.State {
 type eligibility struct {
 	priority int32
 	eligible []candidate
-	victims  []alloc.Victim // without budgets
+	victims  []evict.Victim // without budgets
 }
 
 // known returns who may be evicted on a node, if that was found out before; else nil.
@@ -139,8 +140,8 @@ func (s *Search) judgeAll(ctx context.Context, p *Eviction) (always bool, err er
 	if err != nil {
 		return false, err
 	}
-	p.eligible, p.victims = make([]candidate, 0, len(pods)), make([]alloc.Victim, 0, len(pods))
-	frees := make([]alloc.Charge, 0, 2*len(pods))
+	p.eligible, p.victims = make([]candidate, 0, len(pods)), make([]evict.Victim, 0, len(pods))
+	frees := make([]evict.Charge, 0, 2*len(pods))
 	next := 0
 	for _, info := range pods {
 		c := candidate{pod: info.GetPod(), info: info, lastActive: math.MaxInt64}
@@ -150,7 +151,7 @@ func (s *Search) judgeAll(ctx context.Context, p *Eviction) (always bool, err er
 			continue
 		}
 		always = always && !c.loads
-		v := alloc.Victim{
+		v := evict.Victim{
 			Name: c.pod.Namespace + "/" + c.pod.Name, Priority: corev1helpers.PodPriority(c.pod), Idle: c.idle || c.loads,
 			Pinned: isPinned(c.pod), LastActive: c.lastActive,
 		}
@@ -158,7 +159,7 @@ func (s *Search) judgeAll(ctx context.Context, p *Eviction) (always bool, err er
 			from := len(frees)
 			for d, memory := range charge.Charged {
 				if !memory.IsZero() {
-					frees = append(frees, alloc.Charge{Device: d, Memory: memory})
+					frees = append(frees, evict.Charge{Device: d, Memory: memory})
 					v.Reload = v.Reload.Plus(memory)
 				}
 			}
@@ -189,7 +190,7 @@ func (s *Search) fillWithLoaders(p *Eviction, node string) (any bool) {
 			whole := p.view.Devices[i].Total
 			p.view.Devices[i].Used = p.view.Devices[i].Used.Plus(whole)
 			if victim >= 0 {
-				p.victims[victim].Frees = append(p.victims[victim].Frees, alloc.Charge{Device: i, Memory: whole})
+				p.victims[victim].Frees = append(p.victims[victim].Frees, evict.Charge{Device: i, Memory: whole})
 			}
 		}
 	}
@@ -268,7 +269,7 @@ func (s *Search) Message(p *Eviction) string {
 	if !p.Exact {
 		msg += " found"
 	}
-	if _, next, _ := alloc.Evict(&p.view.Node, &s.shared.Request.Request, p.victims, s.allowed); next != nil {
+	if _, next, _ := evict.Find(&p.view.Node, &s.shared.Request.Request, p.victims, s.allowed); next != nil {
 		msg += fmt.Sprintf("; next on that node would have been %s (%s)", p.names(next.Victims), next.Cost)
 	}
 	return msg

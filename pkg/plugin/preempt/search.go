@@ -67,7 +67,7 @@ func (e *Evictor) NewSearch(s *cycle.State, state fwk.CycleState, pod *corev1.Po
 // is any, which the planner need not exceed on the others.
 const scouts = 16
 
-// Run finds the cheapest eviction over the nodes, by the order of alloc.Cost and then by the nodes' names, and keeps it in
+// Run finds the cheapest eviction over the nodes, by the order of evict.Cost and then by the nodes' names, and keeps it in
 // found; with all set, those of all nodes. Nodes are left out as soon as it is clear that they cannot have it, so the
 // result does not depend on their order.
 func (s *Search) Run(ctx context.Context, nodes []fwk.NodeInfo, all bool) *Eviction {

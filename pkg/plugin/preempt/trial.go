@@ -15,7 +15,7 @@ import (
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
-	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/evict"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
@@ -30,7 +30,7 @@ func (s *Search) complete(ctx context.Context, p *Eviction) bool {
 		return false
 	}
 	slices.SortFunc(victims, func(a, b int) int { return compareImportance(p.eligible[a].pod, p.eligible[b].pod) })
-	p.chosen, p.Cost = victims, alloc.CostOf(p.victims, victims, s.allowed)
+	p.chosen, p.Cost = victims, evict.CostOf(p.victims, victims, s.allowed)
 	return true
 }
 

@@ -1,25 +1,30 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
 import (
 	"cmp"
 	"slices"
+
+	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // evictor holds what all searches for one node and request have in common.
 type evictor struct {
-	node    *Node // by UUID
-	request *Request
+	node    *alloc.Node // by UUID
+	request *alloc.Request
 	given   []Victim
 	allowed []int // as given
+	// together are the sets of devices that may be used together.
+	together []uint64
 	// victims are those that free anything, in the order of names, and loads what they free by device, largest first.
 	victims   []victim
 	loads     [][]load
 	loadCount int
 	truncated bool // there were more than MaxVictims
-	// dearest lists the victims, the dearest first.
+	// orders are what each costs alone, with a violation if it is not safe; dearest lists the victims, the dearest first.
+	orders  []order
 	dearest []int
 	// budgets is how many more evictions each disruption budget allows, at least 0.
 	budgets []int
@@ -27,20 +32,15 @@ type evictor struct {
 	safe   victimSet
 	unsafe bool
 
-	// byReload lists the victims, the fewest bytes to reload first; reloadAll is the price of reloading them all.
-	byReload  []int
-	reloadAll price
-
 	// inferior[v] are v and the victims in whose place v could always go: see inferiorTo. Filled when needed.
 	inferior []victimSet
 
 	// What is left of the steps for classes and for refining.
 	classSteps, refineSteps int
 
-	// Of one run: who may be a victim, what counts, what is left of the step budget, the best found, and a search
-	// for each option and group of devices.
+	// Of one run: who may be a victim, what is left of the step budget, the best found, and a search for each option
+	// and set of devices that may be used together.
 	open     victimSet
-	pricing  pricing
 	steps    int
 	best     found
 	searches []*search
@@ -60,7 +60,7 @@ type victim struct {
 	frees   []freed
 	on      uint64 // the devices, as bits
 	budgets []int
-	// price is what it costs apart from violations, and part one of its shareable parts.
+	// price is what it costs in this run apart from violations, and part one of its priceParts parts.
 	price, part price
 }
 
@@ -74,18 +74,18 @@ type freed struct {
 const maxFreed = 1 << 54
 
 // newEvictor prepares the searches for a node and a request; nil if nothing can be planned.
-func newEvictor(n *Node, r *Request, victims []Victim, budgets []int) *evictor {
-	if !plannable(n) || !CanEverFit(n, r) {
+func newEvictor(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int) *evictor {
+	if !alloc.CanEverFit(n, r) {
 		return nil
 	}
-	e := &evictor{node: byUUID(n), request: r, given: victims, allowed: budgets, budgets: make([]int, len(budgets))}
+	e := &evictor{node: alloc.ByUUID(n), request: r, given: victims, allowed: budgets, budgets: make([]int, len(budgets))}
 	for b, allowed := range budgets {
 		e.budgets[b] = max(allowed, 0)
 	}
+	e.together = alloc.Together(e.node, r.MixedModels())
 	e.addVictims(n)
 	e.findSafe()
 	e.orderByPrice()
-	e.orderByReload()
 	e.loads = make([][]load, len(e.node.Devices))
 	for v := range e.victims {
 		for _, f := range e.victims[v].frees {
@@ -96,7 +96,7 @@ func newEvictor(n *Node, r *Request, victims []Victim, budgets []int) *evictor {
 }
 
 // addVictims keeps the victims that free anything on a device that can be used, in the order of names.
-func (e *evictor) addVictims(n *Node) {
+func (e *evictor) addVictims(n *alloc.Node) {
 	e.victims = make([]victim, 0, len(e.given))
 	for i := range e.given {
 		v := victim{given: i}
@@ -106,10 +106,10 @@ func (e *evictor) addVictims(n *Node) {
 			}
 			at := c.Device
 			if e.node != n {
-				at = e.node.position(n.Devices[at].UUID)
+				at = e.node.Position(n.Devices[at].UUID)
 			}
 			if e.node.Devices[at].Blocked == "" {
-				v.free(uint8(at), min(c.Memory.n, maxFreed))
+				v.free(uint8(at), min(c.Memory.Uint64(), maxFreed))
 			}
 		}
 		if len(v.frees) == 0 {
@@ -158,13 +158,14 @@ func (e *evictor) worthier(a, b victim) int {
 		}
 		return sum
 	}
-	x, y := &e.given[a.given], &e.given[b.given]
+	class := func(v *victim) Cost {
+		c := e.given[v.given].alone()
+		return Cost{Violations: e.exhausted(v), Priority: c.Priority, Active: c.Active, Pinned: c.Pinned}
+	}
 	return cmp.Or(
-		cmp.Compare(e.exhausted(&a), e.exhausted(&b)),
-		cmp.Compare(x.Priority, y.Priority),
-		cmp.Compare(x.disruption(), y.disruption()),
+		class(&a).Compare(class(&b)),
 		cmp.Compare(total(&b), total(&a)),
-		cmp.Compare(x.Name, y.Name),
+		cmp.Compare(e.given[a.given].Name, e.given[b.given].Name),
 	)
 }
 
@@ -207,35 +208,18 @@ func (e *evictor) findSafe() {
 	}
 }
 
-// orderByPrice fills dearest.
+// orderByPrice fills orders and dearest.
 func (e *evictor) orderByPrice() {
 	e.dearest = make([]int, len(e.victims))
+	e.orders = make([]order, len(e.victims))
 	for v := range e.dearest {
-		e.dearest[v] = v
+		c := e.of(v).alone()
+		c.Violations = fromBool(!e.safe.has(v))
+		e.dearest[v], e.orders[v] = v, c.order()
 	}
 	slices.SortFunc(e.dearest, func(a, b int) int {
-		x, y := e.of(a), e.of(b)
-		return cmp.Or(
-			cmp.Compare(fromBool(e.safe.has(a)), fromBool(e.safe.has(b))),
-			cmp.Compare(y.Priority, x.Priority),
-			cmp.Compare(y.disruption(), x.disruption()),
-			y.Reload.Compare(x.Reload),
-			cmp.Compare(y.LastActive, x.LastActive),
-			cmp.Compare(b, a),
-		)
+		return cmp.Or(e.orders[b].compare(&e.orders[a]), cmp.Compare(b, a))
 	})
-}
-
-// orderByReload fills byReload.
-func (e *evictor) orderByReload() {
-	e.byReload = make([]int, len(e.victims))
-	var sum uint64
-	for v := range e.byReload {
-		e.byReload[v] = v
-		sum += min(e.of(v).Reload.n, maxReload)
-	}
-	e.reloadAll = newPrice(0, sum)
-	slices.SortFunc(e.byReload, func(a, b int) int { return e.of(a).Reload.Compare(e.of(b).Reload) })
 }
 
 // inferiorTo returns v and all victims in whose place v could go at no more cost and with nothing missing: so a set
@@ -258,8 +242,7 @@ func (e *evictor) inferiorTo(v int) *victimSet {
 
 // preferred says whether v, whose name comes first, is as good a victim as u in every respect.
 func (e *evictor) preferred(v, u int) bool {
-	a, b := e.of(v), e.of(u)
-	if a.disruption() > b.disruption() || b.Reload.Less(a.Reload) || a.LastActive > b.LastActive || a.Priority > b.Priority {
+	if !e.orders[v].atMost(&e.orders[u]) {
 		return false
 	}
 	for _, budget := range e.victims[v].budgets {
@@ -294,20 +277,18 @@ const (
 
 // priceBy prices the victims, but for violations, which depend on the others that go.
 func (e *evictor) priceBy(by pricing) {
-	e.pricing = by
 	for i := range e.victims {
 		v := &e.victims[i]
-		given := &e.given[v.given]
-		var class, reload uint64
+		var c Cost
+		alone := e.given[v.given].alone()
 		if by >= violationsAndActive {
-			class += uint64(given.disruption()) * activeClass
+			c.Active, c.Pinned = alone.Active, alone.Pinned
 		}
 		if by == wholePrice {
-			class += victimClass
-			reload = min(given.Reload.n, maxReload)
+			c.Victims, c.Reload = alone.Victims, alone.Reload.Min(alloc.BytesOf(maxReload))
 		}
-		v.part = partOf(class, reload)
-		v.price = v.part.times(shareable)
+		v.part = c.part()
+		v.price = v.part.times(priceParts)
 	}
 }
 

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
 import (
 	"cmp"
@@ -9,6 +9,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // Victim is a pod that may be evicted to make room.
@@ -22,10 +24,10 @@ type Victim struct {
 	Idle bool
 	// Pinned says that no other node can take its replacement, such as a DaemonSet's.
 	Pinned bool
-	// LastActive is when it was last seen computing, on any clock that all victims share; smaller is longer ago.
+	// LastActive is when it was last seen computing, on any clock that is the same for all victims; smaller is longer ago.
 	LastActive int64
 	// Reload is what must be read again when the pod comes back.
-	Reload Bytes
+	Reload alloc.Bytes
 	// Budgets are the disruption budgets that its eviction counts against, as indexes.
 	Budgets []int
 	// Frees is what its eviction gives back, per device.
@@ -36,7 +38,7 @@ type Victim struct {
 type Charge struct {
 	// Device is an index into Node.Devices.
 	Device int
-	Memory Bytes
+	Memory alloc.Bytes
 }
 
 // Cost is what an eviction costs. Costs are compared field by field, in this order: see Compare.
@@ -50,32 +52,60 @@ type Cost struct {
 	// Victims is the number of victims.
 	Victims int
 	// Reload is what must be read again when they come back.
-	Reload Bytes
+	Reload alloc.Bytes
 	// LastActive is that of the most recently used victim; math.MinInt64 without victims.
 	LastActive int64
 }
 
-// disruption is what the eviction of one victim takes away, in units of one active pod: nothing of one that serves
-// nobody, and once more where no other node can take its replacement.
-func (v *Victim) disruption() int { return 1 - fromBool(v.Idle) + fromBool(v.Pinned) }
+// alone is what it costs to evict this victim and no other, apart from violations.
+func (v *Victim) alone() Cost {
+	return Cost{
+		Priority: v.Priority, Active: fromBool(!v.Idle), Pinned: fromBool(v.Pinned), Victims: 1,
+		Reload: v.Reload, LastActive: v.LastActive,
+	}
+}
 
-// disruption is that of all victims.
+// disruption is what the evictions take away, in units of one active pod: nothing of a pod that serves nobody, and once
+// more of one where no other node can take its replacement.
 func (c *Cost) disruption() int { return c.Active + c.Pinned }
 
 // Compare is the order of what evictions cost, which docs/preemption.md tells users. It returns -1, 0 or 1 as c is
 // cheaper than, as dear as or dearer than o: fewer violations of disruption budgets, then a lower priority of the most
 // important victim, less disruption (active victims, and those that can go nowhere else), fewer victims, fewer bytes to
-// read again, and the most recently used victim unused for longer. Evict decides what is equal in all this by the
+// read again, and the most recently used victim unused for longer. Find decides what is equal in all this by the
 // victims' names, and a caller that compares nodes by theirs. A price is the part of it that adds up.
 func (c Cost) Compare(o Cost) int {
-	return cmp.Or(
-		cmp.Compare(c.Violations, o.Violations),
-		cmp.Compare(c.Priority, o.Priority),
-		cmp.Compare(c.disruption(), o.disruption()),
-		cmp.Compare(c.Victims, o.Victims),
-		c.Reload.Compare(o.Reload),
-		cmp.Compare(c.LastActive, o.LastActive),
-	)
+	x, y := c.order(), o.order()
+	return x.compare(&y)
+}
+
+// order is a cost as numbers, what matters most first.
+type order [6]int64
+
+// order is the one place that says what matters more than what.
+func (c *Cost) order() order {
+	return order{
+		int64(c.Violations), int64(c.Priority), int64(c.disruption()), int64(c.Victims), c.Reload.Int64(), c.LastActive,
+	}
+}
+
+func (x *order) compare(y *order) int {
+	for i := range x {
+		if x[i] != y[i] {
+			return cmp.Compare(x[i], y[i])
+		}
+	}
+	return 0
+}
+
+// atMost says whether x is no dearer than y in any respect.
+func (x *order) atMost(y *order) bool {
+	for i := range x {
+		if x[i] > y[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // String explains the cost, most important first: "2 victims (1 active), priority at most 100, 12Gi to reload".
@@ -101,7 +131,7 @@ func (c Cost) String() string {
 }
 
 // CostOf returns what it costs to evict the chosen victims (indexes into victims), whatever for. budgets is as in
-// Evict. A set never costs less than a part of it.
+// Find. A set never costs less than a part of it.
 func CostOf(victims []Victim, chosen []int, budgets []int) Cost {
 	c := Cost{Priority: math.MinInt32, LastActive: math.MinInt64, Victims: len(chosen)}
 	counts := make([]int, len(budgets))
@@ -126,14 +156,14 @@ func CostOf(victims []Victim, chosen []int, budgets []int) Cost {
 	return c
 }
 
-// EvictionPlan is a set of victims and what is booked once they are gone.
-type EvictionPlan struct {
+// Plan is a set of victims and what is booked once they are gone.
+type Plan struct {
 	// Victims are indexes into the victims given, the most important first, then by name. It may be empty: then
 	// the request fits already.
 	Victims []int
 	// Allocation is the best one once the victims' memory is back.
-	Allocation Allocation
+	Allocation alloc.Allocation
 	Cost       Cost
-	// Exact is false if the search ended early, so that there may be a cheaper plan of the same class: see Evict.
+	// Exact is false if the search ended early, so that there may be a cheaper plan of the same class: see Find.
 	Exact bool
 }

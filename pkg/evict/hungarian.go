@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
 // matcher chooses a device for every share so that the sum of prices is least.
 type matcher struct {

@@ -1,14 +1,13 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
 // include decides that victim v goes.
 func (s *search) include(v int) {
 	d := decision{victim: v, in: true, spent: s.spent, mark: len(s.saved)}
 	s.spent = s.spent.plus(s.victims[v].price).plus(violationPrice(s.violationsBy(v, false)))
 	s.in.add(v)
-	s.decided++
 	for _, f := range s.victims[v].frees {
 		s.freed[f.device] += f.amount
 	}
@@ -24,7 +23,7 @@ func (s *search) include(v int) {
 	if d.exhausted {
 		s.recharge()
 	} else {
-		s.recoverSaved(d.mark)
+		s.coverSavedAgain(d.mark)
 	}
 	s.decisions = append(s.decisions, d)
 }
@@ -45,7 +44,7 @@ func (s *search) exclude(v int) {
 			}
 		}
 	}
-	s.recoverSaved(d.mark)
+	s.coverSavedAgain(d.mark)
 	s.decisions = append(s.decisions, d)
 }
 
@@ -65,7 +64,6 @@ func (s *search) undo() {
 		s.freed[f.device] -= f.amount
 	}
 	s.in.remove(d.victim)
-	s.decided--
 	s.spent = d.spent
 	if d.exhausted {
 		s.chargeAll()
@@ -113,10 +111,10 @@ func (s *search) save(at int) {
 	}
 }
 
-// recoverSaved computes again what was saved since the mark.
-func (s *search) recoverSaved(mark int) {
+// coverSavedAgain computes again what was saved since the mark.
+func (s *search) coverSavedAgain(mark int) {
 	for i := mark; i < len(s.saved); i += len(s.levels) {
-		s.recover(s.saved[i].at / len(s.levels))
+		s.coverAgain(s.saved[i].at / len(s.levels))
 	}
 }
 

@@ -11,12 +11,12 @@ import "math/bits"
 // and taking devices lightest first, skipping those that cannot be part of it, finds the lightest set.
 
 // amounts is a number of bytes for each device of a node, by position.
-type amounts [MaxDevices]Bytes
+type Amounts [MaxDevices]Bytes
 
-// room returns how many of the option's shares device d could hold with that much available, counted from the
+// Room returns how many of the option's shares device d could hold with that much available, counted from the
 // smallest share. Zero also when the fraction that the engine takes in any case is more than that, and for a MIG
 // instance if the option has other devices.
-func (o *Option) room(d *Device, available Bytes) int {
+func (o *Option) Room(d *Device, available Bytes) int {
 	if !o.opens(d) {
 		return 0
 	}
@@ -50,6 +50,26 @@ func (g *group) has(d *Device) bool {
 	return (g.all || d.Model == g.model) && (g.numa == 0 || d.NUMA == g.numa)
 }
 
+// Together returns the sets of devices (bit i: Node.Devices[i]) of which any number may be used together: those of each
+// model or, if mixed is set, all.
+func Together(n *Node, mixed bool) []uint64 {
+	var sets []uint64
+	for i := range n.Devices {
+		if mixed && i > 0 || !mixed && !firstOfModel(n, i) {
+			continue
+		}
+		g := group{model: n.Devices[i].Model, all: mixed}
+		var set uint64
+		for j := range n.Devices {
+			if g.has(&n.Devices[j]) {
+				set |= 1 << j
+			}
+		}
+		sets = append(sets, set)
+	}
+	return sets
+}
+
 // firstOfModel says whether no device before position i has its model.
 func firstOfModel(n *Node, i int) bool {
 	for j := range i {
@@ -61,7 +81,7 @@ func firstOfModel(n *Node, i int) bool {
 }
 
 // holds says whether devices of the group, with that much available on each, can hold the option.
-func holds(n *Node, o *Option, g group, available *amounts) bool {
+func holds(n *Node, o *Option, g group, available *Amounts) bool {
 	k := len(o.Shares)
 	if k > len(n.Devices) {
 		return false
@@ -73,7 +93,7 @@ func holds(n *Node, o *Option, g group, available *amounts) bool {
 		if available[i].IsZero() || !g.has(d) {
 			continue
 		}
-		if room := o.room(d, available[i]); room > 0 {
+		if room := o.Room(d, available[i]); room > 0 {
 			count[room]++
 			total++
 		}
@@ -93,7 +113,7 @@ func holds(n *Node, o *Option, g group, available *amounts) bool {
 }
 
 // holdsAny says whether devices that may be used together can hold the option.
-func holdsAny(n *Node, o *Option, mixed bool, available *amounts) bool {
+func holdsAny(n *Node, o *Option, mixed bool, available *Amounts) bool {
 	if mixed {
 		return holds(n, o, group{all: true}, available)
 	}
@@ -109,7 +129,7 @@ func holdsAny(n *Node, o *Option, mixed bool, available *amounts) bool {
 type finder struct {
 	node     *Node
 	strategy Strategy
-	free     amounts
+	free     Amounts
 	weight   [MaxDevices]uint64
 	// order lists the devices that have anything free, lightest first, then by UUID.
 	order  [MaxDevices]uint8
@@ -241,7 +261,7 @@ func (f *finder) lightest(o *Option, g group) (choice, bool) {
 	k := len(o.Shares)
 	for _, i := range f.order[:f.usable] {
 		d := &f.node.Devices[i]
-		if !g.has(d) || !taken.add(o.room(d, f.free[i]), k) {
+		if !g.has(d) || !taken.add(o.Room(d, f.free[i]), k) {
 			continue
 		}
 		c.set |= 1 << i
@@ -307,7 +327,7 @@ func (f *finder) linksWithin(set uint64) int {
 // would otherwise have gone to can hold whatever it displaces.
 func (f *finder) assign(o *Option, set uint64, out []DeviceShare) {
 	n := f.node
-	var booked amounts
+	var booked Amounts
 	rest := set
 	for share := range o.Shares {
 		i := f.place(o, share, rest)

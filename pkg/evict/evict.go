@@ -1,11 +1,13 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
 import (
 	"cmp"
 	"slices"
+
+	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // MaxVictims is how many victims of one node are considered, more than twice what a kubelet runs by default. Of more,
@@ -24,7 +26,7 @@ const (
 	refineSteps = 1 << 16
 )
 
-// Evict returns the cheapest set of victims, by the order of Cost, after whose eviction the request fits on the node,
+// Find returns the cheapest set of victims, by the order of Cost, after whose eviction the request fits on the node,
 // over all options and all sets of devices; and as the runner-up the cheapest that spares one of them at least. No
 // victim is unnecessary. budgets says for each disruption budget how many more evictions it allows (less than zero is
 // none). Blocked devices stay blocked. It is not ok if the request does not fit even with all victims gone.
@@ -32,22 +34,22 @@ const (
 // Victims that are equal in cost are told apart by name: of two plans, the one whose names come first. Whatever the
 // order of devices and victims, the plan is the same.
 //
-// The plan is exact: the search ends when nothing cheaper is left. On 8 GPUs with 40 victims that takes tens to
+// The plan is Exact if the search ended because nothing cheaper was left. On 8 GPUs with 40 victims that takes tens to
 // hundreds of microseconds, on 16 with 100 up to a few milliseconds. But to find such a set is a covering problem, so
 // there are nodes on which it would not end in time: many victims that each span many GPUs of which none is the
 // obvious one. Then Exact is false, and what is still certain depends on what was used up. After refineSteps, the plan
 // is the cheapest but for last use and names. After fullSteps, it is the cheapest that is known of the best class: no
 // other has fewer violations of budgets, or as few and a lower priority, or as low a priority and fewer active
 // victims. After classSteps, it is the best found. Of more than MaxVictims, no plan is called exact.
-func Evict(n *Node, r *Request, victims []Victim, budgets []int) (best EvictionPlan, runnerUp *EvictionPlan, ok bool) {
+func Find(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int) (best Plan, runnerUp *Plan, ok bool) {
 	e := newEvictor(n, r, victims, budgets)
 	if e == nil {
-		return EvictionPlan{}, nil, false
+		return Plan{}, nil, false
 	}
 	all := e.all()
 	set, exact, ok := e.cheapest(&all, 1, nil)
 	if !ok {
-		return EvictionPlan{}, nil, false
+		return Plan{}, nil, false
 	}
 	best = e.plan(&set, exact)
 	for v := range e.victims {
@@ -66,31 +68,31 @@ func Evict(n *Node, r *Request, victims []Victim, budgets []int) (best EvictionP
 	return best, runnerUp, true
 }
 
-// EvictBest is Evict without the runner-up, for when many nodes are compared.
-func EvictBest(n *Node, r *Request, victims []Victim, budgets []int) (EvictionPlan, bool) {
+// Best is Find without the runner-up, for when many nodes are compared.
+func Best(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int) (Plan, bool) {
 	e := newEvictor(n, r, victims, budgets)
 	if e == nil {
-		return EvictionPlan{}, false
+		return Plan{}, false
 	}
 	all := e.all()
 	set, exact, ok := e.cheapest(&all, 1, nil)
 	if !ok {
-		return EvictionPlan{}, false
+		return Plan{}, false
 	}
 	return e.plan(&set, exact), true
 }
 
-// EvictBelow is EvictBest for when many nodes are compared: it is not ok either if the plan costs more than the limit,
+// Below is Best for when many nodes are compared: it is not ok either if the plan costs more than the limit,
 // or as much and orEqual is not set, and it ends as soon as that is clear.
-func EvictBelow(n *Node, r *Request, victims []Victim, budgets []int, limit Cost, orEqual bool) (EvictionPlan, bool) {
+func Below(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int, limit Cost, orEqual bool) (Plan, bool) {
 	e := newEvictor(n, r, victims, budgets)
 	if e == nil {
-		return EvictionPlan{}, false
+		return Plan{}, false
 	}
 	all := e.all()
 	set, exact, ok := e.cheapest(&all, 1, &ceiling{limit, orEqual})
 	if !ok {
-		return EvictionPlan{}, false
+		return Plan{}, false
 	}
 	p := e.plan(&set, exact)
 	c := p.Cost.Compare(limit)
@@ -118,21 +120,17 @@ func (e *evictor) run(open *victimSet, by pricing, steps *int, below price) bool
 	return e.steps >= 0
 }
 
-// begin prepares a search for each option and group that could fit.
+// begin prepares a search for each option and set of devices that may be used together.
 func (e *evictor) begin() {
 	e.spare = append(e.spare, e.searches...)
 	e.searches = e.searches[:0]
-	for i := range e.request.options {
-		for d := range e.node.Devices {
-			g := group{model: e.node.Devices[d].Model, all: e.request.mixedModels}
-			if g.all && d > 0 || !g.all && !firstOfModel(e.node, d) {
-				continue
-			}
+	for i := range e.request.Options() {
+		for _, together := range e.together {
 			if len(e.spare) == 0 {
 				e.spare = append(e.spare, &search{evictor: e})
 			}
 			s := e.spare[len(e.spare)-1]
-			if s.begin(&e.request.options[i], g) {
+			if s.begin(&e.request.Options()[i], together) {
 				s.sharpen()
 				e.spare = e.spare[:len(e.spare)-1]
 				e.searches = append(e.searches, s)
@@ -163,7 +161,7 @@ func (e *evictor) reduce(set victimSet) (victimSet, price) {
 
 // fits says whether the request fits once all these are gone.
 func (e *evictor) fits(gone *victimSet) bool {
-	var free [MaxDevices]uint64
+	var free [alloc.MaxDevices]uint64
 	for v := range e.victims {
 		if gone.has(v) {
 			for _, f := range e.victims[v].frees {
@@ -171,37 +169,37 @@ func (e *evictor) fits(gone *victimSet) bool {
 			}
 		}
 	}
-	var available amounts
+	var available alloc.Amounts
 	for i := range e.node.Devices {
 		if d := &e.node.Devices[i]; d.Blocked == "" {
-			available[i] = d.Capacity.Minus(d.Used.Minus(BytesOf(free[i])))
+			available[i] = d.Capacity.Minus(d.Used.Minus(alloc.BytesOf(free[i])))
 		}
 	}
-	return fitsIn(e.node, e.request, &available)
+	return alloc.FitsIn(e.node, e.request, &available)
 }
 
 // plan makes a plan of a set of victims.
-func (e *evictor) plan(set *victimSet, exact bool) EvictionPlan {
-	p := EvictionPlan{Exact: exact && !e.truncated}
-	after := Node{Name: e.node.Name, Devices: slices.Clone(e.node.Devices)}
+func (e *evictor) plan(set *victimSet, exact bool) Plan {
+	p := Plan{Exact: exact && !e.truncated}
+	after := alloc.Node{Name: e.node.Name, Devices: slices.Clone(e.node.Devices)}
 	for v := range e.victims {
 		if set.has(v) {
 			p.Victims = append(p.Victims, e.victims[v].given)
 			for _, f := range e.victims[v].frees {
 				d := &after.Devices[f.device]
-				d.Used = d.Used.Minus(BytesOf(f.amount))
+				d.Used = d.Used.Minus(alloc.BytesOf(f.amount))
 			}
 		}
 	}
 	p.Cost = CostOf(e.given, p.Victims, e.allowed)
 	slices.SortStableFunc(p.Victims, func(a, b int) int { return cmp.Compare(e.given[b].Priority, e.given[a].Priority) })
-	p.Allocation, _ = Best(&after, e.request, MostAllocated)
+	p.Allocation, _ = alloc.Best(&after, e.request, alloc.MostAllocated)
 	return p
 }
 
 // before says whether plan p comes before plan o.
-func (e *evictor) before(p, o *EvictionPlan) bool {
-	names := func(p *EvictionPlan) []string {
+func (e *evictor) before(p, o *Plan) bool {
+	names := func(p *Plan) []string {
 		names := make([]string, 0, len(p.Victims))
 		for _, i := range p.Victims {
 			names = append(names, e.given[i].Name)

@@ -1,13 +1,17 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
-import "slices"
+import (
+	"slices"
 
-// shareOut charges every victim evenly on the devices on which what it frees is needed, or on as many of them as can
+	"github.com/berth-dev/berth/pkg/alloc"
+)
+
+// chargeEvenly charges every victim evenly on the devices on which what it frees is needed, or on as many of them as can
 // be chosen, and computes the covers of all devices.
-func (s *search) shareOut() {
+func (s *search) chargeEvenly() {
 	s.weight, s.charge = zeroed(s.weight, s.loadCount), zeroed(s.charge, s.loadCount)
 	for v := range s.victims {
 		span := 0
@@ -19,7 +23,7 @@ func (s *search) shareOut() {
 		if span == 0 {
 			continue
 		}
-		even := shareable / uint64(min(span, len(s.option.Shares)))
+		even := priceParts / uint64(min(span, len(s.option.Shares)))
 		for _, f := range s.victims[v].frees {
 			if s.useful>>f.device&1 == 1 {
 				s.weight[f.load] = even
@@ -33,7 +37,7 @@ func (s *search) shareOut() {
 func (s *search) recharge() {
 	s.chargeAll()
 	for at := range s.devices {
-		s.recover(at)
+		s.coverAgain(at)
 	}
 }
 
@@ -70,7 +74,7 @@ func (s *search) sharpen() {
 			s.bestWeight = append(s.bestWeight[:0], s.weight...)
 		}
 		below := s.best.price.plus(price{lo: 1})
-		if s.hopeless(least, below) || !least.less(s.priceOf(&victims)) {
+		if !least.less(below) || !least.less(s.priceOf(&victims)) {
 			return
 		}
 		s.drop(least, below)
@@ -91,7 +95,7 @@ func (s *search) drop(least, below price) {
 	dearest := s.match.device[len(s.match.device)-1]
 	without := least.minus(s.covers[dearest].price)
 	for at, d := range s.devices {
-		if s.demand[at] != noDemand && s.covers[at].price.less(noPrice) && s.hopeless(without.plus(s.covers[at].price), below) {
+		if s.demand[at] != noDemand && s.covers[at].price.less(noPrice) && !without.plus(s.covers[at].price).less(below) {
 			s.demand[at] = noDemand
 			s.useful &^= 1 << d
 		}
@@ -110,7 +114,7 @@ func (s *search) adapt(victims *victimSet, step uint64) {
 		for _, f := range frees {
 			n += used >> f.device & 1
 		}
-		if n == 0 || paid >= shareable {
+		if n == 0 || paid >= priceParts {
 			continue
 		}
 		for _, f := range frees {
@@ -118,7 +122,7 @@ func (s *search) adapt(victims *victimSet, step uint64) {
 			case s.useful>>f.device&1 == 0:
 				*w = 0
 			case used>>f.device&1 == 1:
-				*w += (shareable - paid) / step / n
+				*w += (priceParts - paid) / step / n
 			default:
 				*w -= *w / step
 			}
@@ -127,10 +131,10 @@ func (s *search) adapt(victims *victimSet, step uint64) {
 	}
 }
 
-// normalize scales the weights of a victim so that the largest, as many as devices can be chosen, add up to shareable.
+// normalize scales the weights of a victim so that the largest, as many as devices can be chosen, add up to priceParts.
 func (s *search) normalize(v int) {
 	frees := s.victims[v].frees
-	var weights [MaxDevices]uint64
+	var weights [alloc.MaxDevices]uint64
 	for i, f := range frees {
 		weights[i] = s.weight[f.load]
 	}
@@ -149,14 +153,14 @@ func (s *search) normalize(v int) {
 	total := uint64(0)
 	for _, f := range frees {
 		w := &s.weight[f.load]
-		*w = *w * shareable / sum
+		*w = *w * priceParts / sum
 		total += *w
 		if heaviest == nil || *heaviest < *w {
 			heaviest = w
 		}
 	}
-	if total < shareable { // the rest of the divisions
-		*heaviest += shareable - total
+	if total < priceParts { // the rest of the divisions
+		*heaviest += priceParts - total
 	}
 }
 

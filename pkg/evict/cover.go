@@ -1,9 +1,13 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+)
 
 // victimSet is a set of victims by their place in the order of names.
 type victimSet [MaxVictims / 64]uint64
@@ -79,7 +83,7 @@ func (c *coverer) prepare() {
 	c.cheapest = append(c.cheapest[:0], make([]price, n+1)...)
 	c.cheapest[n] = noPrice
 	for i := n - 1; i >= 0; i-- {
-		c.rest[i] = BytesOf(c.rest[i+1]).Plus(BytesOf(c.loads[i].amount)).n
+		c.rest[i] = alloc.BytesOf(c.rest[i+1]).Plus(alloc.BytesOf(c.loads[i].amount)).Uint64()
 		c.cheapest[i] = c.cheapest[i+1]
 		if c.loads[i].price.less(c.cheapest[i]) {
 			c.cheapest[i] = c.loads[i].price
@@ -87,8 +91,8 @@ func (c *coverer) prepare() {
 	}
 }
 
-// cover returns the cheapest subset of the prepared loads that frees need.
-func (c *coverer) cover(need uint64) cover {
+// cheapestFor returns the cheapest subset of the prepared loads that frees need.
+func (c *coverer) cheapestFor(need uint64) cover {
 	c.best = cover{price: noPrice}
 	c.chosen = victimSet{}
 	c.extend(0, need, price{}, noPrice)
@@ -96,7 +100,7 @@ func (c *coverer) cover(need uint64) cover {
 }
 
 // extend decides on the loads from i on; need is still to be freed, and what is chosen so far costs spent. A load that
-// costs spared or more is not worth a thought: one that frees as much for less was left out before.
+// costs spared or more is skipped: one that frees as much for less was left out before.
 func (c *coverer) extend(i int, need uint64, spent, spared price) {
 	if need == 0 {
 		if spent.less(c.best.price) {

@@ -1,23 +1,25 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // crowd fills the node with that many victims, of which some span devices, and returns them.
-func crowd(rng *rand.Rand, n *Node, size int, spanning float64, alike bool) []Victim {
+func crowd(rng *rand.Rand, n *alloc.Node, size int, spanning float64, alike bool) []Victim {
 	var victims []Victim
 	devices := len(n.Devices)
 	for i := range n.Devices {
-		n.Devices[i].Used = Bytes{}
+		n.Devices[i].Used = alloc.Bytes{}
 	}
 	span := 1 + spanning*11/3 // on average: 2, 4 and 8 are equally frequent
-	perDevice := uint64(float64(n.Devices[0].Capacity.n) * float64(devices) / (float64(size) * span))
+	perDevice := uint64(float64(n.Devices[0].Capacity.Uint64()) * float64(devices) / (float64(size) * span))
 	for i := range size {
 		v := Victim{Name: fmt.Sprintf("pod-%03d", i), Priority: int32(rng.IntN(3)), Idle: rng.IntN(2) == 0, LastActive: rng.Int64N(1000)}
 		memory := perDevice*3/4 + rng.Uint64N(perDevice/2)
@@ -29,11 +31,11 @@ func crowd(rng *rand.Rand, n *Node, size int, spanning float64, alike bool) []Vi
 			span = 1 << (1 + rng.IntN(3))
 		}
 		for j := range span {
-			v.Frees = append(v.Frees, Charge{(i + j) % devices, BytesOf(memory)})
+			v.Frees = append(v.Frees, Charge{(i + j) % devices, alloc.BytesOf(memory)})
 		}
-		v.Reload = BytesOf(memory * uint64(span))
+		v.Reload = alloc.BytesOf(memory * uint64(span))
 		if alike {
-			v.Reload = GiB(20)
+			v.Reload = alloc.GiB(20)
 		}
 		for _, f := range v.Frees {
 			n.Devices[f.Device].Used = n.Devices[f.Device].Used.Plus(f.Memory)
@@ -68,8 +70,8 @@ func BenchmarkEvict(b *testing.B) {
 			b.Run(name, func(b *testing.B) {
 				const nodes = 20
 				rng := rand.New(rand.NewPCG(1, 2))
-				r := powersOfTwo(b, GiB(total))
-				var ns []*Node
+				r := powersOfTwo(b, alloc.GiB(total))
+				var ns []*alloc.Node
 				var vs [][]Victim
 				for range nodes {
 					n := busyNode(bench.devices)
@@ -84,7 +86,7 @@ func BenchmarkEvict(b *testing.B) {
 				inexact, i := 0, 0
 				b.ReportAllocs()
 				for b.Loop() {
-					p, _ := EvictBest(ns[i%nodes], r, vs[i%nodes], []int{0, 1})
+					p, _ := Best(ns[i%nodes], r, vs[i%nodes], []int{0, 1})
 					if !p.Exact {
 						inexact++
 					}

@@ -1,19 +1,21 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
-// search finds the cheapest set of victims after which one option fits on the devices of one group.
+import "github.com/berth-dev/berth/pkg/alloc"
+
+// search finds the cheapest set of victims after which one option fits on some of the devices that may be used together.
 //
-// It is branch and bound over victims. The bound shares the price of each victim evenly over the devices on which it
-// frees memory that is needed, or over as many of them as can be chosen. So every device has a price of its own: that
+// It is branch and bound over victims. The bound splits the price of each victim over the devices on which it frees
+// memory that is needed: first evenly, over as many of them as can be chosen, then so that the bound rises (sharpen). So every device has a price of its own: that
 // of the cheapest victims that free enough there (a coverer finds them). The cheapest devices, or matching of unequal
 // shares to devices, is then never dearer than the cheapest set of victims. If the victims of that matching cost no
 // more than the bound, they are the answer; else one is, because of a victim that is paid for in part only, or because
 // of a disruption budget, and the search branches on that victim: with it, and without it.
 type search struct {
 	*evictor
-	option *Option
+	option *alloc.Option
 	// devices are the positions of those that could hold the smallest share if they were empty.
 	devices []uint8
 	// levels are the first shares of each size, and levelOf[i] the level of share i.
@@ -24,10 +26,9 @@ type search struct {
 	covers []cover
 
 	// in and out are the victims that are decided on, freed what those in give back by device, count how many of them
-	// are in each budget, spent their price, and decided the number of those in.
+	// are in each budget, and spent their price.
 	in, out victimSet
-	decided int
-	freed   [MaxDevices]uint64
+	freed   [alloc.MaxDevices]uint64
 	count   []int
 	spent   price
 	// decisions and saved are what to undo, last first.
@@ -36,13 +37,14 @@ type search struct {
 	// strict says for a budget that every victim of it is charged as a violation and what the budget still allows is
 	// taken off the sum: another lower bound, which is the better one where a budget is the bottleneck.
 	strict []bool
-	// weight is how many of the shareable parts of a victim's price are charged on a device, and charge what they
-	// cost, by load. Over the devices that can be chosen at once, the weights of a victim add up to shareable at most.
+	// weight is how many of the priceParts parts of a victim's price are charged on a device, and charge what they
+	// cost, by load. Over the devices that can be chosen at once, the weights of a victim add up to priceParts at most.
 	weight, bestWeight []uint64
 	charge             []price
 	// useful are the devices, as bits, for which somebody may have to go.
 	useful uint64
 
+	// match chooses devices for shares at the least sum of covers, and cover finds the covers.
 	match matcher
 	cover coverer
 }
@@ -64,11 +66,11 @@ type savedCover struct {
 
 const noDemand = 1<<64 - 1
 
-// begin prepares the search for an option and a group; false means that it could not fit whoever goes.
-func (s *search) begin(o *Option, g group) bool {
+// begin prepares the search for an option on devices that may be used together; false means that it could not fit whoever goes.
+func (s *search) begin(o *alloc.Option, together uint64) bool {
 	s.option = o
 	s.devices, s.levels, s.levelOf = s.devices[:0], s.levels[:0], s.levelOf[:0]
-	s.in, s.out, s.freed, s.spent, s.decided = victimSet{}, victimSet{}, [MaxDevices]uint64{}, price{}, 0
+	s.in, s.out, s.freed, s.spent = victimSet{}, victimSet{}, [alloc.MaxDevices]uint64{}, price{}
 	s.demand, s.decisions, s.saved = s.demand[:0], s.decisions[:0], s.saved[:0]
 	s.count, s.strict = zeroed(s.count, len(s.budgets)), zeroed(s.strict, len(s.budgets))
 	for i := range o.Shares {
@@ -79,7 +81,7 @@ func (s *search) begin(o *Option, g group) bool {
 	}
 	for i := range s.node.Devices {
 		d := &s.node.Devices[i]
-		if d.Blocked == "" && g.has(d) && o.room(d, d.Capacity) > 0 {
+		if d.Blocked == "" && together>>i&1 == 1 && o.Room(d, d.Capacity) > 0 {
 			s.devices = append(s.devices, uint8(i))
 			for _, share := range s.levels {
 				s.demand = append(s.demand, demandOf(d, o.On(share, d)))
@@ -99,7 +101,7 @@ func (s *search) begin(o *Option, g group) bool {
 			s.useful |= 1 << d
 		}
 	}
-	s.shareOut()
+	s.chargeEvenly()
 	return true
 }
 
@@ -109,11 +111,11 @@ func zeroed[T any](s []T, n int) []T {
 }
 
 // demandOf returns how much must be freed on a device so that it can hold needed.
-func demandOf(d *Device, needed Bytes) uint64 {
+func demandOf(d *alloc.Device, needed alloc.Bytes) uint64 {
 	if d.Capacity.Less(needed) {
 		return noDemand
 	}
-	return d.Used.Minus(d.Capacity.Minus(needed)).n
+	return d.Used.Minus(d.Capacity.Minus(needed)).Uint64()
 }
 
 // violationsBy counts the violations that one more victim adds; assumed also counts those of strict budgets that are
@@ -127,8 +129,8 @@ func (s *search) violationsBy(v int, assumed bool) (violations int) {
 	return violations
 }
 
-// recover computes the covers of one device again.
-func (s *search) recover(at int) {
+// coverAgain computes the covers of one device again.
+func (s *search) coverAgain(at int) {
 	d := s.devices[at]
 	c := &s.cover
 	c.steps = &s.steps
@@ -154,7 +156,7 @@ func (s *search) recover(at int) {
 			}
 			c.prepare()
 		}
-		*to = c.cover(need - s.freed[d])
+		*to = c.cheapestFor(need - s.freed[d])
 	}
 }
 
@@ -182,46 +184,13 @@ func (s *search) bound() (least price, victims victimSet, ok bool) {
 	return least, victims, true
 }
 
-// hopeless says whether a set that costs at least least cannot cost less than below. Victims come in whole numbers: if
-// below is the price of 3 victims and the bound says 2.4, then exactly 3 are needed, and those still missing have bytes
-// to reload.
-func (s *search) hopeless(least, below price) bool {
-	if !least.less(below) {
-		return true
-	}
-	class, rest := least.class()
-	if s.reloadAll.less(rest) {
-		class++
-	}
-	bestClass, _ := below.class()
-	if class != bestClass || s.pricing != wholePrice {
-		return class > bestClass
-	}
-	missing := int(bestClass%activeClass) - s.decided
-	if missing < 0 {
-		return true
-	}
-	_, least = s.spent.class()
-	for _, v := range s.byReload {
-		if missing == 0 {
-			break
-		}
-		if s.open.has(v) && !s.in.has(v) && !s.out.has(v) {
-			_, reload := s.victims[v].price.class()
-			least = least.plus(reload)
-			missing--
-		}
-	}
-	return missing > 0 || !newPrice(class, 0).plus(least).less(below)
-}
-
 // explore searches everything that is left to decide, and improves s.best.
 func (s *search) explore() {
 	if s.steps -= len(s.devices); s.steps < 0 {
 		return
 	}
 	least, victims, ok := s.bound()
-	if !ok || s.hopeless(least, s.best.price) {
+	if !ok || !least.less(s.best.price) {
 		return
 	}
 	price := s.priceOf(&victims)
@@ -242,7 +211,7 @@ func (s *search) explore() {
 			s.bound() // whose matching the choice of a branch looks at
 		}
 	}
-	if v := s.branchOn(&victims); v >= 0 && !s.hopeless(least, s.best.price) {
+	if v := s.branchOn(&victims); v >= 0 && least.less(s.best.price) {
 		s.include(v)
 		s.explore()
 		s.undo()
@@ -256,7 +225,7 @@ func (s *search) explore() {
 // trimmed drops the victims, dearest first, that the devices of the last matching can do without, but for those that
 // are decided on.
 func (s *search) trimmed(victims victimSet) (victimSet, price) {
-	var surplus [MaxDevices]uint64
+	var surplus [alloc.MaxDevices]uint64
 	var matched uint64
 	for i, at := range s.match.device {
 		d := s.devices[at]
@@ -298,7 +267,7 @@ func (s *search) branchOn(victims *victimSet) int {
 			continue
 		}
 		_, paid := s.usedOn(v)
-		unpaid := s.victims[v].part.times(int(shareable - min(paid, shareable)))
+		unpaid := s.victims[v].part.times(int(priceParts - min(paid, priceParts)))
 		if chosen < 0 || most.less(unpaid) {
 			chosen, most = v, unpaid
 		}

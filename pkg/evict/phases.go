@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
 import (
 	"math"
@@ -54,8 +54,7 @@ func (c *ceiling) below(violations price, priority int32) (limit price, within b
 	if c.Priority != priority {
 		return noPrice, priority < c.Priority
 	}
-	class := uint64(c.Violations)*violationClass + uint64(c.disruption())*activeClass + uint64(c.Victims)*victimClass
-	return newPrice(class, min(c.Reload.n, maxReload*MaxVictims)).plus(price{lo: 1}), true
+	return c.part().times(priceParts).plus(price{lo: 1}), true
 }
 
 // isReached says whether the best set found is of the ceiling's price, the last below the limit, and no other of that
@@ -79,8 +78,7 @@ func (e *evictor) fewestViolations(among *victimSet) (least price, exact bool) {
 	}
 	// The whole price leads to the answer sooner than violations alone, of which most victims have none.
 	exact = e.run(among, wholePrice, &e.classSteps, noPrice)
-	class, _ := e.best.price.class()
-	return violationPrice(int(class / violationClass)), exact
+	return violationPrice(int(e.best.price.class() / violationClass)), exact
 }
 
 // lowestPriority returns the lowest priority such that victims up to it are enough, at no more violations.

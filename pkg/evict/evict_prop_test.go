@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package alloc
+package evict
 
 import (
 	"cmp"
@@ -13,11 +13,14 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/berth-dev/berth/internal/alloctest"
+	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // evicted returns the node once the victims of the mask are gone.
-func evicted(n *Node, victims []Victim, mask int) *Node {
-	after := &Node{Name: n.Name, Devices: slices.Clone(n.Devices)}
+func evicted(n *alloc.Node, victims []Victim, mask int) *alloc.Node {
+	after := &alloc.Node{Name: n.Name, Devices: slices.Clone(n.Devices)}
 	for i := range victims {
 		if mask>>min(i, 63)&1 == 1 { // -1 is all of them
 			for _, c := range victims[i].Frees {
@@ -26,16 +29,6 @@ func evicted(n *Node, victims []Victim, mask int) *Node {
 		}
 	}
 	return after
-}
-
-// oracleFits says whether any option fits.
-func oracleFits(n *Node, r *Request) bool {
-	for i := range r.Options() {
-		if _, ok := oracleBest(n, &r.Options()[i], r.MixedModels(), MostAllocated); ok {
-			return true
-		}
-	}
-	return false
 }
 
 // oracleCost counts up what the mask costs, and lists the names.
@@ -71,11 +64,11 @@ func oracleCost(victims []Victim, budgets []int, mask int) (c Cost, names []stri
 }
 
 // oracleEvict tries every set of victims that contains none of those in spared as a whole.
-func oracleEvict(n *Node, r *Request, victims []Victim, budgets []int, whole int) (best int, ok bool) {
+func oracleEvict(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int, whole int) (best int, ok bool) {
 	var bestCost Cost
 	var bestNames []string
 	for mask := range 1 << len(victims) {
-		if whole != 0 && mask&whole == whole || !oracleFits(evicted(n, victims, mask), r) {
+		if whole != 0 && mask&whole == whole || !alloctest.Fits(evicted(n, victims, mask), r) {
 			continue
 		}
 		cost, names := oracleCost(victims, budgets, mask)
@@ -107,10 +100,10 @@ func drawVictims(t *rapid.T, devices, size int) (victims []Victim, budgets []int
 			Idle:       rapid.Bool().Draw(t, "idle"),
 			Pinned:     rapid.IntRange(0, 3).Draw(t, "pinned") == 0,
 			LastActive: int64(rapid.IntRange(0, 3).Draw(t, "last active")),
-			Reload:     GiB(uint64(rapid.IntRange(0, 3).Draw(t, "reload"))),
+			Reload:     alloc.GiB(uint64(rapid.IntRange(0, 3).Draw(t, "reload"))),
 		}
 		if alike {
-			v.Priority, v.Idle, v.Pinned, v.Reload = 0, true, false, GiB(1)
+			v.Priority, v.Idle, v.Pinned, v.Reload = 0, true, false, alloc.GiB(1)
 		}
 		for b := range budgets {
 			if rapid.Bool().Draw(t, "in budget") {
@@ -130,11 +123,11 @@ func drawVictims(t *rapid.T, devices, size int) (victims []Victim, budgets []int
 }
 
 // drawFullNode draws a node on which little or nothing is free, and often more is used than can be booked.
-func drawFullNode(t *rapid.T, size int) *Node {
+func drawFullNode(t *rapid.T, size int) *alloc.Node {
 	n := drawNode(t, size)
 	for i := range n.Devices {
 		if rapid.IntRange(0, 9).Draw(t, "full") > 0 {
-			n.Devices[i].Used = n.Devices[i].Capacity.Plus(MiB(uint64(rapid.IntRange(0, 1500).Draw(t, "deficit"))))
+			n.Devices[i].Used = n.Devices[i].Capacity.Plus(alloc.MiB(uint64(rapid.IntRange(0, 1500).Draw(t, "deficit"))))
 		}
 	}
 	return n
@@ -181,33 +174,33 @@ func TestEvictOnEvenlyDrawnNodes(t *testing.T) {
 
 // evenlyDrawn returns a full node of alike devices, a request of powers of two, and victims of which some span
 // devices, some are in budgets and many are alike.
-func evenlyDrawn(tb testing.TB, rng *rand.Rand, devices, size int) (*Node, *Request, []Victim, []int) {
-	n := &Node{}
+func evenlyDrawn(tb testing.TB, rng *rand.Rand, devices, size int) (*alloc.Node, *alloc.Request, []Victim, []int) {
+	n := &alloc.Node{}
 	for i := range devices {
 		d := gpu(i, 80, 80)
-		d.Used = d.Used.Plus(GiB(rng.Uint64N(10)))
+		d.Used = d.Used.Plus(alloc.GiB(rng.Uint64N(10)))
 		if rng.IntN(10) == 0 {
 			d.Model = "A100"
 		}
 		if rng.IntN(20) == 0 {
-			d.Blocked = ReasonUnhealthy
+			d.Blocked = alloc.ReasonUnhealthy
 		}
 		n.Devices = append(n.Devices, d)
 	}
-	var options []Option
+	var options []alloc.Option
 	for k := 1; k <= devices; k *= 2 {
 		if rng.IntN(2) == 0 && (k < devices/2 || len(options) > 0) {
 			continue
 		}
-		o := even(k, GiB(10+rng.Uint64N(30)))
+		o := even(k, alloc.GiB(10+rng.Uint64N(30)))
 		if rng.IntN(3) == 0 {
 			for i := range o.Shares {
-				o.Shares[i] = o.Shares[i].Plus(GiB(uint64(2 * (k - i))))
+				o.Shares[i] = o.Shares[i].Plus(alloc.GiB(uint64(2 * (k - i))))
 			}
 		}
 		options = append(options, o)
 	}
-	r, err := NewRequest(options, rng.IntN(3) == 0)
+	r, err := alloc.NewRequest(options, rng.IntN(3) == 0)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -223,17 +216,17 @@ func evenlyDrawn(tb testing.TB, rng *rand.Rand, devices, size int) (*Node, *Requ
 			Priority:   int32(rng.IntN(3)),
 			Idle:       rng.IntN(2) == 0,
 			LastActive: rng.Int64N(4),
-			Reload:     GiB(rng.Uint64N(40)),
+			Reload:     alloc.GiB(rng.Uint64N(40)),
 		}
 		if alike {
-			v.Priority, v.Idle, v.Reload = 0, true, GiB(20)
+			v.Priority, v.Idle, v.Reload = 0, true, alloc.GiB(20)
 		}
 		for b := range budgets {
 			if rng.IntN(3) == 0 {
 				v.Budgets = append(v.Budgets, b)
 			}
 		}
-		memory := GiB(5 + 5*rng.Uint64N(7))
+		memory := alloc.GiB(5 + 5*rng.Uint64N(7))
 		v.Frees = []Charge{{i % devices, memory}}
 		if rng.IntN(3) == 0 {
 			v.Frees = nil
@@ -246,18 +239,11 @@ func evenlyDrawn(tb testing.TB, rng *rand.Rand, devices, size int) (*Node, *Requ
 	return n, &r, victims, budgets
 }
 
-// fataler is a testing.TB or a rapid.T.
-type fataler interface {
-	Helper()
-	Fatal(...any)
-	Fatalf(string, ...any)
-}
-
 // compareWithBruteForce returns the number of victims.
-func compareWithBruteForce(t fataler, n *Node, r *Request, victims []Victim, budgets []int) int {
+func compareWithBruteForce(t alloctest.TB, n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int) int {
 	t.Helper()
 	want, wantOK := oracleEvict(n, r, victims, budgets, 0)
-	plan, runnerUp, ok := Evict(n, r, victims, budgets)
+	plan, runnerUp, ok := Find(n, r, victims, budgets)
 	if ok != wantOK {
 		t.Fatalf("found a plan: %v; brute force: %v", ok, wantOK)
 	}
@@ -278,15 +264,15 @@ func compareWithBruteForce(t fataler, n *Node, r *Request, victims []Victim, bud
 	}
 	compareBelowCeilings(t, n, r, victims, budgets, &plan)
 	after := evicted(n, victims, want)
-	if err := Validate(after, plan.Allocation.Devices); err != nil {
+	if err := alloc.Validate(after, plan.Allocation.Devices); err != nil {
 		t.Fatal(err)
 	}
-	best, _ := Best(after, r, MostAllocated)
-	if diff := gocmp.Diff(best, plan.Allocation, bytesComparer); diff != "" {
+	best, _ := alloc.Best(after, r, alloc.MostAllocated)
+	if diff := gocmp.Diff(best, plan.Allocation, alloctest.CompareBytes); diff != "" {
 		t.Fatalf("allocation (-best on what is left, +got):\n%s", diff)
 	}
 	for _, v := range plan.Victims {
-		if Fits(evicted(n, victims, want&^(1<<v)), r) {
+		if alloc.Fits(evicted(n, victims, want&^(1<<v)), r) {
 			t.Fatalf("victim %d is unnecessary", v)
 		}
 	}
@@ -308,7 +294,7 @@ func compareWithBruteForce(t fataler, n *Node, r *Request, victims []Victim, bud
 
 // compareBelowCeilings checks that EvictBelow finds the plan that Evict finds, unless it costs too much; for ceilings
 // that differ from its cost in each field by a little, and for those alike.
-func compareBelowCeilings(t fataler, n *Node, r *Request, victims []Victim, budgets []int, want *EvictionPlan) {
+func compareBelowCeilings(t alloctest.TB, n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int, want *Plan) {
 	t.Helper()
 	ceilings := []Cost{want.Cost}
 	for _, by := range []int{-1, 1} {
@@ -317,7 +303,7 @@ func compareBelowCeilings(t fataler, n *Node, r *Request, victims []Victim, budg
 			func(c *Cost) { c.Priority = int32(min(max(int(c.Priority)+by, math.MinInt32), math.MaxInt32)) },
 			func(c *Cost) { c.Active += by },
 			func(c *Cost) { c.Victims += by },
-			func(c *Cost) { c.Reload = BytesOf(uint64(max(int(c.Reload.Uint64())+by, 0))) },
+			func(c *Cost) { c.Reload = alloc.BytesOf(uint64(max(int(c.Reload.Uint64())+by, 0))) },
 			func(c *Cost) { c.LastActive += int64(by) },
 		} {
 			c := want.Cost
@@ -328,7 +314,7 @@ func compareBelowCeilings(t fataler, n *Node, r *Request, victims []Victim, budg
 	}
 	for _, c := range ceilings {
 		for _, orEqual := range []bool{false, true} {
-			got, ok := EvictBelow(n, r, victims, budgets, c, orEqual)
+			got, ok := Below(n, r, victims, budgets, c, orEqual)
 			order := want.Cost.Compare(c)
 			if should := order < 0 || order == 0 && orEqual; ok != should {
 				t.Fatalf("below %+v (or equal: %v): found %v, want %v, for the cheapest costs %+v", c, orEqual, ok, should, want.Cost)
@@ -361,16 +347,16 @@ func TestEvictOnLargeNodes(t *testing.T) {
 						victims[i].Budgets = []int{rng.IntN(2)}
 					}
 				}
-				r := powersOfTwo(t, GiB(250))
-				plan, ok := EvictBest(n, r, victims, budgets)
+				r := powersOfTwo(t, alloc.GiB(250))
+				plan, ok := Best(n, r, victims, budgets)
 				if !ok {
 					t.Fatal("no plan")
 				}
-				if err := Validate(without(n, victims, plan.Victims), plan.Allocation.Devices); err != nil {
+				if err := alloc.Validate(without(n, victims, plan.Victims), plan.Allocation.Devices); err != nil {
 					t.Fatal(err)
 				}
 				for i := range plan.Victims {
-					if Fits(without(n, victims, slices.Delete(slices.Clone(plan.Victims), i, i+1)), r) {
+					if alloc.Fits(without(n, victims, slices.Delete(slices.Clone(plan.Victims), i, i+1)), r) {
 						t.Fatalf("%s is unnecessary", victims[plan.Victims[i]].Name)
 					}
 				}
@@ -383,7 +369,7 @@ func TestEvictOnLargeNodes(t *testing.T) {
 }
 
 // without returns the node once those victims are gone.
-func without(n *Node, victims []Victim, gone []int) *Node {
+func without(n *alloc.Node, victims []Victim, gone []int) *alloc.Node {
 	some := make([]Victim, 0, len(gone))
 	for _, i := range gone {
 		some = append(some, victims[i])
@@ -392,7 +378,7 @@ func without(n *Node, victims []Victim, gone []int) *Node {
 }
 
 // droppedOneByOne returns what is left of all victims when those that are not needed are dropped, in order of priority.
-func droppedOneByOne(n *Node, r *Request, victims []Victim) []int {
+func droppedOneByOne(n *alloc.Node, r *alloc.Request, victims []Victim) []int {
 	left := seq(len(victims))
 	slices.SortStableFunc(left, func(a, b int) int {
 		return cmp.Or(
@@ -402,11 +388,33 @@ func droppedOneByOne(n *Node, r *Request, victims []Victim) []int {
 		)
 	})
 	for i := 0; i < len(left); {
-		if fewer := slices.Delete(slices.Clone(left), i, i+1); Fits(without(n, victims, fewer), r) {
+		if fewer := slices.Delete(slices.Clone(left), i, i+1); alloc.Fits(without(n, victims, fewer), r) {
 			left = fewer
 		} else {
 			i++
 		}
 	}
 	return left
+}
+
+// TestPricesAreInTheOrderOfCosts: what adds up of a cost, as one number, is never in another order than Compare says.
+func TestPricesAreInTheOrderOfCosts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func() Cost {
+			small := rapid.IntRange(0, 3)
+			return Cost{
+				Violations: small.Draw(t, "violations"), Active: small.Draw(t, "active"), Pinned: small.Draw(t, "pinned"),
+				Victims: small.Draw(t, "victims"), Reload: alloc.GiB(uint64(small.Draw(t, "reload"))),
+			}
+		}
+		a, b := draw(), draw()
+		pa, pb := a.part().times(priceParts), b.part().times(priceParts)
+		if pa.less(pb) != (a.Compare(b) < 0) || pb.less(pa) != (b.Compare(a) < 0) {
+			t.Fatalf("%+v against %+v: Compare says %d, the prices say otherwise", a, b, a.Compare(b))
+		}
+		x, y := a.order(), b.order()
+		if x.atMost(&y) && a.Compare(b) > 0 {
+			t.Fatalf("%+v is dearer than %+v, but in no respect", a, b)
+		}
+	})
 }
