@@ -209,3 +209,11 @@ func TestCRDRefusesWhatCannotBeRead(t *testing.T) {
 		}
 	}
 }
+
+// A device that another field manager adds to a map stays beside the agent's own for ever; an atomic list has one owner.
+func TestDevicesAreReplacedAsAWhole(t *testing.T) {
+	devices := statusSchema(t)["properties"].(map[string]any)["devices"].(map[string]any)
+	if got := devices["x-kubernetes-list-type"]; got != "atomic" {
+		t.Errorf("the list type of devices is %v", got)
+	}
+}
