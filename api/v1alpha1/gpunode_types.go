@@ -38,15 +38,17 @@ type GPUNodeList struct {
 	Items           []GPUNode `json:"items"`
 }
 
-// GPUNodeStatus is what the agent measured.
+// GPUNodeStatus is what the agent measured. The patterns of quantities and times are parts of what Go decodes, and
+// decodes fast, so that the apiserver refuses what no reader of the report could read.
 type GPUNodeStatus struct {
 	// DriverVersion is the version of the NVIDIA driver.
 	// +optional
+	// +kubebuilder:validation:MaxLength=96
 	DriverVersion string `json:"driverVersion,omitempty"`
-	// Devices are the GPUs, or MIG instances, of the node.
+	// Devices are the GPUs, or MIG instances, of the node. Whoever writes the list replaces it: one device that
+	// somebody else added would outlive him otherwise.
 	// +optional
-	// +listType=map
-	// +listMapKey=uuid
+	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Devices []GPUDevice `json:"devices,omitempty"`
 	// HandOff is how the node's container runtimes can be told which GPUs a container gets. Absent: not known, as in
@@ -62,6 +64,9 @@ type GPUNodeStatus struct {
 	Summary *GPUSummary `json:"summary,omitempty"`
 	// ObservedTime is when the agent, by its own clock, measured this. Nothing is decided by it.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=35
+	// +kubebuilder:validation:Pattern=`^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`
 	ObservedTime metav1.Time `json:"observedTime,omitzero"`
 }
 
@@ -71,10 +76,17 @@ type GPUSummary struct {
 	GPUs int32 `json:"gpus"`
 	// Model is the marketing name, or "mixed".
 	// +optional
+	// +kubebuilder:validation:MaxLength=128
 	Model string `json:"model,omitempty"`
 	// Free is the memory that is measured as free, over all healthy devices.
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=24
+	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]{1,20}(\.[0-9]{0,10})?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`
 	Free resource.Quantity `json:"free"`
 	// LargestFree is the most memory that is measured as free on one healthy device.
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=24
+	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]{1,20}(\.[0-9]{0,10})?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`
 	LargestFree resource.Quantity `json:"largestFree"`
 }
 
@@ -89,15 +101,19 @@ type GPUDevice struct {
 	Index int32 `json:"index"`
 	// Parent is the UUID of the GPU that this MIG instance is a part of; empty for a whole GPU.
 	// +optional
+	// +kubebuilder:validation:MaxLength=96
 	Parent string `json:"parent,omitempty"`
 	// PCIBusID is the address of the GPU on the PCI bus.
 	// +optional
+	// +kubebuilder:validation:MaxLength=64
 	PCIBusID string `json:"pciBusID,omitempty"`
 	// Model is the marketing name.
 	// +optional
+	// +kubebuilder:validation:MaxLength=128
 	Model string `json:"model,omitempty"`
 	// ComputeCapability is CUDA's, "9.0".
 	// +optional
+	// +kubebuilder:validation:MaxLength=32
 	ComputeCapability string `json:"computeCapability,omitempty"`
 	// Memory is what the driver says of the whole device.
 	// +optional
@@ -111,12 +127,16 @@ type GPUDevice struct {
 	// AssignedTo is the UID of the pod that holds the whole device through the kubelet's device manager; the first of
 	// AssignedPods, for schedulers that read no list.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=128
 	AssignedTo types.UID `json:"assignedTo,omitempty"`
 	// AssignedPods are the UIDs of all pods that hold the device through the kubelet: several where the device plugin
 	// shares it (time slicing, MPS), or the pods of a claim (dynamic resource allocation).
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:Type=string
+	// +kubebuilder:validation:items:MaxLength=128
 	AssignedPods []types.UID `json:"assignedPods,omitempty"`
 	// Health is Healthy or Unhealthy; anything but Healthy gets no pods.
 	// +kubebuilder:validation:Enum=Healthy;Unhealthy
@@ -125,6 +145,7 @@ type GPUDevice struct {
 	Health DeviceHealth `json:"health,omitempty"`
 	// Reason is why the device is not healthy.
 	// +optional
+	// +kubebuilder:validation:MaxLength=1024
 	Reason string `json:"reason,omitempty"`
 	// NUMANode is the number of the NUMA node that the GPU is attached to; absent when the system does not say.
 	// +optional
@@ -138,6 +159,7 @@ type GPUDevice struct {
 	// Links are fast links (NVLink) to other devices of the node.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=128
 	Links []GPULink `json:"links,omitempty"`
 }
 
@@ -145,12 +167,21 @@ type GPUDevice struct {
 type GPUMemory struct {
 	// Total is the physical memory.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=24
+	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]{1,20}(\.[0-9]{0,10})?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`
 	Total resource.Quantity `json:"total,omitzero"`
 	// Reserved is what the driver keeps for itself; it is not part of Used here.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=24
+	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]{1,20}(\.[0-9]{0,10})?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`
 	Reserved resource.Quantity `json:"reserved,omitzero"`
 	// Used is what is allocated on the device, by whomever.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=24
+	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]{1,20}(\.[0-9]{0,10})?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`
 	Used resource.Quantity `json:"used,omitzero"`
 }
 
@@ -158,8 +189,13 @@ type GPUMemory struct {
 type GPUProcess struct {
 	// PodUID is the pod that the processes belong to; empty for processes of no known pod.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=128
 	PodUID types.UID `json:"podUID,omitempty"`
 	// Memory is what they hold together.
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=24
+	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]{1,20}(\.[0-9]{0,10})?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`
 	Memory resource.Quantity `json:"memory"`
 	// Active is whether they compute now.
 	// +optional
@@ -167,6 +203,9 @@ type GPUProcess struct {
 	// LastActiveTime is when they were last seen computing, if they do not now. With neither Active nor
 	// LastActiveTime, activity is not measured.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=35
+	// +kubebuilder:validation:Pattern=`^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`
 	LastActiveTime *metav1.Time `json:"lastActiveTime,omitempty"`
 }
 
@@ -189,6 +228,7 @@ const (
 // GPULink is a fast link between two devices.
 type GPULink struct {
 	// Peer is the UUID of the other device.
+	// +kubebuilder:validation:MaxLength=96
 	Peer string `json:"peer"`
 	// Type is NVLink or PCIe.
 	// +kubebuilder:validation:Enum=NVLink;PCIe

@@ -17,9 +17,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/internal/version"
 	"github.com/berth-dev/berth/pkg/controller"
+	"github.com/berth-dev/berth/pkg/gpunode"
 )
 
 // userAgent is what the API server's audit log, and model hubs, call the controller.
@@ -90,7 +90,7 @@ func newManager(o *options) (ctrl.Manager, error) {
 	// A hundred pods that name a model at once are as many Events; client-go's default of 5 a second is for people.
 	config.QPS, config.Burst = 50, 100
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, berthv1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gpunode.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}

@@ -48,6 +48,14 @@ func (c *fakeClient) Report(context.Context) (*berthv1alpha1.GPUNode, error) {
 	return c.node.DeepCopy(), nil
 }
 
+func (c *fakeClient) Version(ctx context.Context, _ string) (string, error) {
+	gn, err := c.Report(ctx)
+	if err != nil {
+		return "", err
+	}
+	return gn.ResourceVersion, nil
+}
+
 func (c *fakeClient) Apply(_ context.Context, s *berthv1alpha1.GPUNodeStatus) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -20,6 +20,8 @@ import (
 type Client interface {
 	// Report returns the node's GPUNode; an error for which apierrors.IsNotFound holds if there is none.
 	Report(ctx context.Context) (*berthv1alpha1.GPUNode, error)
+	// Version returns the resource version of the node's GPUNode, as of some time after notOlderThan; an error as Report.
+	Version(ctx context.Context, notOlderThan string) (string, error)
 	// Apply makes status the status of the node's GPUNode, which it creates if there is none, and returns the
 	// object's resource version.
 	Apply(ctx context.Context, status *berthv1alpha1.GPUNodeStatus) (resourceVersion string, err error)
@@ -33,8 +35,9 @@ const (
 	// firstRetry doubles up to lastRetry, which is short because the scheduler does not place pods by an old report.
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 2 * time.Second
-	// verifyInterval is how often the agent looks whether its GPUNode is still what it wrote.
-	verifyInterval = time.Minute
+	// verifyInterval is how often the agent looks whether its GPUNode is still what it wrote. With the time between two
+	// writes, what somebody else wrote stands for less than 10 s.
+	verifyInterval = 7 * time.Second
 )
 
 // publisher writes the newest status when it differs from what it last wrote, at most once per interval. Between
@@ -179,18 +182,25 @@ func (p *publisher) write(ctx context.Context, s *berthv1alpha1.GPUNodeStatus) e
 	return nil
 }
 
-// verify has the status written again if somebody else changed or deleted the object.
+// verify has the status written again if somebody else changed or deleted the object. Only versions are compared, for what
+// somebody else wrote need not be readable.
 func (p *publisher) verify(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	gn, err := p.client.Report(ctx)
+	p.mu.Lock()
+	written := p.resourceVersion
+	p.mu.Unlock()
+	if written == "" {
+		return // nothing was
+	}
+	version, err := p.client.Version(ctx, written)
 	if err != nil && !apierrors.IsNotFound(err) {
 		klog.FromContext(ctx).Error(err, "Report not verified")
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err != nil || gn.ResourceVersion != p.resourceVersion {
+	if err != nil || version != written {
 		p.written = nil
 	}
 }

@@ -12,12 +12,23 @@ import (
 	"k8s.io/client-go/rest"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpunode"
 )
 
-// New returns a client of berth.dev/v1alpha1 that decodes into the types of package v1alpha1.
+// New returns a client of berth.dev/v1alpha1 that knows the types of package v1alpha1.
 func New(config *rest.Config) (rest.Interface, error) {
+	return newClient(config, berthv1alpha1.AddToScheme)
+}
+
+// NewReader is New for those who read the GPUNodes of many: it decodes them into gpunode.Objects, each of which is then
+// decoded alone.
+func NewReader(config *rest.Config) (rest.Interface, error) {
+	return newClient(config, gpunode.AddToScheme)
+}
+
+func newClient(config *rest.Config, addToScheme func(*runtime.Scheme) error) (rest.Interface, error) {
 	scheme := runtime.NewScheme()
-	if err := berthv1alpha1.AddToScheme(scheme); err != nil {
+	if err := addToScheme(scheme); err != nil {
 		return nil, err
 	}
 	c := rest.CopyConfig(config)

@@ -14,6 +14,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/internal/firstlist"
+	"github.com/berth-dev/berth/pkg/gpunode"
 )
 
 // CacheOptions keep the cache small in a cluster of many pods: only those of the scheduler, and of everything only
@@ -24,7 +25,7 @@ func CacheOptions() cache.Options {
 			Field:     fields.OneTermEqualSelector("spec.schedulerName", berthv1alpha1.SchedulerName),
 			Transform: trimPod,
 		},
-		&berthv1alpha1.GPUNode{}:      {Transform: trimGPUNode},
+		&gpunode.Object{}:             {Transform: trimGPUNode},
 		&berthv1alpha1.ModelProfile{}: {Transform: cache.TransformStripManagedFields()},
 	}}
 }
@@ -72,19 +73,27 @@ func trimPod(obj any) (any, error) {
 	return trimmed, nil
 }
 
-// trimGPUNode keeps which pods hold how much.
+// trimGPUNode decodes a GPUNode, and keeps which pods hold how much, of how much.
 func trimGPUNode(obj any) (any, error) {
-	node, ok := obj.(*berthv1alpha1.GPUNode)
+	node, ok := obj.(*gpunode.Object)
 	if !ok {
 		return obj, nil
 	}
-	trimmed := &berthv1alpha1.GPUNode{
+	node.Decode()
+	trimmed := &gpunode.Object{
 		TypeMeta:   node.TypeMeta,
 		ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion},
+		Problem:    node.Problem,
 	}
+	if node.Status == nil {
+		return trimmed, nil
+	}
+	trimmed.Status = &berthv1alpha1.GPUNodeStatus{}
 	for i := range node.Status.Devices {
 		d := &node.Status.Devices[i]
-		trimmed.Status.Devices = append(trimmed.Status.Devices, berthv1alpha1.GPUDevice{UUID: d.UUID, Processes: d.Processes})
+		trimmed.Status.Devices = append(trimmed.Status.Devices, berthv1alpha1.GPUDevice{
+			UUID: d.UUID, Memory: berthv1alpha1.GPUMemory{Total: d.Memory.Total}, Processes: d.Processes,
+		})
 	}
 	return trimmed, nil
 }

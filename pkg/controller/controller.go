@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpunode"
 )
 
 // Options are what an admin can choose. DefaultOptions has the defaults.
@@ -92,7 +93,7 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 	peaks := &peakReconciler{client: c, status: status, clock: o.Clock, started: o.Clock.Now()}
 	err = ctrl.NewControllerManagedBy(mgr).
 		Named("peak").
-		For(&berthv1alpha1.GPUNode{}).
+		For(&gpunode.Object{}).
 		// The report may be older than the pod's readiness, and need not change after it.
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(nodeOf), builder.WithPredicates(becameReady())).
 		Complete(peaks)

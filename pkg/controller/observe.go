@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpunode"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
@@ -35,10 +36,16 @@ type peakReconciler struct {
 
 // Reconcile implements reconcile.Reconciler for GPUNodes.
 func (r *peakReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	node := &berthv1alpha1.GPUNode{}
-	if err := r.client.Get(ctx, req.NamespacedName, node, client.UnsafeDisableDeepCopy); err != nil {
+	object := &gpunode.Object{}
+	if err := r.client.Get(ctx, req.NamespacedName, object, client.UnsafeDisableDeepCopy); err != nil {
 		r.keep(req.Name, nil)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	node := object.GPUNode()
+	if node == nil {
+		ctrl.LoggerFrom(ctx).Info("The report cannot be read, and nothing of it counts", "problem", object.Problem)
+		r.keep(req.Name, nil)
+		return ctrl.Result{}, nil
 	}
 	held := heldBy(node)
 	r.keep(node.Name, held)
@@ -49,7 +56,8 @@ func (r *peakReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 	return ctrl.Result{}, errors.Join(errs...)
 }
 
-// heldBy returns the bytes that each pod is measured to hold, by device.
+// heldBy returns the bytes that each pod is measured to hold, by device; never more than the device has by the same
+// report.
 func heldBy(node *berthv1alpha1.GPUNode) map[types.UID]map[string]int64 {
 	held := map[types.UID]map[string]int64{}
 	for i := range node.Status.Devices {
@@ -62,7 +70,8 @@ func heldBy(node *berthv1alpha1.GPUNode) map[types.UID]map[string]int64 {
 			if held[p.PodUID] == nil {
 				held[p.PodUID] = map[string]int64{}
 			}
-			held[p.PodUID][d.UUID] += p.Memory.Value()
+			before := held[p.PodUID][d.UUID]
+			held[p.PodUID][d.UUID] += min(max(p.Memory.Value(), 0), max(d.Memory.Total.Value(), 0)-before)
 		}
 	}
 	return held
@@ -78,6 +87,9 @@ func (r *peakReconciler) observe(ctx context.Context, node string, uid types.UID
 		return nil // another scheduler's
 	}
 	pod := &pods.Items[0]
+	if pod.Spec.NodeName != node {
+		return nil // what a node says counts for its own pods only
+	}
 	m := measure(pod, devices)
 	if m == nil {
 		return nil

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpunode"
 )
 
 func TestPeaksAreTakenFromReadyPodsWholly(t *testing.T) {
@@ -27,9 +28,10 @@ func TestPeaksAreTakenFromReadyPodsWholly(t *testing.T) {
 	process := func(uid types.UID, memory string) berthv1alpha1.GPUProcess {
 		return berthv1alpha1.GPUProcess{PodUID: uid, Memory: resource.MustParse(memory)}
 	}
+	of80Gi := berthv1alpha1.GPUMemory{Total: resource.MustParse("80Gi")}
 	report := func(a, b []berthv1alpha1.GPUProcess) *berthv1alpha1.GPUNode {
 		return &berthv1alpha1.GPUNode{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: berthv1alpha1.GPUNodeStatus{
-			Devices: []berthv1alpha1.GPUDevice{{UUID: "GPU-a", Processes: a}, {UUID: "GPU-b", Processes: b}},
+			Devices: []berthv1alpha1.GPUDevice{{UUID: "GPU-a", Memory: of80Gi, Processes: a}, {UUID: "GPU-b", Memory: of80Gi, Processes: b}},
 		}}
 	}
 	both := report(
@@ -43,6 +45,11 @@ func TestPeaksAreTakenFromReadyPodsWholly(t *testing.T) {
 		want   []string
 	}{
 		{"a Ready pod on all its devices", nil, both, nil, []string{"llama.cpp [3Gi 1Gi] 1 2Gi"}},
+		{"a pod that holds more than there is", nil, report(
+			[]berthv1alpha1.GPUProcess{process("uid-p", "60Gi"), process("uid-p", "60Gi"), process("uid-p", "-60Gi")},
+			[]berthv1alpha1.GPUProcess{process("uid-p", "9000Gi")}), nil, []string{"llama.cpp [80Gi 80Gi] 1 79Gi"}},
+		{"a pod of another node", func(p *corev1.Pod) { p.Spec.NodeName = "n2" }, both, nil, nil},
+		{"a pod that has no node", func(p *corev1.Pod) { p.Spec.NodeName = "" }, both, nil, nil},
 		{"a pod that loads", func(p *corev1.Pod) { p.Status.Conditions = nil }, both, nil, nil},
 		{"a pod that goes", func(p *corev1.Pod) {
 			p.DeletionTimestamp = &metav1.Time{Time: testTime}
@@ -64,7 +71,8 @@ func TestPeaksAreTakenFromReadyPodsWholly(t *testing.T) {
 				Spec:       berthv1alpha1.ModelProfileSpec{Source: source},
 				Status:     berthv1alpha1.ModelProfileStatus{RevisionTime: tc.since},
 			}
-			w := newWorld(t, pod, profile, tc.report)
+			object := objectOf(t, tc.report)
+			w := newWorld(t, pod, profile, object)
 			for range 3 { // a report that comes again is not another sample
 				if _, err := w.peaks.Reconcile(t.Context(), request("", "n1")); err != nil {
 					t.Fatal(err)
@@ -79,10 +87,52 @@ func TestPeaksAreTakenFromReadyPodsWholly(t *testing.T) {
 			if tc.want != nil && profile.Status.ObservedPeaks[0].Settings.ContextLength != 8192 {
 				t.Errorf("settings %+v, want the context of the command line", profile.Status.ObservedPeaks[0].Settings)
 			}
-			w.delete(tc.report)
+			w.delete(object)
 			if _, err := w.peaks.Reconcile(t.Context(), request("", "n1")); err != nil || len(w.peaks.measured) != 0 {
 				t.Errorf("%v, %d nodes are remembered that are gone", err, len(w.peaks.measured))
 			}
 		})
+	}
+}
+
+// The attack is that one node's token reports the pod and the GPU of another node, both of which it can read, with 9000Gi:
+// the next pod of that model fitted nowhere.
+func TestOneNodesTokenDoesNotPoisonThePeaksOfAnother(t *testing.T) {
+	victim := modelPod("victim", func(p *corev1.Pod) {
+		p.Spec.NodeName = "gpu-1"
+		p.Annotations[berthv1alpha1.AnnotationAllocation] = `{"version":1,"devices":[{"uuid":"GPU-1","memory":"1073741824"}]}`
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(testTime)}}
+	})
+	report := func(node, held string) client.Object {
+		return objectOf(t, &berthv1alpha1.GPUNode{ObjectMeta: metav1.ObjectMeta{Name: node}, Status: berthv1alpha1.GPUNodeStatus{
+			Devices: []berthv1alpha1.GPUDevice{{
+				UUID: "GPU-1", Memory: berthv1alpha1.GPUMemory{Total: resource.MustParse("9180Gi")},
+				Processes: []berthv1alpha1.GPUProcess{{PodUID: victim.UID, Memory: resource.MustParse(held)}},
+			}},
+		}})
+	}
+	profile := &berthv1alpha1.ModelProfile{
+		ObjectMeta: metav1.ObjectMeta{Name: berthv1alpha1.ModelProfileName(source)}, Spec: berthv1alpha1.ModelProfileSpec{Source: source},
+	}
+	w := newWorld(t, victim, profile, report("gpu-0", "9000Gi"), report("gpu-1", "3Gi"))
+	for _, node := range []string{"gpu-0", "gpu-1", "gpu-0"} {
+		if _, err := w.peaks.Reconcile(t.Context(), request("", node)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(profile), profile); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := summary(&profile.Status), []string{"llama.cpp [3Gi] 1 2Gi"}; !slices.Equal(got, want) {
+		t.Errorf("peaks %q, want %q", got, want)
+	}
+}
+
+func TestUnreadableReportHasNoPeaks(t *testing.T) {
+	object := &gpunode.Object{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Raw: []byte(`{"observedTime":"2026-01-01t00:00:00z"}`)}
+	w := newWorld(t, object)
+	w.peaks.setMeasured("n1", "uid")
+	if _, err := w.peaks.Reconcile(t.Context(), request("", "n1")); err != nil || len(w.peaks.measured) != 0 {
+		t.Errorf("%v, %d nodes are remembered", err, len(w.peaks.measured))
 	}
 }

@@ -5,6 +5,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpunode"
 	"github.com/berth-dev/berth/pkg/modelsource"
 	"github.com/berth-dev/berth/pkg/modelsource/modeltest"
 )
@@ -65,7 +67,7 @@ func (f memoryFile) Size() int64 { return f.File.Size }
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, berthv1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gpunode.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +82,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	status := statusWriter{client: w.client, live: w.client}
 	w.pods = &podReconciler{client: w.client, tell: newAnnouncer(w.recorder, w.clock)}
 	w.profiles = &profileReconciler{client: w.client, status: status, resolver: w.resolver, clock: w.clock, options: options}
-	w.peaks = &peakReconciler{client: w.client, status: status, clock: w.clock, started: testTime}
+	w.peaks = &peakReconciler{client: decoding{w.client}, status: status, clock: w.clock, started: testTime}
 	return w
 }
 
@@ -145,4 +147,28 @@ func modelPod(name string, change ...func(*corev1.Pod)) *corev1.Pod {
 		f(p)
 	}
 	return p
+}
+
+// objectOf is a GPUNode as the controller's cache has it.
+func objectOf(t *testing.T, gn *berthv1alpha1.GPUNode) *gpunode.Object {
+	t.Helper()
+	raw, err := json.Marshal(gn.Status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &gpunode.Object{ObjectMeta: gn.ObjectMeta, Raw: raw}
+}
+
+// decoding is a client that reads GPUNodes as the cache does.
+type decoding struct{ client.Client }
+
+func (c decoding) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	if err := c.Client.Get(ctx, key, obj, opts...); err != nil {
+		return err
+	}
+	trimmed, err := trimGPUNode(obj)
+	if node, ok := obj.(*gpunode.Object); ok {
+		*node = *trimmed.(*gpunode.Object)
+	}
+	return err
 }

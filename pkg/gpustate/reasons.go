@@ -10,6 +10,8 @@ import "github.com/berth-dev/berth/pkg/alloc"
 const (
 	// ReasonNoReport: no agent ever reported the node's GPUs.
 	ReasonNoReport alloc.Reason = "node(s) had no GPUNode report"
+	// ReasonUnreadableReport: what stands in the node's GPUNode cannot be decoded, so that nothing of it is believed.
+	ReasonUnreadableReport alloc.Reason = "node(s) had a GPUNode report that could not be read"
 	// ReasonStaleReport: the node's agent has not been heard of for longer than staleAfter.
 	ReasonStaleReport alloc.Reason = "node(s) had a stale GPUNode report"
 	// ReasonDriverUpgrade: the node waits for everybody to let go of its driver.

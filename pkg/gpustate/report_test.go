@@ -152,3 +152,31 @@ func TestIdleOverSeveralGPUs(t *testing.T) {
 		})
 	}
 }
+
+func TestReportThatCannotBeReadIsNoReport(t *testing.T) {
+	f := newFixture(t)
+	reason := func() alloc.Reason { return f.Viewer().View(f.node, nil, &Query{}).Reason }
+	f.report(bt.MakeGPUNodeOf(testNode, 1, "80Gi"))
+	before := f.Viewer()
+	f.ReportUnreadable(testNode)
+	f.ReportUnreadable("other")
+	if got := reason(); got != ReasonUnreadableReport {
+		t.Errorf("a report that cannot be read: reason %q", got)
+	}
+	if got := before.View(f.node, nil, &Query{}).Reason; got != "" {
+		t.Errorf("an older snapshot changed: reason %q", got)
+	}
+	f.ReportGone(testNode)
+	if got := reason(); got != ReasonNoReport {
+		t.Errorf("a report that is gone: reason %q", got)
+	}
+	f.ReportUnreadable(testNode)
+	f.reshaped = 0
+	f.report(bt.MakeGPUNodeOf(testNode, 1, "80Gi"))
+	if got := reason(); got != "" || f.reshaped != 1 {
+		t.Errorf("a report that can be read again: reason %q, told %d times", got, f.reshaped)
+	}
+	if _, left := f.Store.unreadable[testNode]; left || len(f.Store.unreadable) != 1 {
+		t.Errorf("unreadable are %v, want the other node", f.Store.unreadable)
+	}
+}

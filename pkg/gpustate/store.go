@@ -35,6 +35,8 @@ type Store struct {
 	sharedPosition, sharedChunks bool
 	// states is what is kept of each node beside its report.
 	states map[string]*nodeState
+	// unreadable are nodes whose report could not be decoded, so that they have none; it is copied, never changed.
+	unreadable map[string]bool
 }
 
 // nodeState is shared by all snapshots.
@@ -84,6 +86,7 @@ func (s *Store) Apply(gn *berthv1alpha1.GPUNode, live bool) (before, after *Repo
 	if old := s.chunks[i/chunkSize].reports[i%chunkSize]; old != nil {
 		before = old.report
 	}
+	s.setUnreadable(gn.Name, false)
 	state := s.stateOf(gn.Name)
 	if live {
 		state.hear(now.Sub(s.start))
@@ -97,6 +100,35 @@ func (s *Store) Apply(gn *berthv1alpha1.GPUNode, live bool) (before, after *Repo
 func (s *Store) Remove(node string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.remove(node)
+	s.setUnreadable(node, false)
+}
+
+// RemoveUnreadable forgets a node's report, because a newer one cannot be decoded.
+func (s *Store) RemoveUnreadable(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(node)
+	s.setUnreadable(node, true)
+}
+
+func (s *Store) setUnreadable(node string, unreadable bool) {
+	if s.unreadable[node] == unreadable {
+		return
+	}
+	copied := maps.Clone(s.unreadable)
+	if copied == nil {
+		copied = map[string]bool{}
+	}
+	if unreadable {
+		copied[node] = true
+	} else {
+		delete(copied, node)
+	}
+	s.unreadable = copied
+}
+
+func (s *Store) remove(node string) {
 	i, ok := s.position[node]
 	if !ok {
 		return
@@ -158,7 +190,7 @@ func (s *Store) Snapshot() *Snapshot {
 	}
 	s.sharedPosition, s.sharedChunks = true, true
 	now := s.clock.Now()
-	return &Snapshot{position: s.position, chunks: s.chunks, now: now, sinceStart: now.Sub(s.start)}
+	return &Snapshot{position: s.position, chunks: s.chunks, unreadable: s.unreadable, now: now, sinceStart: now.Sub(s.start)}
 }
 
 func (s *Store) stateOf(node string) *nodeState {
@@ -235,7 +267,9 @@ func (n *nodeState) stale(sinceStart, staleAfter time.Duration) bool {
 type Snapshot struct {
 	position map[string]int
 	chunks   []*chunk
-	now      time.Time
+	// unreadable are nodes without a report because it could not be decoded.
+	unreadable map[string]bool
+	now        time.Time
 	// sinceStart is now as the time since the store was made.
 	sinceStart time.Duration
 }

@@ -149,6 +149,13 @@ func (t *Tracker) ReportGone(node string) {
 	t.Ledger.dropNode(node)
 }
 
+// ReportUnreadable applies a report that could not be decoded: the node has none until it writes one that can.
+func (t *Tracker) ReportUnreadable(node string) {
+	t.Store.RemoveUnreadable(node)
+	t.SettleNode(node)
+	t.Ledger.dropNode(node)
+}
+
 // LeaseGone applies the deletion of the Lease of a node's agent.
 func (t *Tracker) LeaseGone(node string) { t.Store.dropState(node) }
 

@@ -195,6 +195,8 @@ func (v *Viewer) hold(view View, q *Query) View {
 
 func (v *Viewer) nodeReason(node *corev1.Node, report *Report, fresh bool, dra *NodeDRA) alloc.Reason {
 	switch {
+	case report == nil && v.Snapshot.unreadable[node.Name]:
+		return ReasonUnreadableReport
 	case report == nil:
 		return ReasonNoReport
 	case berthv1alpha1.DriverGoes(node.Labels): // before what follows from it: the agent is sent away too

@@ -18,6 +18,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/internal/firstlist"
+	"github.com/berth-dev/berth/pkg/gpunode"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
@@ -70,21 +71,8 @@ func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) err
 		return err
 	}
 
-	gpuNodes := newInformer(client, "gpunodes", "", &berthv1alpha1.GPUNode{})
-	if err := pl.handleEvents(gpuNodes, cache.ResourceEventHandlerDetailedFuncs{
-		AddFunc: func(obj any, initial bool) { pl.reportSeen(obj.(*berthv1alpha1.GPUNode), !initial) },
-		UpdateFunc: func(old, obj any) {
-			o, n := old.(*berthv1alpha1.GPUNode), obj.(*berthv1alpha1.GPUNode)
-			if o.ResourceVersion != n.ResourceVersion { // else a resync
-				pl.reportSeen(n, true)
-			}
-		},
-		DeleteFunc: func(obj any) {
-			if gn, ok := deleted[*berthv1alpha1.GPUNode](obj); ok {
-				pl.tracker.ReportGone(gn.Name)
-			}
-		},
-	}); err != nil {
+	gpuNodes, err := pl.watchReports(client)
+	if err != nil {
 		return err
 	}
 
@@ -183,14 +171,6 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.passOn(woken, "")
 }
 
-func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
-	pl.tracker.ReportSeen(gn, live)
-	pl.settle(gn.Name)
-	pl.watchVictims(gn.Name)
-	pl.watchLost(gn.Name)
-	pl.watchBookings(gn.Name)
-}
-
 // settle forgets the leaving pods of a node ("" = none) whose memory is back, now and when only time can tell.
 func (pl *Plugin) settle(node string) {
 	if node == "" {
@@ -247,14 +227,20 @@ func newInformer(client cache.Getter, resource, namespace string, example runtim
 	informer := cache.NewSharedIndexInformer(lw, example, 0, cache.Indexers{})
 	// Errors are possible only once the informer runs.
 	_ = informer.SetWatchErrorHandlerWithContext(firstlist.WatchErrorHandler())
-	// Field managers are most of a small object, and nobody here reads them.
-	_ = informer.SetTransform(func(obj any) (any, error) {
-		if accessor, err := meta.Accessor(obj); err == nil {
-			accessor.SetManagedFields(nil)
-		}
-		return obj, nil
-	})
+	_ = informer.SetTransform(transform)
 	return informer
+}
+
+// transform prepares an object before it is stored.
+func transform(obj any) (any, error) {
+	if o, ok := obj.(*gpunode.Object); ok {
+		return gpunode.Transform(o)
+	}
+	// Field managers are most of a small object, and nobody here reads them.
+	if accessor, err := meta.Accessor(obj); err == nil {
+		accessor.SetManagedFields(nil)
+	}
+	return obj, nil
 }
 
 // deleted returns the object of a delete event, which may be wrapped when the deletion itself was missed.

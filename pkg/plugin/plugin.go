@@ -65,6 +65,8 @@ type Plugin struct {
 	answers answers
 	// lost is who was told that a GPU is gone.
 	lost lost
+	// unreadable is whose report cannot be read.
+	unreadable unreadable
 	// selectors are compiled selectors of devices; nil if DRA is off.
 	selectors *dracel.Cache
 	// timers holds the pending wake-ups by what they are for.
@@ -111,7 +113,7 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err != nil {
 		return nil, err
 	}
-	client, err := berthclient.New(handle.KubeConfig())
+	client, err := berthclient.NewReader(handle.KubeConfig())
 	if err != nil {
 		return nil, err
 	}

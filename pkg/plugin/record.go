@@ -25,6 +25,7 @@ const (
 	eventClaimDropped  = "GPUMemoryClaimDropped"
 	eventOverbooked    = "GPUMemoryOverbooked"
 	eventLost          = "GPULost"
+	eventUnreadable    = "GPUNodeUnreadable" // of a GPUNode
 	// The next two are of pods on a node whose driver is to be replaced.
 	eventEvictedForDriver = "EvictedForDriverUpgrade"
 	eventHoldsUpDriver    = "HoldsUpDriverUpgrade"
@@ -34,6 +35,7 @@ const (
 	actionWait            = "Waiting"
 	actionReadRequest     = "ReadingRequest"
 	actionWatch           = "Watching"
+	actionReadReport      = "ReadingReport"
 )
 
 // decisionMessage tells the pod's owner what was chosen and what else would have been possible.

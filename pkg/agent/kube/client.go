@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpunode"
 )
 
 // FieldManager owns the fields of GPUNode.status.
@@ -70,11 +71,36 @@ func (c *Client) Report(ctx context.Context) (*berthv1alpha1.GPUNode, error) {
 	if err != nil {
 		return nil, fmt.Errorf("get GPUNode: %w", err)
 	}
-	gn := &berthv1alpha1.GPUNode{}
-	if err := json.Unmarshal(raw, gn); err != nil {
+	object := &gpunode.Object{}
+	if err := json.Unmarshal(raw, object); err != nil {
 		return nil, fmt.Errorf("decode GPUNode: %w", err)
 	}
-	return gn, nil
+	if object.Decode(); object.Problem != "" { // the agent did not write that
+		return nil, fmt.Errorf("decode GPUNode: %s", object.Problem)
+	}
+	return object.GPUNode(), nil
+}
+
+// Version returns the resource version of the node's GPUNode. It is asked for often, so the API server may answer from its
+// cache, once that has notOlderThan, the version of the agent's last write.
+func (c *Client) Version(ctx context.Context, notOlderThan string) (string, error) {
+	raw, err := c.rest.Get().AbsPath(c.gpuNodePath()).Param("resourceVersion", notOlderThan).
+		SetHeader("Accept", metadataOnly).Do(ctx).Raw()
+	if err != nil {
+		return "", fmt.Errorf("get the version of GPUNode: %w", err)
+	}
+	return versionIn(raw)
+}
+
+// metadataOnly asks for nothing but the metadata of an object.
+const metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+func versionIn(raw []byte) (string, error) {
+	var object metav1.PartialObjectMetadata
+	if err := json.Unmarshal(raw, &object); err != nil {
+		return "", fmt.Errorf("decode metadata: %w", err)
+	}
+	return object.ResourceVersion, nil
 }
 
 // Apply writes the status of the node's GPUNode by server-side apply. The object is made when it turns out to be
@@ -105,16 +131,12 @@ func (c *Client) applyStatus(ctx context.Context, body []byte) (string, error) {
 	raw, err := c.rest.Patch(types.ApplyYAMLPatchType).AbsPath(c.gpuNodePath(), "status").
 		Param("fieldManager", FieldManager).Param("force", "true").
 		// Only the resource version is needed of what was written.
-		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").
+		SetHeader("Accept", metadataOnly).
 		Body(body).Do(ctx).Raw()
 	if err != nil {
 		return "", err
 	}
-	var meta metav1.PartialObjectMetadata
-	if err := json.Unmarshal(raw, &meta); err != nil {
-		return "", fmt.Errorf("decode metadata: %w", err)
-	}
-	return meta.ResourceVersion, nil
+	return versionIn(raw)
 }
 
 // createGPUNode makes an empty GPUNode, owned by the Node so that it goes when the Node does.
@@ -183,7 +205,7 @@ func (c *Client) create(ctx context.Context, kind string, body []byte, path ...s
 // owner refers to the Node; nil if it cannot be read, which costs no more than garbage collection.
 func (c *Client) owner(ctx context.Context) []metav1.OwnerReference {
 	raw, err := c.rest.Get().AbsPath("/api/v1/nodes", c.node).
-		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").Do(ctx).Raw()
+		SetHeader("Accept", metadataOnly).Do(ctx).Raw()
 	if err != nil {
 		return nil
 	}

@@ -21,6 +21,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/berthclient"
 	"github.com/berth-dev/berth/pkg/cli/gpumap"
+	"github.com/berth-dev/berth/pkg/gpunode"
 )
 
 // Client reads one cluster.
@@ -36,7 +37,7 @@ func New(config *rest.Config) (*Client, error) {
 	config = rest.CopyConfig(config)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &clockReader{next, c.clock} })
 	var err error
-	if c.berth, err = berthclient.New(config); err != nil {
+	if c.berth, err = berthclient.NewReader(config); err != nil {
 		return nil, err
 	}
 	// Nodes and pods are many, and protobuf is several times faster to read.
@@ -51,14 +52,25 @@ func New(config *rest.Config) (*Client, error) {
 func (c *Client) Read(ctx context.Context) (*gpumap.Objects, error) {
 	all := metav1.ListOptions{}
 	o := &gpumap.Objects{}
-	gpuNodes := &berthv1alpha1.GPUNodeList{}
+	gpuNodes := &gpunode.List{}
 	if err := c.berth.Get().Resource("gpunodes").Do(ctx).Into(gpuNodes); err != nil {
 		if apierrors.IsNotFound(err) {
 			return nil, fmt.Errorf("the cluster has no GPUNodes: is Berth installed? (%w)", err)
 		}
 		return nil, fmt.Errorf("list GPUNodes: %w", err)
 	}
-	o.GPUNodes = gpuNodes.Items
+	for i := range gpuNodes.Items {
+		object := &gpuNodes.Items[i]
+		object.Decode()
+		if gn := object.GPUNode(); gn != nil {
+			o.GPUNodes = append(o.GPUNodes, *gn)
+			continue
+		}
+		if o.Unreadable == nil {
+			o.Unreadable = map[string]string{}
+		}
+		o.Unreadable[object.Name] = object.Problem
+	}
 	nodes, err := c.kube.CoreV1().Nodes().List(ctx, all)
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
@@ -118,7 +130,7 @@ func (c *Client) readDRA(ctx context.Context, o *gpumap.Objects) error {
 
 // GPUNodeNames returns the names of the nodes that have a GPUNode.
 func (c *Client) GPUNodeNames(ctx context.Context) ([]string, error) {
-	list := &berthv1alpha1.GPUNodeList{}
+	list := &gpunode.List{}
 	if err := c.berth.Get().Resource("gpunodes").Do(ctx).Into(list); err != nil {
 		return nil, fmt.Errorf("list GPUNodes: %w", err)
 	}

@@ -27,7 +27,9 @@ type Objects struct {
 	Nodes    []corev1.Node
 	Pods     []corev1.Pod
 	GPUNodes []berthv1alpha1.GPUNode
-	Profiles []berthv1alpha1.ModelProfile
+	// Unreadable says, by node, why its GPUNode cannot be read; such a one is not among GPUNodes.
+	Unreadable map[string]string
+	Profiles   []berthv1alpha1.ModelProfile
 	// Leases are those of the agents. LeasesUnknown says that they could not be read: then nobody counts as silent.
 	Leases        []coordinationv1.Lease
 	LeasesUnknown bool
@@ -100,6 +102,8 @@ type builder struct {
 	// pods are those of each node that have not ended, which is what the scheduler counts.
 	pods map[string][]*corev1.Pod
 	byID map[types.UID]*corev1.Pod
+	// unreadable is Objects.Unreadable.
+	unreadable map[string]string
 }
 
 func newBuilder(o *Objects, s Settings) *builder {
@@ -128,6 +132,9 @@ func newBuilder(o *Objects, s Settings) *builder {
 		b.reports[gn.Name] = gn
 		tracker.ReportSeen(gn, false)
 	}
+	for node := range o.Unreadable {
+		tracker.ReportUnreadable(node)
+	}
 	for i := range o.Leases {
 		l := &o.Leases[i]
 		if l.Spec.RenewTime == nil {
@@ -153,7 +160,7 @@ func newBuilder(o *Objects, s Settings) *builder {
 	for i := range o.Profiles {
 		b.profiles[o.Profiles[i].Name] = &o.Profiles[i]
 	}
-	b.viewer, b.policy = tracker.Viewer(), &tracker.Policy
+	b.viewer, b.policy, b.unreadable = tracker.Viewer(), &tracker.Policy, o.Unreadable
 	return b
 }
 
@@ -165,7 +172,7 @@ func (c stoppedClock) Since(t time.Time) time.Duration { return time.Time(c).Sub
 
 // hasGPUs says whether a node has GPUs, reported or advertised.
 func (b *builder) hasGPUs(node *corev1.Node) bool {
-	return b.reports[node.Name] != nil || b.policy.AdvertisesGPUs(node) || b.viewer.DRA.OnNode(node.Name) != nil
+	return b.reports[node.Name] != nil || b.unreadable[node.Name] != "" || b.policy.AdvertisesGPUs(node) || b.viewer.DRA.OnNode(node.Name) != nil
 }
 
 func (b *builder) node(node *corev1.Node) Node {
@@ -186,6 +193,9 @@ func (b *builder) node(node *corev1.Node) Node {
 	}
 	slices.SortStableFunc(n.Devices, func(a, b Device) int { return cmp.Compare(a.Index, b.Index) })
 	n.Problems = append(nodeProblems(node), b.podProblems(node.Name, reported, view.Charges)...)
+	if problem := b.unreadable[node.Name]; problem != "" {
+		n.Problems = append(n.Problems, "its report cannot be read: "+problem)
+	}
 	if report := b.reports[node.Name]; report != nil {
 		n.Problems = append(n.Problems, gpustate.HandOffProblems(node, report.Status.HandOff)...)
 	}

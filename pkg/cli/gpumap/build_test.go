@@ -167,6 +167,16 @@ func TestBuildSaysWhyANodeTakesNoGPUs(t *testing.T) {
 	}
 }
 
+func TestBuildShowsANodeWhoseReportCannotBeRead(t *testing.T) {
+	o := readObjects(t, "cluster.yaml")
+	o.GPUNodes = slices.DeleteFunc(o.GPUNodes, func(gn berthv1alpha1.GPUNode) bool { return gn.Name == "gpu-b" })
+	o.Unreadable = map[string]string{"gpu-b": "no time"}
+	n := buildMap(t, o, "gpu-b").Nodes[0]
+	if n.Reason != string(gpustate.ReasonUnreadableReport) || !slices.Contains(n.Problems, "its report cannot be read: no time") {
+		t.Errorf("reason %q, problems %q", n.Reason, n.Problems)
+	}
+}
+
 func TestBuildShowsWhoElseHoldsGPUs(t *testing.T) {
 	o := readObjects(t, "cluster.yaml")
 	for i := range o.GPUNodes {
