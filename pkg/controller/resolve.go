@@ -48,7 +48,7 @@ func resolve(ctx context.Context, r Resolver, source, known string) (res *resolu
 		res.unchanged = true
 		return res, nil
 	}
-	if res.model, err = modelread.Read(snapshot, nil); err != nil {
+	if res.model, err = modelread.Read(ctx, snapshot, nil); err != nil {
 		return nil, err
 	}
 	return res, nil

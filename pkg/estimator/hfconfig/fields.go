@@ -19,6 +19,9 @@ const (
 	// maxDimension caps every number read: no model has a dimension near it, and products of a few of them must
 	// stay far from overflow.
 	maxDimension = 1 << 40
+	// maxValues caps the values of a configuration, at every depth together: each takes some hundred bytes once it is
+	// decoded, however few it has in the file. A checkpoint that names the type of each of 20,000 modules has 80,000.
+	maxValues = 1 << 17
 	// maxLayers caps the number of layers.
 	maxLayers = 1024
 )
@@ -32,6 +35,9 @@ func parse(data []byte) (fields, error) {
 	if len(data) > maxConfigBytes {
 		return nil, fmt.Errorf("configuration of %d bytes is larger than %d", len(data), maxConfigBytes)
 	}
+	if n := countValues(data); n > maxValues {
+		return nil, fmt.Errorf("%d values in a configuration are more than %d", n, maxValues)
+	}
 	var f fields
 	err := json.Unmarshal(data, &f)
 	if err != nil {
@@ -43,6 +49,24 @@ func parse(data []byte) (fields, error) {
 		return nil, errors.New("not a JSON object: null")
 	}
 	return f, nil
+}
+
+// countValues returns about how many values a JSON text has, without decoding it: keys and elements are each followed
+// or preceded by one of these characters outside of a string.
+func countValues(data []byte) int {
+	n := 0
+	inString := false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case !inString && (c == ',' || c == '{' || c == '['):
+			n++
+		}
+	}
+	return n
 }
 
 // withoutNonNumbers replaces Infinity, -Infinity and NaN outside strings by null.
