@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+
+	"github.com/berth-dev/berth/internal/jsonsize"
 )
 
 const (
@@ -35,7 +37,7 @@ func parse(data []byte) (fields, error) {
 	if len(data) > maxConfigBytes {
 		return nil, fmt.Errorf("configuration of %d bytes is larger than %d", len(data), maxConfigBytes)
 	}
-	if n := countValues(data); n > maxValues {
+	if n := jsonsize.Values(data); n > maxValues {
 		return nil, fmt.Errorf("%d values in a configuration are more than %d", n, maxValues)
 	}
 	var f fields
@@ -49,24 +51,6 @@ func parse(data []byte) (fields, error) {
 		return nil, errors.New("not a JSON object: null")
 	}
 	return f, nil
-}
-
-// countValues returns about how many values a JSON text has, without decoding it: keys and elements are each followed
-// or preceded by one of these characters outside of a string.
-func countValues(data []byte) int {
-	n := 0
-	inString := false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case !inString && (c == ',' || c == '{' || c == '['):
-			n++
-		}
-	}
-	return n
 }
 
 // withoutNonNumbers replaces Infinity, -Infinity and NaN outside strings by null.

@@ -130,6 +130,9 @@ func readEach[T any](files []modelsource.File, progress Progress, read func(mode
 			if headers[i], err = read(f); err != nil {
 				return fmt.Errorf("%s: %w", f.Name(), err)
 			}
+			if cache, ok := f.(interface{ Forget() }); ok {
+				cache.Forget()
+			}
 			progress(int(done.Add(1)), len(files))
 			return nil
 		})
