@@ -104,10 +104,10 @@ func TestHostileModelsAtOnceStayWithinTheLimit(t *testing.T) {
 		var workers sync.WaitGroup
 		for worker := range 4 {
 			workers.Go(func() {
-				for i := range 4 {
+				for i := range 2 {
 					folder := []string{"shards", "keys", "patterns", "values"}[(worker+i)%4]
-					if i < 2 {
-						folder = []string{"shards", "keys"}[i] // the same at once
+					if i == 0 {
+						folder = []string{"shards", "keys"}[worker%2] // the same at once
 					}
 					s, err := resolver.Resolve(t.Context(), server.URL+"/"+folder+"/")
 					if err != nil {
