@@ -114,10 +114,7 @@ func addIndices(mgr ctrl.Manager) error {
 
 var podIndices = map[string]client.IndexerFunc{
 	indexProfile: func(obj client.Object) []string {
-		if name := profileNameOf(obj.(*corev1.Pod)); name != "" {
-			return []string{name}
-		}
-		return nil
+		return profileNamesOf(obj.(*corev1.Pod))
 	},
 	indexUID: func(obj client.Object) []string { return []string{string(obj.GetUID())} },
 }
@@ -182,11 +179,10 @@ func podsOf(c client.Client) handler.MapFunc {
 	}
 }
 
-// profileOf returns the profile of a pod's model.
-func profileOf(_ context.Context, pod client.Object) []reconcile.Request {
-	name := profileNameOf(pod.(*corev1.Pod))
-	if name == "" {
-		return nil
+// profileOf returns what can be the profile of a pod's model.
+func profileOf(_ context.Context, pod client.Object) (requests []reconcile.Request) {
+	for _, name := range profileNamesOf(pod.(*corev1.Pod)) {
+		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Name: name}})
 	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: name}}}
+	return requests
 }

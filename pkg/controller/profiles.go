@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,7 +47,9 @@ func (r *profileReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if err := r.client.List(ctx, &pods, client.MatchingFields{indexProfile: profile.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return ctrl.Result{}, fmt.Errorf("list the pods of profile %s: %w", profile.Name, err)
 	}
-	used := len(pods.Items) > 0
+	used := slices.ContainsFunc(pods.Items, func(p corev1.Pod) bool {
+		return profile.IsOf(p.Annotations[berthv1alpha1.AnnotationModel])
+	})
 	if !used && isManaged(profile) {
 		left := r.keptFor(profile)
 		if left <= 0 {
