@@ -26,7 +26,8 @@ import (
 
 // Options are what an admin can choose. DefaultOptions has the defaults.
 type Options struct {
-	// ProfileTTL is how long a profile is kept that no pod names, FailedProfileTTL one whose model never was known.
+	// ProfileTTL is how long a profile is kept that no pod names, FailedProfileTTL one whose model never was known or that
+	// no peaks were measured of.
 	ProfileTTL, FailedProfileTTL time.Duration
 	// RefreshInterval is how often the source of a profile in use is asked whether the model changed.
 	RefreshInterval time.Duration

@@ -68,7 +68,8 @@ func (r *profileReconciler) keptFor(profile *berthv1alpha1.ModelProfile) time.Du
 		last = t.Time
 	}
 	ttl := r.options.ProfileTTL
-	if profile.Status.Model == nil {
+	if profile.Status.Model == nil || len(profile.Status.ObservedPeaks) == 0 {
+		// All that it holds can be read again; whoever makes up URIs by the hundred leaves such ones.
 		ttl = min(ttl, r.options.FailedProfileTTL)
 	}
 	return last.Add(ttl).Sub(r.clock.Now())

@@ -253,6 +253,9 @@ func TestUnusedProfilesAreCollected(t *testing.T) {
 	}
 	managed := byHand.DeepCopy()
 	managed.Labels = map[string]string{berthv1alpha1.LabelManagedBy: berthv1alpha1.ManagedByController}
+	measured := managed.DeepCopy()
+	measured.Status.ETag = "v1"
+	measured.Status.ObservedPeaks = []berthv1alpha1.ObservedPeak{{GPUCount: 1, Samples: 1}}
 	for _, tc := range []struct {
 		name    string
 		profile *berthv1alpha1.ModelProfile
@@ -260,8 +263,9 @@ func TestUnusedProfilesAreCollected(t *testing.T) {
 		after   time.Duration
 		kept    bool
 	}{
-		{"a used one is kept while it may be used again", managed, nil, options.ProfileTTL - 2*time.Hour, true},
-		{"a used one goes after its time", managed, nil, options.ProfileTTL + time.Hour, false},
+		{"one that nothing was measured of goes soon, which ends attack 15", managed, nil, options.FailedProfileTTL + time.Minute, false},
+		{"a measured one is kept while it may be used again", measured, nil, options.ProfileTTL - 2*time.Hour, true},
+		{"a measured one goes after its time", measured, nil, options.ProfileTTL + time.Hour, false},
 		{"a failed one goes sooner", managed, &modelsource.Error{Reason: modelsource.NotFound}, options.FailedProfileTTL + time.Minute, false},
 		{"one made by hand stays", byHand, nil, 10 * options.ProfileTTL, true},
 		{"one made by hand stays though it failed", byHand, &modelsource.Error{Reason: modelsource.NotFound}, 10 * options.ProfileTTL, true},
