@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -45,4 +46,27 @@ func FuzzModelProfileName(f *testing.F) {
 			t.Errorf("ModelProfileName(%q) = %q: %v", source, name, errs)
 		}
 	})
+}
+
+func TestModelProfileNames(t *testing.T) {
+	for _, tc := range []struct {
+		name, source string
+		want         []string
+	}{
+		{"a repository", "hf://Qwen/Qwen2.5-7B-Instruct", []string{"hf-qwen-qwen2-5-7b-instruct-58ba5dd6", "hf-qwen-qwen2-5-7b-instruct-58ba5dd6b2cf87146a62056a097e1c3a"}},
+		{"no letters at all", "://", []string{"model-5a5e2bae", "model-5a5e2bae0f508e87a1d47efb5c8cbb77"}},
+		{"a profile has its own name alone", "profile://llama3.1-tuned", []string{"llama3.1-tuned"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := ModelProfileNames(tc.source)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	for _, name := range ModelProfileNames("https://models.example/" + strings.Repeat("long/", 40) + "x.gguf") {
+		if errs := validation.IsDNS1123Label(name); len(errs) > 0 {
+			t.Errorf("%q is no label: %v", name, errs)
+		}
+	}
 }

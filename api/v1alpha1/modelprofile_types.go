@@ -84,6 +84,13 @@ type ModelProfileStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
 	ObservedPeaks []ObservedPeak `json:"observedPeaks,omitempty"`
+	// LastAttemptTime is when the controller last began to look the model up.
+	// +optional
+	LastAttemptTime *metav1.Time `json:"lastAttemptTime,omitempty"`
+	// UnfinishedAttempts is the number of attempts in a row of which no end is known. It is written before an attempt
+	// begins: a model that ends the controller is not tried again at once by the next one.
+	// +optional
+	UnfinishedAttempts int32 `json:"unfinishedAttempts,omitempty"`
 	// LastUsedTime is when a pod last named the model, to within the hour.
 	// +optional
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`

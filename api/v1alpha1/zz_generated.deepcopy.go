@@ -407,6 +407,10 @@ func (in *ModelProfileStatus) DeepCopyInto(out *ModelProfileStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.LastAttemptTime != nil {
+		in, out := &in.LastAttemptTime, &out.LastAttemptTime
+		*out = (*in).DeepCopy()
+	}
 	if in.LastUsedTime != nil {
 		in, out := &in.LastUsedTime, &out.LastUsedTime
 		*out = (*in).DeepCopy()

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -77,7 +78,8 @@ func run(ctx context.Context, o *options) error {
 			return err
 		}
 	}
-	klog.FromContext(ctx).Info("Controller started", "version", version.String())
+	limit := limitMemory(os.DirFS("/sys/fs/cgroup"))
+	klog.FromContext(ctx).Info("Controller started", "version", version.String(), "memoryLimit", limit)
 	return mgr.Start(ctx)
 }
 

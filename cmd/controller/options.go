@@ -56,7 +56,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 
 	c := &o.controller
 	fs.DurationVar(&c.ProfileTTL, "profile-ttl", c.ProfileTTL, "How long a ModelProfile is kept that no pod names; those made by hand are kept for ever")
-	fs.DurationVar(&c.FailedProfileTTL, "failed-profile-ttl", c.FailedProfileTTL, "The same for one whose model never was known")
+	fs.DurationVar(&c.FailedProfileTTL, "failed-profile-ttl", c.FailedProfileTTL, "The same for one whose model never was known, or that nothing was measured of")
 	fs.DurationVar(&c.RefreshInterval, "refresh-interval", c.RefreshInterval, "How often sources are asked whether a model in use changed")
 	fs.DurationVar(&c.ResolveTimeout, "resolve-timeout", c.ResolveTimeout, "How long looking up one model may take")
 	fs.IntVar(&c.Concurrency, "concurrent-resolutions", c.Concurrency, "How many models are looked up at once")

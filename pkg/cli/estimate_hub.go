@@ -40,7 +40,7 @@ func (o *estimateOptions) fromHub(ctx context.Context) (*estimator.Model, error)
 		return nil, err
 	}
 	defer snapshot.Close() //nolint:errcheck // only read
-	return modelread.Read(snapshot, func(done, total int) { p.say("Reading the headers of %s: %d of %d files", o.model, done, total) })
+	return modelread.Read(ctx, snapshot, func(done, total int) { p.say("Reading the headers of %s: %d of %d files", o.model, done, total) })
 }
 
 // huggingFaceToken gives HF_TOKEN to the hub, and to nobody else.

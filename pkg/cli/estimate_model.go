@@ -102,7 +102,16 @@ func (o *estimateOptions) loadProfile(ctx context.Context) (model *estimator.Mod
 	if err == nil {
 		var client rest.Interface
 		if client, err = berthclient.New(config); err == nil {
-			err = client.Get().Resource("modelprofiles").Name(name).Do(ctx).Into(profile)
+			for _, name = range berthv1alpha1.ModelProfileNames(o.model) {
+				profile = &berthv1alpha1.ModelProfile{}
+				err = client.Get().Resource("modelprofiles").Name(name).Do(ctx).Into(profile)
+				if err == nil && !profile.IsOf(o.model) {
+					err = apierrors.NewNotFound(berthv1alpha1.GroupVersion.WithResource("modelprofiles").GroupResource(), name)
+				}
+				if !apierrors.IsNotFound(err) {
+					break
+				}
+			}
 		}
 	}
 	var status apierrors.APIStatus

@@ -27,7 +27,8 @@ import (
 
 // Options are what an admin can choose. DefaultOptions has the defaults.
 type Options struct {
-	// ProfileTTL is how long a profile is kept that no pod names, FailedProfileTTL one whose model never was known.
+	// ProfileTTL is how long a profile is kept that no pod names, FailedProfileTTL one whose model never was known or that
+	// no peaks were measured of.
 	ProfileTTL, FailedProfileTTL time.Duration
 	// RefreshInterval is how often the source of a profile in use is asked whether the model changed.
 	RefreshInterval time.Duration
@@ -115,10 +116,7 @@ func addIndices(mgr ctrl.Manager) error {
 
 var podIndices = map[string]client.IndexerFunc{
 	indexProfile: func(obj client.Object) []string {
-		if name := profileNameOf(obj.(*corev1.Pod)); name != "" {
-			return []string{name}
-		}
-		return nil
+		return profileNamesOf(obj.(*corev1.Pod))
 	},
 	indexUID: func(obj client.Object) []string { return []string{string(obj.GetUID())} },
 }
@@ -183,11 +181,10 @@ func podsOf(c client.Client) handler.MapFunc {
 	}
 }
 
-// profileOf returns the profile of a pod's model.
-func profileOf(_ context.Context, pod client.Object) []reconcile.Request {
-	name := profileNameOf(pod.(*corev1.Pod))
-	if name == "" {
-		return nil
+// profileOf returns what can be the profile of a pod's model.
+func profileOf(_ context.Context, pod client.Object) (requests []reconcile.Request) {
+	for _, name := range profileNamesOf(pod.(*corev1.Pod)) {
+		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Name: name}})
 	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: name}}}
+	return requests
 }

@@ -4,7 +4,13 @@
 package controller
 
 import (
+	"cmp"
+	"context"
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
@@ -23,6 +29,33 @@ func profileNameOf(pod *corev1.Pod) string {
 		return ""
 	}
 	return berthv1alpha1.ModelProfileName(source)
+}
+
+// profileNamesOf returns all names that the profile of the pod's model can have, none if it needs none.
+func profileNamesOf(pod *corev1.Pod) []string {
+	if profileNameOf(pod) == "" {
+		return nil
+	}
+	return berthv1alpha1.ModelProfileNames(pod.Annotations[berthv1alpha1.AnnotationModel])
+}
+
+// findProfile returns the profile of the pod's model. Where there is none, it returns the first name that is free for it,
+// "" if profiles of other models have all; another is one of those.
+func findProfile(ctx context.Context, c client.Reader, pod *corev1.Pod) (profile, another *berthv1alpha1.ModelProfile, free string, err error) {
+	for _, name := range profileNamesOf(pod) {
+		p := &berthv1alpha1.ModelProfile{}
+		switch err := c.Get(ctx, client.ObjectKey{Name: name}, p); {
+		case apierrors.IsNotFound(err):
+			free = cmp.Or(free, name)
+		case err != nil:
+			return nil, nil, "", fmt.Errorf("get profile %s: %w", name, err)
+		case p.IsOf(pod.Annotations[berthv1alpha1.AnnotationModel]):
+			return p, nil, "", nil
+		default:
+			another = p
+		}
+	}
+	return nil, another, free, nil
 }
 
 func isOver(pod *corev1.Pod) bool {

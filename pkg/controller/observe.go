@@ -94,9 +94,9 @@ func (r *peakReconciler) observe(ctx context.Context, node string, uid types.UID
 	if m == nil {
 		return nil
 	}
-	profile := &berthv1alpha1.ModelProfile{}
-	if err := r.client.Get(ctx, client.ObjectKey{Name: profileNameOf(pod)}, profile); err != nil {
-		return client.IgnoreNotFound(err)
+	profile, _, _, err := findProfile(ctx, r.client, pod)
+	if err != nil || profile == nil {
+		return err
 	}
 	if !r.isOfThisRevision(profile, pod) {
 		return nil
@@ -107,7 +107,7 @@ func (r *peakReconciler) observe(ctx context.Context, node string, uid types.UID
 	}
 	// A profile whose model is not known can have peaks all the same: they are what will be known of it.
 	folded := false
-	err := r.status.patch(ctx, profile, func(s *berthv1alpha1.ModelProfileStatus) { folded = fold(s, m, r.clock.Now()) })
+	err = r.status.patch(ctx, profile, func(s *berthv1alpha1.ModelProfileStatus) { folded = fold(s, m, r.clock.Now()) })
 	if err != nil {
 		return err
 	}

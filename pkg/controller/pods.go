@@ -49,20 +49,20 @@ func (r *podReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 }
 
 // ensure returns the profile of the pod's model, which it makes if there is none; nil for one that only an admin can
-// make.
+// make, and one of another model if it has the name.
 func (r *podReconciler) ensure(ctx context.Context, pod *corev1.Pod, name string) (*berthv1alpha1.ModelProfile, error) {
-	profile := &berthv1alpha1.ModelProfile{}
-	err := r.client.Get(ctx, client.ObjectKey{Name: name}, profile)
-	if err == nil {
-		return profile, nil
-	}
-	if !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("get profile %s: %w", name, err)
+	profile, another, free, err := findProfile(ctx, r.client, pod)
+	if err != nil || profile != nil {
+		return profile, err
 	}
 	source := pod.Annotations[berthv1alpha1.AnnotationModel]
 	if source == berthv1alpha1.ProfileScheme+name {
 		return nil, nil
 	}
+	if free == "" {
+		return another, nil
+	}
+	name = free
 	profile = &berthv1alpha1.ModelProfile{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   name,
@@ -102,8 +102,7 @@ func (r *podReconciler) explain(pod *corev1.Pod, profile *berthv1alpha1.ModelPro
 }
 
 // isOfAnother says whether the profile has the name of the pod's model's profile, but is of another model: an admin
-// may have called one so, and eight hex digits can be made to collide.
+// may have called one so.
 func isOfAnother(profile *berthv1alpha1.ModelProfile, pod *corev1.Pod) bool {
-	source := pod.Annotations[berthv1alpha1.AnnotationModel]
-	return profile.Spec.Source != source && source != berthv1alpha1.ProfileScheme+profile.Name
+	return !profile.IsOf(pod.Annotations[berthv1alpha1.AnnotationModel])
 }

@@ -5,7 +5,9 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,7 +47,9 @@ func (r *profileReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if err := r.client.List(ctx, &pods, client.MatchingFields{indexProfile: profile.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return ctrl.Result{}, fmt.Errorf("list the pods of profile %s: %w", profile.Name, err)
 	}
-	used := len(pods.Items) > 0
+	used := slices.ContainsFunc(pods.Items, func(p corev1.Pod) bool {
+		return profile.IsOf(p.Annotations[berthv1alpha1.AnnotationModel])
+	})
 	if !used && isManaged(profile) {
 		left := r.keptFor(profile)
 		if left <= 0 {
@@ -64,7 +68,8 @@ func (r *profileReconciler) keptFor(profile *berthv1alpha1.ModelProfile) time.Du
 		last = t.Time
 	}
 	ttl := r.options.ProfileTTL
-	if profile.Status.Model == nil {
+	if profile.Status.Model == nil || len(profile.Status.ObservedPeaks) == 0 {
+		// All that it holds can be read again; whoever makes up URIs by the hundred leaves such ones.
 		ttl = min(ttl, r.options.FailedProfileTTL)
 	}
 	return last.Add(ttl).Sub(r.clock.Now())
@@ -89,19 +94,38 @@ func (r *profileReconciler) resolveIfDue(ctx context.Context, profile *berthv1al
 		// Known from before this controller started; it is looked at again in its own time.
 		wait = r.attempts.succeeded(name, uid, now, r.options.RefreshInterval)
 	}
+	if n, last := profile.Status.UnfinishedAttempts, profile.Status.LastAttemptTime; !known && n > 0 && last != nil {
+		wait = max(wait, r.attempts.unfinished(name, uid, now, last.Time, n))
+	}
 	if wait > 0 {
 		return r.touch(ctx, profile, used, wait)
 	}
-	if profile.ReadyCondition() == nil {
-		err := r.status.patch(ctx, profile, func(s *berthv1alpha1.ModelProfileStatus) {
+	err := r.status.patch(ctx, profile, func(s *berthv1alpha1.ModelProfileStatus) {
+		if profile.ReadyCondition() == nil {
 			setReady(profile, s, metav1.ConditionUnknown, berthv1alpha1.ProfileResolving, "The source has not answered yet")
-		})
-		if err != nil {
-			return 0, err
 		}
+		at := metav1.NewTime(now)
+		s.LastAttemptTime = &at
+		s.UnfinishedAttempts++
+	})
+	if err != nil {
+		return 0, err
 	}
-	return r.resolve(ctx, profile, used)
+	next, err := r.resolve(ctx, profile, used)
+	if ctx.Err() != nil {
+		// The controller stops in order, which is no fault of the model.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		return 0, errors.Join(ctx.Err(), r.status.patch(last, profile, ended))
+	}
+	return next, err
 }
+
+// stopTimeout bounds what is written when the controller stops.
+const stopTimeout = 2 * time.Second
+
+// ended takes down that an attempt ended, however.
+func ended(s *berthv1alpha1.ModelProfileStatus) { s.UnfinishedAttempts = 0 }
 
 // touch takes down that the profile is used, if it is, to within the hour.
 func (r *profileReconciler) touch(ctx context.Context, profile *berthv1alpha1.ModelProfile, used bool, wait time.Duration) (time.Duration, error) {
@@ -140,9 +164,10 @@ func (r *profileReconciler) resolve(ctx context.Context, profile *berthv1alpha1.
 		logger.Info("Could not resolve a model", "reason", reason, "message", message, "retryIn", next.Round(time.Second))
 		if wasReady {
 			// What was known of it still holds as far as anybody can tell.
-			return next, nil
+			return next, r.status.patch(ctx, profile, ended)
 		}
 		return next, r.status.patch(ctx, profile, func(s *berthv1alpha1.ModelProfileStatus) {
+			ended(s)
 			setReady(profile, s, metav1.ConditionFalse, string(reason), message)
 			s.LastUsedTime = lastUse(s.LastUsedTime, used, now)
 		})
@@ -150,6 +175,7 @@ func (r *profileReconciler) resolve(ctx context.Context, profile *berthv1alpha1.
 
 	next := r.attempts.succeeded(profile.Name, string(profile.UID), now, r.options.RefreshInterval)
 	err := r.status.patch(ctx, profile, func(s *berthv1alpha1.ModelProfileStatus) {
+		ended(s)
 		setResolved(profile, s, res, now)
 		s.LastUsedTime = lastUse(s.LastUsedTime, used, now)
 	})

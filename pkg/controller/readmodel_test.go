@@ -122,7 +122,7 @@ func TestFilesThatAreNoModelsAreBad(t *testing.T) {
 
 func TestSourceErrorsKeepTheirReasonThroughTheReaders(t *testing.T) {
 	s := &modelsource.Snapshot{Format: modelsource.FormatGGUF, Weights: []modelsource.File{brokenFile{}}}
-	_, err := modelread.Read(s, nil)
+	_, err := modelread.Read(t.Context(), s, nil)
 	if reason, _, _ := failure(err); reason != modelsource.Unreachable {
 		t.Errorf("got %v with the reason %s, want Unreachable", err, reason)
 	}
@@ -144,7 +144,7 @@ func (panickingFile) ReadAt([]byte, int64) (int, error) { panic("a mistake") }
 
 func TestReaderThatPanicsIsABadFile(t *testing.T) {
 	s := &modelsource.Snapshot{Format: modelsource.FormatGGUF, Weights: []modelsource.File{panickingFile{}}}
-	_, err := modelread.Read(s, nil)
+	_, err := modelread.Read(t.Context(), s, nil)
 	if reason, message, _ := failure(err); reason != modelsource.BadFile || !strings.Contains(message, "a mistake") {
 		t.Errorf("got %s: %s, want BadFile with the mistake", reason, message)
 	}

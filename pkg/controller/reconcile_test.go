@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -123,15 +124,46 @@ func TestPodOfAMissingProfileIsTold(t *testing.T) {
 	}
 }
 
-func TestProfileOfAnotherModelUnderTheSameNameReleasesNobody(t *testing.T) {
-	taken := &berthv1alpha1.ModelProfile{
-		ObjectMeta: metav1.ObjectMeta{Name: berthv1alpha1.ModelProfileName(source)},
-		Spec:       berthv1alpha1.ModelProfileSpec{Source: "hf://org/other"},
+// TestTakenNameKeepsNobodyWaiting is attack 10: a URI whose eight digits are those of a shared model is found in a minute.
+func TestTakenNameKeepsNobodyWaiting(t *testing.T) {
+	names := berthv1alpha1.ModelProfileNames(source)
+	taken := func(name string) *berthv1alpha1.ModelProfile {
+		return &berthv1alpha1.ModelProfile{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: name, CreationTimestamp: metav1.NewTime(testTime.Add(-60 * 24 * time.Hour)),
+				Labels: map[string]string{berthv1alpha1.LabelManagedBy: berthv1alpha1.ManagedByController},
+			},
+			Spec: berthv1alpha1.ModelProfileSpec{Source: "hf://org/other"},
+		}
 	}
-	w := newWorld(t, modelPod("p"), taken)
-	w.profile()
+	w := newWorld(t, modelPod("p"), taken(names[0]))
+	if told := w.pod("p"); len(told) != 1 || !strings.Contains(told[0], "Waiting until the memory of "+source) {
+		t.Errorf("told %q, want that it waits", told)
+	}
+	if _, err := w.profiles.Reconcile(t.Context(), request("", names[1])); err != nil {
+		t.Fatal(err)
+	}
+	var p berthv1alpha1.ModelProfile
+	if err := w.client.Get(t.Context(), client.ObjectKey{Name: names[1]}, &p); err != nil || !p.IsReady() || p.Spec.Source != source {
+		t.Fatalf("the profile under the second name: error %v, ready %v, of %s", err, p.IsReady(), p.Spec.Source)
+	}
+	if told := w.pod("p"); len(told) != 0 {
+		t.Errorf("told %q once its model is known", told)
+	}
+	// The pod is no use of the profile that has its name.
+	if _, err := w.profiles.Reconcile(t.Context(), request("", names[0])); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.client.Get(t.Context(), client.ObjectKey{Name: names[0]}, &p); !apierrors.IsNotFound(err) {
+		t.Errorf("the unused profile of the other model: error %v, want that it was deleted", err)
+	}
+	if w.pod("p"); w.client.Get(t.Context(), client.ObjectKey{Name: names[0]}, &p) == nil {
+		t.Error("a second profile was made once the first name was free")
+	}
+
+	w = newWorld(t, modelPod("p"), taken(names[0]), taken(names[1]))
 	if told := w.pod("p"); len(told) != 1 || !strings.Contains(told[0], "hf://org/other") {
-		t.Errorf("told %q, want the conflict", told)
+		t.Errorf("told %q where an admin's profiles have both names, want the conflict", told)
 	}
 }
 
@@ -221,6 +253,9 @@ func TestUnusedProfilesAreCollected(t *testing.T) {
 	}
 	managed := byHand.DeepCopy()
 	managed.Labels = map[string]string{berthv1alpha1.LabelManagedBy: berthv1alpha1.ManagedByController}
+	measured := managed.DeepCopy()
+	measured.Status.ETag = "v1"
+	measured.Status.ObservedPeaks = []berthv1alpha1.ObservedPeak{{GPUCount: 1, Samples: 1}}
 	for _, tc := range []struct {
 		name    string
 		profile *berthv1alpha1.ModelProfile
@@ -228,8 +263,9 @@ func TestUnusedProfilesAreCollected(t *testing.T) {
 		after   time.Duration
 		kept    bool
 	}{
-		{"a used one is kept while it may be used again", managed, nil, options.ProfileTTL - 2*time.Hour, true},
-		{"a used one goes after its time", managed, nil, options.ProfileTTL + time.Hour, false},
+		{"one that nothing was measured of goes soon, which ends attack 15", managed, nil, options.FailedProfileTTL + time.Minute, false},
+		{"a measured one is kept while it may be used again", measured, nil, options.ProfileTTL - 2*time.Hour, true},
+		{"a measured one goes after its time", measured, nil, options.ProfileTTL + time.Hour, false},
 		{"a failed one goes sooner", managed, &modelsource.Error{Reason: modelsource.NotFound}, options.FailedProfileTTL + time.Minute, false},
 		{"one made by hand stays", byHand, nil, 10 * options.ProfileTTL, true},
 		{"one made by hand stays though it failed", byHand, &modelsource.Error{Reason: modelsource.NotFound}, 10 * options.ProfileTTL, true},

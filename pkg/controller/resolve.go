@@ -48,7 +48,10 @@ func resolve(ctx context.Context, r Resolver, source, known string) (res *resolu
 		res.unchanged = true
 		return res, nil
 	}
-	if res.model, err = modelread.Read(snapshot, nil); err != nil {
+	if res.model, err = modelread.Read(ctx, snapshot, nil); err != nil {
+		if ctx.Err() != nil && modelsource.ReasonOf(err) == "" {
+			err = &modelsource.Error{Reason: modelsource.BadFile, Message: "reading the model took longer than it may", Err: err}
+		}
 		return nil, err
 	}
 	return res, nil

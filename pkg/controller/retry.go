@@ -25,8 +25,11 @@ var retryRules = map[modelsource.Reason]retryRule{
 	modelsource.Unsupported:  {first: time.Hour, limit: time.Hour},
 }
 
+// unfinishedRule is for attempts of which no end is known: the process ended in them, perhaps because of them.
+var unfinishedRule = retryRule{first: 30 * time.Second, limit: 30 * time.Minute}
+
 // attempts remembers when each profile is to be looked up next. It is memory only: a controller that starts looks
-// everything up that is not known.
+// everything up that is not known, first what no controller before it ended in.
 type attempts struct {
 	mu     sync.Mutex
 	byName map[string]attempt
@@ -63,9 +66,23 @@ func (a *attempts) failed(name, uid string, now time.Time, reason modelsource.Re
 		failures = last.failures
 	}
 	a.mu.Unlock()
-	rule := retryRules[reason]
-	wait := min(rule.first<<min(failures, 16), rule.limit)
+	wait := retryRules[reason].after(failures)
 	return a.set(name, attempt{uid: uid, failures: failures + 1, next: now.Add(max(jittered(wait), retryAfter))}, now)
+}
+
+// unfinished schedules the next attempt after count of them, the last at a time, did not end as far as anybody knows.
+// Chance spreads those that were made at once: one of them is to blame, and the others end well without it.
+func (a *attempts) unfinished(name, uid string, now, last time.Time, count int32) time.Duration {
+	wait := unfinishedRule.after(int(count) - 1)
+	if last.After(now) {
+		last = now // another clock
+	}
+	return a.set(name, attempt{uid: uid, next: last.Add(wait + rand.N(wait))}, now)
+}
+
+// after returns how long to wait after a failure that others in a row went before.
+func (r retryRule) after(failures int) time.Duration {
+	return min(r.first<<min(max(failures, 0), 16), r.limit)
 }
 
 func (a *attempts) set(name string, t attempt, now time.Time) time.Duration {

@@ -44,10 +44,15 @@ type fakeResolver struct {
 	etag  string
 	err   error
 	calls int
+	// during is called by each call.
+	during func()
 }
 
 func (f *fakeResolver) Resolve(context.Context, string) (*modelsource.Snapshot, error) {
 	f.calls++
+	if f.during != nil {
+		f.during()
+	}
 	if f.err != nil {
 		return nil, f.err
 	}

@@ -18,7 +18,7 @@ func parseConfig(t testing.TB, config map[string]any) *estimator.Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := hfconfig.Parse(data, nil)
+	m, err := hfconfig.Parse(t.Context(), data, nil)
 	if err != nil {
 		t.Fatalf("%s: %v", data, err)
 	}

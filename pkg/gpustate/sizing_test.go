@@ -25,7 +25,7 @@ const llama8B = `{"architectures":["LlamaForCausalLM"],"model_type":"llama","hid
 // profileOf returns the profile of a model that is known, with what was measured of it.
 func profileOf(t *testing.T, peaks ...berthv1alpha1.ObservedPeak) *berthv1alpha1.ModelProfile {
 	t.Helper()
-	model, err := hfconfig.Parse([]byte(llama8B), nil)
+	model, err := hfconfig.Parse(t.Context(), []byte(llama8B), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

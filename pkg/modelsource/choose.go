@@ -33,7 +33,8 @@ type choice struct {
 var configNames = []string{"config.json", "hf_quant_config.json", "quantize_config.json", "quantization_config.json"}
 
 // choose finds the model in a listing: the file that wanted names, the one in the folder that it names or, when it is
-// empty, the one of the whole listing. suggest makes the URI of a file, for the message when there are several.
+// empty, the one of the whole listing. suggest makes the URI of a file, for the message when there are several;
+// nil where nobody may be told what there is.
 func choose(entries []entry, wanted string, suggest func(name string) string) (*choice, error) {
 	i := slices.IndexFunc(entries, func(e entry) bool { return e.name == wanted })
 	if i < 0 {
@@ -81,6 +82,9 @@ func chooseInFolder(entries []entry, folder string, suggest func(string) string)
 		return nil, nothingToRead(inside, folder)
 	case 1:
 		return choose(entries, first[0], suggest)
+	}
+	if suggest == nil {
+		return nil, errorf(Unsupported, "there are %d GGUF models: name the file of one", len(first))
 	}
 	slices.Sort(first)
 	shown := first[:min(len(first), 6)]

@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -36,22 +35,6 @@ type fetcher struct {
 
 	mu        sync.Mutex
 	notBefore map[string]time.Time // host -> when it may be asked again
-}
-
-// budget is how many bytes may still be read for one model.
-type budget struct{ left atomic.Int64 }
-
-func newBudget(n int64) *budget {
-	b := new(budget)
-	b.left.Store(n)
-	return b
-}
-
-func (b *budget) take(n int64) error {
-	if b.left.Add(-n) < 0 {
-		return errorf(BadFile, "the model's headers are larger than what may be read of one model")
-	}
-	return nil
 }
 
 // request is one GET. Lengths are in bytes.
@@ -92,7 +75,7 @@ func (f *fetcher) get(ctx context.Context, r request) (*reply, error) {
 			return rep, nil
 		}
 		var e *Error
-		if !errors.As(err, &e) || e.Reason != Unreachable || attempt == maxAttempts || ctx.Err() != nil {
+		if !errors.As(err, &e) || e.Reason != Unreachable || errors.Is(err, errBusy) || attempt == maxAttempts || ctx.Err() != nil {
 			return nil, err
 		}
 		if e.RetryAfter > maxShortWait {
@@ -182,13 +165,12 @@ func (f *fetcher) read(r request, resp *http.Response) (*reply, error) {
 	} else if rep.total > r.length {
 		return nil, errorf(BadFile, "%s answers with %d bytes where at most %d make sense", redacted(r.url), rep.total, r.length)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, want))
+	body, err := io.ReadAll(charged{io.LimitReader(resp.Body, want), r.budget})
 	rep.body = body
-	// Attempts that fail are charged too: a server that always breaks off costs no more than one that does not.
-	if err := r.budget.take(int64(len(body))); err != nil {
-		return nil, err
-	}
+	var own *Error
 	switch {
+	case errors.As(err, &own):
+		return nil, err
 	case err != nil:
 		return nil, transportError(r.url, err)
 	case r.ranged && rep.total >= 0 && int64(len(body)) < want:

@@ -108,6 +108,13 @@ func (rf *remoteFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// Forget lets go of what was read, once nothing of it is needed any more.
+func (rf *remoteFile) Forget() {
+	rf.mu.Lock()
+	defer rf.mu.Unlock()
+	rf.extents = nil
+}
+
 // find returns the extent that holds the byte at off, nil when it was not read yet.
 func (rf *remoteFile) find(off int64) *extent {
 	for i := range rf.extents {

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+
+	"github.com/berth-dev/berth/internal/jsonsize"
 )
 
 // maxListing is the largest answer of the hub's API that is read: a repository of ten thousand files.
@@ -73,6 +75,9 @@ func (r *Resolver) listHuggingFace(ctx context.Context, ref HuggingFaceRef, b *b
 	rep, err := r.fetcher.get(ctx, request{url: u, accept: "application/json", length: maxListing, budget: b})
 	if err != nil {
 		return "", nil, err
+	}
+	if n := jsonsize.Values(rep.body); n > maxListedValues {
+		return "", nil, errorf(BadFile, "%s: an answer of %d values where at most %d make sense", redacted(u), n, maxListedValues)
 	}
 	var m hubModel
 	if err := json.Unmarshal(rep.body, &m); err != nil {

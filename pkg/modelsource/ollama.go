@@ -10,6 +10,8 @@ import (
 	"encoding/json"
 	"net/url"
 	"regexp"
+
+	"github.com/berth-dev/berth/internal/jsonsize"
 )
 
 const (
@@ -44,6 +46,9 @@ func (r *Resolver) resolveOllama(ctx context.Context, ref OllamaRef, b *budget) 
 	rep, err := r.fetcher.get(ctx, request{url: u, accept: mediaManifest, length: maxManifest, budget: b})
 	if err != nil {
 		return nil, err
+	}
+	if n := jsonsize.Values(rep.body); n > maxListedValues {
+		return nil, errorf(BadFile, "%s: a manifest of %d values where at most %d make sense", redacted(u), n, maxListedValues)
 	}
 	var m manifest
 	if err := json.Unmarshal(rep.body, &m); err != nil {

@@ -29,7 +29,8 @@ type Policy struct {
 }
 
 // hostPattern is one entry of the list of hosts: "[http://]host[:port]"; a host that begins with "*." stands for all
-// below it, and one without a port for all its ports.
+// below it, and one without a port for the port of the scheme alone: a name that serves models on 443 is no leave to
+// connect to what else listens there.
 type hostPattern struct {
 	plain      bool // plain HTTP too
 	host, port string
@@ -96,12 +97,19 @@ func canonicalHost(h string) string { return strings.TrimSuffix(strings.ToLower(
 // originOf returns scheme, host and port of u: "https://huggingface.co:443".
 func originOf(u *url.URL) string { return u.Scheme + "://" + hostPort(u) }
 
+var defaultPorts = map[string]string{"http": "80", "https": "443"}
+
+// portOf returns the port that u is dialled at.
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
+	}
+	return defaultPorts[u.Scheme]
+}
+
 // hostPort returns the host and port that u is dialled at.
 func hostPort(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
+	port := portOf(u)
 	host := canonicalHost(u.Hostname())
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
@@ -120,7 +128,7 @@ func (p *Policy) checkURL(u *url.URL) error {
 	host := canonicalHost(u.Hostname())
 	named := false
 	for _, h := range p.hosts {
-		if !h.matches(host, u.Port()) {
+		if !h.matches(u.Scheme, host, portOf(u)) {
 			continue
 		}
 		if u.Scheme == "https" || h.plain {
@@ -134,8 +142,12 @@ func (p *Policy) checkURL(u *url.URL) error {
 	return errorf(Unsupported, "host %q is not one that models may be read from; an admin can add it with --allow-host=%s", host, u.Host)
 }
 
-func (h hostPattern) matches(host, port string) bool {
-	if h.port != "" && h.port != port && (h.port != "443" || port != "") {
+func (h hostPattern) matches(scheme, host, port string) bool {
+	want := h.port
+	if want == "" {
+		want = defaultPorts[scheme]
+	}
+	if port != want {
 		return false
 	}
 	if suffix, ok := strings.CutPrefix(h.host, "*"); ok {

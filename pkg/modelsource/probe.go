@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/berth-dev/berth/internal/jsonsize"
 )
 
 // probe finds a model where nothing lists the files: by the names that follow from the one that is wanted.
@@ -81,6 +83,9 @@ func indexedShards(f File) ([]string, error) {
 	data, err := readAll(f, maxIndex)
 	if err != nil {
 		return nil, err
+	}
+	if n := jsonsize.Values(data); n > maxListedValues {
+		return nil, errorf(BadFile, "%s has %d values where at most %d make sense", f.Name(), n, maxListedValues)
 	}
 	var index struct {
 		WeightMap map[string]string `json:"weight_map"`

@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"path"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // Endpoints of the public hubs.
@@ -43,6 +45,10 @@ type Config struct {
 	AttemptTimeout, Backoff time.Duration
 	// MaxBytes is how much may be read of one model; default 64 MiB.
 	MaxBytes int64
+	// OwnBytes is how much of each model may be read whatever others are, and SharedBytes how much of all models that
+	// are read at once may be read beyond that; default 12 MiB, more than the header of a model with a vocabulary of
+	// 256,000 has, and 64 MiB.
+	OwnBytes, SharedBytes int64
 }
 
 // Resolver finds the files of models. It is safe for concurrent use.
@@ -53,6 +59,7 @@ type Resolver struct {
 	ollama      *url.URL
 	roots       []string
 	maxBytes    int64
+	memory      *memory
 }
 
 // NewResolver makes a Resolver.
@@ -63,6 +70,8 @@ func NewResolver(cfg Config) (*Resolver, error) {
 	setDefault(&cfg.AttemptTimeout, 30*time.Second)
 	setDefault(&cfg.Backoff, 500*time.Millisecond)
 	setDefault(&cfg.MaxBytes, 64<<20)
+	setDefault(&cfg.OwnBytes, 12<<20)
+	setDefault(&cfg.SharedBytes, 64<<20)
 	if cfg.Policy == nil {
 		cfg.Policy = new(Policy)
 	}
@@ -87,6 +96,7 @@ func NewResolver(cfg Config) (*Resolver, error) {
 		ollama:      ollama,
 		roots:       cfg.Roots,
 		maxBytes:    cfg.MaxBytes,
+		memory:      &memory{own: cfg.OwnBytes, shared: semaphore.NewWeighted(cfg.SharedBytes)},
 	}, nil
 }
 
@@ -103,7 +113,17 @@ func (r *Resolver) Resolve(ctx context.Context, uri string) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := newBudget(r.maxBytes)
+	b := r.memory.newBudget(r.maxBytes)
+	s, err := r.find(ctx, uri, ref, b)
+	if err != nil {
+		_ = b.Close() // never fails
+		return nil, err
+	}
+	s.closers = append(s.closers, b)
+	return s, nil
+}
+
+func (r *Resolver) find(ctx context.Context, uri string, ref Ref, b *budget) (*Snapshot, error) {
 	switch ref := ref.(type) {
 	case HuggingFaceRef:
 		return r.resolveHuggingFace(ctx, ref, b)
@@ -112,7 +132,7 @@ func (r *Resolver) Resolve(ctx context.Context, uri string) (*Snapshot, error) {
 	case WebRef:
 		return r.resolveWeb(ctx, ref, b)
 	case FileRef:
-		return r.resolveFile(ref)
+		return r.resolveFile(ref, b)
 	}
 	return nil, errorf(Unsupported, "%q names no files", uri)
 }

@@ -315,3 +315,18 @@ func TestStore(t *testing.T) {
 		}
 	})
 }
+
+// TestStoreTellsNobodyWhatItHolds is attack 13: a folder of a store in a pod's annotation listed the store in an Event.
+func TestStoreTellsNobodyWhatItHolds(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"secret-a.gguf", "secret-b.gguf"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte("GGUF"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := resolverFor(t, "http://127.0.0.1:1", func(c *Config) { c.Roots = []string{root} })
+	_, err := r.Resolve(t.Context(), "file://"+root)
+	if ReasonOf(err) != Unsupported || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "2 GGUF models") {
+		t.Errorf("error %v, want how many models there are and none of their names", err)
+	}
+}

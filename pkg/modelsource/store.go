@@ -23,7 +23,7 @@ const (
 
 // resolveFile reads a model from a mounted store. Paths are resolved by os.Root, so that neither .. nor a symbolic
 // link leads out of the store.
-func (r *Resolver) resolveFile(ref FileRef) (*Snapshot, error) {
+func (r *Resolver) resolveFile(ref FileRef, b *budget) (*Snapshot, error) {
 	if len(r.roots) == 0 {
 		return nil, errorf(Unsupported, "no model store is mounted into the controller; an admin can set --model-root")
 	}
@@ -36,13 +36,13 @@ func (r *Resolver) resolveFile(ref FileRef) (*Snapshot, error) {
 		if err != nil {
 			return nil, &Error{Reason: Unreachable, Message: "the model store cannot be opened", Err: err}
 		}
-		return resolveStore(root, rel)
+		return resolveStore(root, rel, b)
 	}
 	return nil, errorf(Unsupported, "%s is not in a model store of the controller (%s)", ref.Path, strings.Join(r.roots, ", "))
 }
 
 // resolveStore reads the model at rel, a file or a folder.
-func resolveStore(root *os.Root, rel string) (*Snapshot, error) {
+func resolveStore(root *os.Root, rel string, b *budget) (*Snapshot, error) {
 	info, err := root.Stat(rel)
 	if err != nil {
 		root.Close()
@@ -57,7 +57,8 @@ func resolveStore(root *os.Root, rel string) (*Snapshot, error) {
 		root.Close()
 		return nil, err
 	}
-	c, err := choose(entries, wanted, func(name string) string { return "file://" + path.Join(root.Name(), folder, name) })
+	// Nobody is told what else is in the store: the pod's author may have no other way to see that.
+	c, err := choose(entries, wanted, nil)
 	if err != nil {
 		root.Close()
 		return nil, err
@@ -65,10 +66,11 @@ func resolveStore(root *os.Root, rel string) (*Snapshot, error) {
 	var opened []io.Closer
 	s, err := assemble(c, func(e entry) (File, error) {
 		f, err := openStored(root, path.Join(folder, e.name), e.name)
-		if err == nil {
-			opened = append(opened, f)
+		if err != nil {
+			return nil, err
 		}
-		return f, err
+		opened = append(opened, f)
+		return chargedFile{f, b}, nil
 	})
 	root.Close() // files stay open without it
 	if err != nil {

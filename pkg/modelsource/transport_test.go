@@ -60,7 +60,7 @@ func TestTokensGoToTheirOwnHostOnly(t *testing.T) {
 
 func TestTokensAreNotSentInTheOpen(t *testing.T) {
 	h := newHub(t, map[string]modeltest.File{"/x.gguf": modeltest.Content("GGUF12345678")})
-	policy, err := NewPolicy(nil, []string{"http://127.0.0.1"}, []string{"127.0.0.0/8"}, nil)
+	policy, err := NewPolicy(nil, []string{h.URL}, []string{"127.0.0.0/8"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestNamesThatResolveToTheInsideAreNotDialled(t *testing.T) {
 		{"where the admin allows the range", []string{"127.0.0.0/8", "::1/128"}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			policy, err := NewPolicy(nil, []string{"http://localhost"}, tc.allowed, nil)
+			policy, err := NewPolicy(nil, []string{"http://localhost:" + u.Port()}, tc.allowed, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -70,6 +70,28 @@ func TestPreEnqueueGatesUnknownModels(t *testing.T) {
 	f.wantActivated("after the pod is gone")
 }
 
+// TestTakenProfileNameIsNotTheModels is attack 10: the profile of another model has the name of this one's.
+func TestTakenProfileNameIsNotTheModels(t *testing.T) {
+	const source = "ollama://llama3.1:8b"
+	f := newFixture(t)
+	f.pl.profiles = profileLister{cache.NewStore(cache.MetaNamespaceKeyFunc)}
+	pod := bt.MakePod("a").Model(source).Runtime(berthv1alpha1.RuntimeOllama).Obj()
+	f.known(pod)
+	names := berthv1alpha1.ModelProfileNames(source)
+	forged := readyProfile("ollama://other")
+	forged.Name = names[0]
+	_ = f.pl.profiles.store.Add(forged)
+	wantStatus(t, "another model's profile", f.pl.PreEnqueue(f.ctx, pod), unresolvable, gpustate.ReasonModelUnknown)
+	own := readyProfile(source)
+	own.Name = names[1]
+	_ = f.pl.profiles.store.Add(own)
+	f.pl.profileSeen(own)
+	f.wantActivated("its profile under the second name is ready", "a")
+	if status := f.pl.PreEnqueue(f.ctx, pod); !status.IsSuccess() {
+		t.Errorf("with a profile under the second name: %v", status)
+	}
+}
+
 func second[T any](_ T, status *fwk.Status) *fwk.Status { return status }
 
 func TestPreEnqueuePasses(t *testing.T) {

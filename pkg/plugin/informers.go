@@ -25,6 +25,16 @@ import (
 // profileLister looks ModelProfiles up by name.
 type profileLister struct{ store cache.Store }
 
+// of returns the profile of a model, under whichever of its names; nil if there is none.
+func (l profileLister) of(model string) *berthv1alpha1.ModelProfile {
+	for _, name := range berthv1alpha1.ModelProfileNames(model) {
+		if p := l.get(name); p != nil && p.IsOf(model) {
+			return p
+		}
+	}
+	return nil
+}
+
 // get returns a profile, or nil.
 func (l profileLister) get(name string) *berthv1alpha1.ModelProfile {
 	if l.store == nil {
@@ -219,6 +229,9 @@ func (pl *Plugin) leaseSeen(lease *coordinationv1.Lease, live bool) {
 func (pl *Plugin) profileSeen(p *berthv1alpha1.ModelProfile) {
 	if p.IsReady() {
 		pl.activate(pl.parked.Of(p.Name))
+		if first := berthv1alpha1.ModelProfileName(p.Spec.Source); first != p.Name {
+			pl.activate(pl.parked.Of(first)) // that name is another model's
+		}
 	}
 }
 

@@ -53,8 +53,9 @@ type resolved struct {
 	request    *gpustate.Request
 	unresolved *alloc.Unresolved
 	err        error
-	// profile is the name of the ModelProfile that the request was made from, or waits for.
-	profile string
+	// model is the source of the model, empty if none is named; profile is the name of its ModelProfile by rule, whichever
+	// of its names the profile has.
+	model, profile string
 	// shape is the number of what is asked for.
 	shape uint64
 
@@ -72,8 +73,8 @@ func (pl *Plugin) resolve(pod *corev1.Pod) *resolved {
 	var profile *berthv1alpha1.ModelProfile
 	if cached, ok := pl.requests.Load(pod.UID); ok {
 		r := cached.(*resolved)
-		if r.profile != "" {
-			profile = pl.profiles.get(r.profile)
+		if r.model != "" {
+			profile = pl.profiles.of(r.model)
 		}
 		if r.podVersion == pod.ResourceVersion && r.profileVersion == versionOf(profile) {
 			return r
@@ -83,12 +84,9 @@ func (pl *Plugin) resolve(pod *corev1.Pod) *resolved {
 	r := &resolved{err: err, podVersion: pod.ResourceVersion}
 	if parsed != nil {
 		if parsed.Model != "" {
-			r.profile = berthv1alpha1.ModelProfileName(parsed.Model)
-			profile = pl.profiles.get(r.profile)
+			r.model, r.profile = parsed.Model, berthv1alpha1.ModelProfileName(parsed.Model)
+			profile = pl.profiles.of(parsed.Model)
 			r.profileVersion = versionOf(profile)
-			if profile != nil && !isProfileOf(profile, parsed.Model) {
-				profile = nil // two sources of one name: the controller tells the pod's owner
-			}
 		}
 		r.request, r.unresolved, r.err = gpustate.NewRequest(pod, parsed, profile, gpustate.Sizing{TrustObservedPeaks: pl.args.TrustObservedPeaks})
 	}
@@ -114,11 +112,6 @@ func hasOurKeys(m map[string]string) bool {
 
 // asksForNothing is what a pod without a request asks for.
 var asksForNothing = &resolved{}
-
-// isProfileOf says whether a profile is that of a model: names are hashed, so two models could share one.
-func isProfileOf(p *berthv1alpha1.ModelProfile, model string) bool {
-	return p.Spec.Source == model || strings.HasPrefix(model, berthv1alpha1.ProfileScheme)
-}
 
 func versionOf(p *berthv1alpha1.ModelProfile) string {
 	if p == nil {

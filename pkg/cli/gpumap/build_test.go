@@ -208,7 +208,7 @@ func TestPendingPodOfAModelSaysWhyItsSizeIsNotKnown(t *testing.T) {
 	o := readObjects(t, "cluster.yaml")
 	profile := berthv1alpha1.ModelProfile{ObjectMeta: metav1.ObjectMeta{
 		Name: berthv1alpha1.ModelProfileName("hf://acme/private-13b"),
-	}}
+	}, Spec: berthv1alpha1.ModelProfileSpec{Source: "hf://acme/private-13b"}}
 	profile.Status.Conditions = []metav1.Condition{{
 		Type: berthv1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "Unauthorized",
 		Message: "the hub refuses anonymous access to acme/private-13b",

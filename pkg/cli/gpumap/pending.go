@@ -38,7 +38,12 @@ func (b *builder) pendingReason(pod *corev1.Pod) string {
 	}
 	model := pod.Annotations[berthv1alpha1.AnnotationModel]
 	if model != "" && pod.Annotations[berthv1alpha1.AnnotationGPUMemory] == "" {
-		profile := b.profiles[berthv1alpha1.ModelProfileName(model)]
+		var profile *berthv1alpha1.ModelProfile
+		for _, name := range berthv1alpha1.ModelProfileNames(model) {
+			if p := b.profiles[name]; profile == nil && p != nil && p.IsOf(model) {
+				profile = p
+			}
+		}
 		if profile == nil {
 			return fmt.Sprintf("%s: there is no ModelProfile yet", gpustate.ReasonModelUnknown)
 		}

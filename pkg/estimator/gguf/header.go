@@ -21,8 +21,10 @@ const (
 	maxStringLength = 16 << 20
 	maxArrayKept    = 1 << 12 // longer arrays (vocabularies) are counted, not kept
 	maxArrayLength  = 1 << 24
-	maxDims         = 4
-	maxAlignment    = 1 << 16
+	// maxKept caps the bytes of all kept values of a header together: an element of one byte is kept in eight.
+	maxKept      = 8 << 20
+	maxDims      = 4
+	maxAlignment = 1 << 16
 )
 
 // Header is what the header of one GGUF file says.
@@ -36,6 +38,7 @@ type Header struct {
 	DataBytes int64
 
 	values map[string]value
+	kept   int // bytes of values
 }
 
 // Tensor is one entry of the tensor table.
@@ -152,6 +155,9 @@ func (h *Header) readKey(c *cursor) error {
 	v, err := readValue(c, typ, 0)
 	if err != nil {
 		return fmt.Errorf("metadata %q: %w", key, err)
+	}
+	if h.kept += len(v.str) + 8*len(v.array); h.kept > maxKept {
+		return fmt.Errorf("metadata %q: the values take more than %d bytes", key, maxKept)
 	}
 	if _, twice := h.values[key]; twice {
 		return fmt.Errorf("metadata %q is there twice", key)

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -198,4 +199,24 @@ func FuzzReadHeader(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestHostileArraysAreNotAllKept is attack 3: thousands of arrays of bytes, each element of which is kept in eight.
+func TestHostileArraysAreNotAllKept(t *testing.T) {
+	var file []byte
+	file = append(file, "GGUF\x03\x00\x00\x00"...)
+	file = binary.LittleEndian.AppendUint64(file, 0)
+	const keys = 1 << 12
+	file = binary.LittleEndian.AppendUint64(file, keys)
+	for i := range keys {
+		key := fmt.Sprintf("k%d", i)
+		file = append(binary.LittleEndian.AppendUint64(file, uint64(len(key))), key...)
+		file = binary.LittleEndian.AppendUint32(file, typeArray)
+		file = binary.LittleEndian.AppendUint32(file, typeUint8)
+		file = append(binary.LittleEndian.AppendUint64(file, maxArrayKept), make([]byte, maxArrayKept)...)
+	}
+	_, err := ReadHeader(bytes.NewReader(file), int64(len(file)))
+	if err == nil || !strings.Contains(err.Error(), "the values take more than") {
+		t.Errorf("error %v, want that the values take too much", err)
+	}
 }

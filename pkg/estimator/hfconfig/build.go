@@ -4,6 +4,7 @@
 package hfconfig
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,8 +15,8 @@ import (
 )
 
 // Parse reads config.json and, where there is one, hf_quant_config.json (nil otherwise), and returns the model
-// with its weights computed from its dimensions.
-func Parse(config, hfQuantConfig []byte) (*estimator.Model, error) {
+// with its weights computed from its dimensions. It gives up when ctx ends.
+func Parse(ctx context.Context, config, hfQuantConfig []byte) (*estimator.Model, error) {
 	root, err := parse(config)
 	if err != nil {
 		return nil, fmt.Errorf("config.json: %w", err)
@@ -26,7 +27,7 @@ func Parse(config, hfQuantConfig []byte) (*estimator.Model, error) {
 			return nil, fmt.Errorf("hf_quant_config.json: %w", err)
 		}
 	}
-	b, err := newBuilder(root, hfQuant)
+	b, err := newBuilder(ctx, root, hfQuant)
 	if err != nil {
 		return nil, fmt.Errorf("config.json: %w", err)
 	}
@@ -35,8 +36,9 @@ func Parse(config, hfQuantConfig []byte) (*estimator.Model, error) {
 
 // builder turns one configuration into a model.
 type builder struct {
-	root fields // the whole configuration
-	text fields // the language model's part, with the root's fields where it has none
+	ctx  context.Context // of Parse
+	root fields          // the whole configuration
+	text fields          // the language model's part, with the root's fields where it has none
 	arch string
 	traits
 	known bool
@@ -56,7 +58,7 @@ type builder struct {
 }
 
 // newBuilder reads the dimensions that every model has.
-func newBuilder(root, hfQuant fields) (*builder, error) {
+func newBuilder(ctx context.Context, root, hfQuant fields) (*builder, error) {
 	text := root
 	if sub := root.sub("text_config", "llm_config", "language_config", "llm"); sub != nil {
 		text = sub.over(root)
@@ -66,7 +68,7 @@ func newBuilder(root, hfQuant fields) (*builder, error) {
 			text = sub.over(root)
 		}
 	}
-	b := &builder{root: root, text: text, lists: lists{map[string][]int64{}, map[string][]string{}}}
+	b := &builder{ctx: ctx, root: root, text: text, lists: lists{map[string][]int64{}, map[string][]string{}}}
 	b.arch = architecture(root)
 	b.traits, b.known = traitsOf(b.arch, text.str("model_type"), root.str("model_type"))
 	b.text = text.over(b.defaults)
@@ -75,9 +77,9 @@ func newBuilder(root, hfQuant fields) (*builder, error) {
 	if quantConfig == nil {
 		quantConfig = text.sub("quantization_config")
 	}
-	b.quant = newQuantizer(quantConfig, hfQuant)
-	if n := b.quant.patternCount(); n > maxPatterns {
-		return nil, fmt.Errorf("%d patterns of modules in the quantization config are more than %d", n, maxPatterns)
+	var err error
+	if b.quant, err = newQuantizer(ctx, quantConfig, hfQuant); err != nil {
+		return nil, err
 	}
 	b.elementBytes = 2
 	if b.dtype() == "float32" {
@@ -240,6 +242,9 @@ func (b *builder) model() (*estimator.Model, error) {
 		b.layers = 0
 	}
 	for i := range b.layers {
+		if err := b.ctx.Err(); err != nil {
+			return nil, err
+		}
 		l := &layer{b: b, prefix: "layers." + strconv.Itoa(i) + "."}
 		b.mix(l, i)
 		feedForward, hasExperts := b.feedForward(l, i)
@@ -265,6 +270,9 @@ func (b *builder) model() (*estimator.Model, error) {
 	m.Quantization = b.quantizationName()
 	if m.Experts != nil {
 		m.Experts.Type = b.expertTypeName()
+	}
+	if err := b.ctx.Err(); err != nil {
+		return nil, err // names were not all matched
 	}
 	if len(b.missing) > 0 {
 		// A dimension that had to be assumed makes the whole an assumption, whatever the architecture.

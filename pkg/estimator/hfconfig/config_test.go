@@ -28,7 +28,7 @@ func weightBytes(m *estimator.Model) int64 {
 
 func mustParse(t testing.TB, config string) *estimator.Model {
 	t.Helper()
-	m, err := Parse([]byte(config), nil)
+	m, err := Parse(t.Context(), []byte(config), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func readPublic(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	quant, _ := os.ReadFile(strings.TrimSuffix(file, "config.json") + "hf_quant_config.json")
-	m, err := Parse(config, quant)
+	m, err := Parse(t.Context(), config, quant)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestQuantization(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m, err := Parse([]byte(tt.config), []byte(tt.quant))
+			m, err := Parse(t.Context(), []byte(tt.config), []byte(tt.quant))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -188,11 +188,11 @@ func TestConfigurationsThatMakeNoSense(t *testing.T) {
 		"an infinite width": {`{"hidden_size":Infinity,"num_hidden_layers":2}`, "hidden_size is missing"},
 		"text for a width":  {`{"hidden_size":"wide","num_hidden_layers":2}`, "hidden_size is missing"},
 	} {
-		if _, err := Parse([]byte(tt.config), nil); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := Parse(t.Context(), []byte(tt.config), nil); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, tt.want)
 		}
 	}
-	if _, err := Parse(make([]byte, maxConfigBytes+1), nil); err == nil {
+	if _, err := Parse(t.Context(), make([]byte, maxConfigBytes+1), nil); err == nil {
 		t.Error("a configuration of 8 MiB and more: no error")
 	}
 }
@@ -231,7 +231,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"architectures":["NemotronHForCausalLM"],"hidden_size":8,"hybrid_override_pattern":"M*-E","num_nextn_predict_layers":1,"n_routed_experts":4}`), []byte(`{}`))
 	f.Add([]byte(`{"architectures":["DeepseekV4ForCausalLM"],"hidden_size":8,"num_hidden_layers":3,"compress_ratios":[0,4,128],"head_dim":8,"o_groups":0,"quantization_config":{"ignore":["re:(","*"]}}`), []byte(nil))
 	f.Fuzz(func(t *testing.T, config, quant []byte) {
-		m, err := Parse(config, quant)
+		m, err := Parse(t.Context(), config, quant)
 		if err != nil {
 			return
 		}

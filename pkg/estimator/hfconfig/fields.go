@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+
+	"github.com/berth-dev/berth/internal/jsonsize"
 )
 
 const (
@@ -19,6 +21,9 @@ const (
 	// maxDimension caps every number read: no model has a dimension near it, and products of a few of them must
 	// stay far from overflow.
 	maxDimension = 1 << 40
+	// maxValues caps the values of a configuration, at every depth together: each takes some hundred bytes once it is
+	// decoded, however few it has in the file. A checkpoint that names the type of each of 20,000 modules has 80,000.
+	maxValues = 1 << 17
 	// maxLayers caps the number of layers.
 	maxLayers = 1024
 )
@@ -31,6 +36,9 @@ type fields map[string]json.RawMessage
 func parse(data []byte) (fields, error) {
 	if len(data) > maxConfigBytes {
 		return nil, fmt.Errorf("configuration of %d bytes is larger than %d", len(data), maxConfigBytes)
+	}
+	if n := jsonsize.Values(data); n > maxValues {
+		return nil, fmt.Errorf("%d values in a configuration are more than %d", n, maxValues)
 	}
 	var f fields
 	err := json.Unmarshal(data, &f)

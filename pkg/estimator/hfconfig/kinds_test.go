@@ -161,7 +161,7 @@ func TestContextOfTwoStacks(t *testing.T) {
 }
 
 func TestAnUnknownClassWithoutHeadsIsRefused(t *testing.T) {
-	_, err := Parse([]byte(`{"architectures":["NextYearForCausalLM"],"hidden_size":1024,"num_hidden_layers":2,"vocab_size":1000}`), nil)
+	_, err := Parse(t.Context(), []byte(`{"architectures":["NextYearForCausalLM"],"hidden_size":1024,"num_hidden_layers":2,"vocab_size":1000}`), nil)
 	if err == nil || !strings.Contains(err.Error(), "NextYearForCausalLM") || !strings.Contains(err.Error(), "berth.dev/gpu-memory") {
 		t.Errorf("error %v, want one that names the class and says what to do", err)
 	}

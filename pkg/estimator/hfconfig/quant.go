@@ -4,7 +4,7 @@
 package hfconfig
 
 import (
-	"regexp"
+	"context"
 	"strings"
 )
 
@@ -50,12 +50,6 @@ func (s scheme) bytes(in, out, count, elementBytes int64) int64 {
 	return weights + mul(mul(scales, s.scaleBytes)+zeros, count)
 }
 
-// matcher says whether a module name is meant by one entry of a quantization config.
-type matcher func(name string) bool
-
-// maxPatterns caps the expressions that every module's name is matched against; lists of plain names are not counted.
-const maxPatterns = 2048
-
 // quantizer gives each linear module its scheme by name.
 type quantizer struct {
 	fallback scheme // modules that nothing else names
@@ -65,21 +59,14 @@ type quantizer struct {
 	groups   []group
 	layers   map[string]scheme
 	seen     map[string]int64 // bytes by scheme name, to name the commonest
+
+	compiler compiler
 }
 
 type group struct {
 	targets []matcher
 	all     bool
 	scheme  scheme
-}
-
-// patternCount returns how many expressions a name may be matched against.
-func (q *quantizer) patternCount() int {
-	n := len(q.patterns)
-	for _, g := range q.groups {
-		n += len(g.targets)
-	}
-	return n
 }
 
 // scheme returns how the module of that name is stored.
@@ -100,7 +87,7 @@ func (q *quantizer) scheme(name string) scheme {
 			return g.scheme
 		}
 		for _, match := range g.targets {
-			if match(name) {
+			if q.compiler.ctx.Err() == nil && match(name) {
 				return g.scheme
 			}
 		}
@@ -121,6 +108,9 @@ func (q *quantizer) ignored(name string) bool {
 		return true
 	}
 	for _, match := range q.patterns {
+		if q.compiler.ctx.Err() != nil {
+			return false // the caller sees to it that nothing comes of this
+		}
 		if match(name) {
 			return true
 		}
@@ -147,55 +137,17 @@ func canonical(name string) string {
 
 // addIgnore takes one entry of an ignore list: "re:…" a regular expression, with "*" a glob, else a name.
 func (q *quantizer) addIgnore(entry string) {
-	if expr, ok := strings.CutPrefix(entry, "re:"); ok {
-		if re, err := regexp.Compile(expr); err == nil {
-			q.patterns = append(q.patterns, func(name string) bool {
-				// Patterns are written for names with their prefixes.
-				return re.MatchString(name) || re.MatchString("model."+name)
-			})
-		}
-		return
+	if !isPattern(entry) {
+		q.ignores[canonical(entry)] = true
+	} else if match := q.compiler.compile(entry); match != nil {
+		q.patterns = append(q.patterns, match)
 	}
-	if entry = canonical(entry); strings.Contains(entry, "*") {
-		q.patterns = append(q.patterns, globMatcher(entry))
-		return
-	}
-	q.ignores[entry] = true
-}
-
-// globMatcher matches names against a pattern in which * stands for any characters; a pattern also matches what
-// lies below the module that it names.
-func globMatcher(pattern string) matcher {
-	parts := strings.Split(pattern, "*")
-	return func(name string) bool {
-		for candidate := name; candidate != ""; candidate = parent(candidate) {
-			if globParts(parts, candidate) {
-				return true
-			}
-		}
-		return false
-	}
-}
-
-func globParts(parts []string, name string) bool {
-	rest, ok := strings.CutPrefix(name, parts[0])
-	if !ok {
-		return false
-	}
-	for _, p := range parts[1 : len(parts)-1] {
-		i := strings.Index(rest, p)
-		if i < 0 {
-			return false
-		}
-		rest = rest[i+len(p):]
-	}
-	return strings.HasSuffix(rest, parts[len(parts)-1])
 }
 
 // newQuantizer reads quantization_config of config.json and, where given, hf_quant_config.json (ModelOpt), which
 // wins. Both may be nil.
-func newQuantizer(config, hfQuant fields) *quantizer {
-	q := &quantizer{ignores: map[string]bool{}, seen: map[string]int64{}}
+func newQuantizer(ctx context.Context, config, hfQuant fields) (*quantizer, error) {
+	q := &quantizer{ignores: map[string]bool{}, seen: map[string]int64{}, compiler: compiler{ctx: ctx}}
 	if config != nil {
 		q.readConfig(config)
 	}
@@ -206,7 +158,7 @@ func newQuantizer(config, hfQuant fields) *quantizer {
 		}
 		q.readModelOpt(quantization)
 	}
-	return q
+	return q, q.compiler.err
 }
 
 // readConfig reads quantization_config: its quant_method says whose layout it has.
@@ -267,15 +219,13 @@ func (q *quantizer) readGroups(groups fields, format string) {
 		targets := g.strs("targets")
 		out.all = len(targets) == 0
 		for _, t := range targets {
-			switch expr, isExpr := strings.CutPrefix(t, "re:"); {
+			switch {
 			case t == "Linear":
 				out.all = true
-			case isExpr:
-				if re, err := regexp.Compile(expr); err == nil {
-					out.targets = append(out.targets, func(n string) bool { return re.MatchString(n) || re.MatchString("model."+n) })
+			case isPattern(t):
+				if match := q.compiler.compile(t); match != nil {
+					out.targets = append(out.targets, match)
 				}
-			case strings.Contains(t, "*"):
-				out.targets = append(out.targets, globMatcher(canonical(t)))
 			default:
 				q.setLayer(t, out.scheme)
 			}

@@ -4,6 +4,7 @@
 package modelfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -125,5 +126,5 @@ func ReadConfigs(config, quantConfig string) (*estimator.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hfconfig.Parse(data, quant)
+	return hfconfig.Parse(context.Background(), data, quant)
 }

@@ -6,6 +6,7 @@
 package modelfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -75,7 +76,7 @@ func ReadConfig(f Folder, config, quantConfig string) (*estimator.Model, error) 
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return hfconfig.Parse(data, quant)
+	return hfconfig.Parse(context.Background(), data, quant)
 }
 
 // shardNames returns the safetensors files of a folder, nil when it has none.

@@ -25,6 +25,7 @@ const (
 	maxTensors     = 1 << 18
 	maxNameLength  = 1 << 10
 	maxDims        = 8
+	maxListBytes   = 512 // of a shape as it is written
 	maxBytes       = 1 << 46
 )
 
@@ -52,10 +53,28 @@ type Header struct {
 
 // entry is one tensor as it is written.
 type entry struct {
-	DType   string   `json:"dtype"`
-	Shape   []uint64 `json:"shape"`
-	Offsets []uint64 `json:"data_offsets"`
+	DType   string  `json:"dtype"`
+	Shape   numbers `json:"shape"`
+	Offsets numbers `json:"data_offsets"`
 }
+
+// numbers is a short list: a shape, or two offsets. Each element of "[1,1,1…" takes four times as much once it is
+// decoded, so a list is refused by its length before.
+type numbers []uint64
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *numbers) UnmarshalJSON(data []byte) error {
+	if len(data) > maxListBytes {
+		return fmt.Errorf("a list of %d bytes where at most %d make sense", len(data), maxListBytes)
+	}
+	return json.Unmarshal(data, (*[]uint64)(n))
+}
+
+// skipped takes a value of any kind and keeps nothing of it.
+type skipped struct{}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (*skipped) UnmarshalJSON([]byte) error { return nil }
 
 // ReadHeader reads the header from r, which has size bytes (−1 if that is not known). The data need not be there.
 func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
@@ -128,7 +147,7 @@ func (h *Header) decode(data []byte) (uint64, error) {
 		}
 		seen[name] = true
 		if name == "__metadata__" {
-			var ignored json.RawMessage
+			var ignored skipped
 			if err := d.Decode(&ignored); err != nil {
 				return 0, err
 			}

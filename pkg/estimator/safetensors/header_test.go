@@ -141,3 +141,17 @@ func FuzzShards(f *testing.F) {
 		}
 	})
 }
+
+// TestHostileListsAreNotDecoded is attack 3: a shape of millions of dimensions, and metadata of as many bytes.
+func TestHostileListsAreNotDecoded(t *testing.T) {
+	ones := strings.Repeat("1,", 4<<20) + "1"
+	for name, header := range map[string]string{
+		"a shape": `{"a":{"dtype":"F32","shape":[` + ones + `],"data_offsets":[0,4]}}`,
+		"offsets": `{"a":{"dtype":"F32","shape":[1],"data_offsets":[` + ones + `]}}`,
+	} {
+		data := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
+		if _, err := ReadHeader(bytes.NewReader(data), -1); err == nil || !strings.Contains(err.Error(), "at most 512 make sense") {
+			t.Errorf("%s: error %v, want that the list is too long", name, err)
+		}
+	}
+}

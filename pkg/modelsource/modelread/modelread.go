@@ -5,7 +5,9 @@
 package modelread
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -23,19 +25,19 @@ const parallelReads = 6
 // Progress is told how many of the files with weights have been read. Calls may come from several goroutines.
 type Progress func(done, total int)
 
-// Read reads the headers of a model's files. progress may be nil.
-func Read(s *modelsource.Snapshot, progress Progress) (*estimator.Model, error) {
+// Read reads the headers of a model's files, until ctx ends. progress may be nil.
+func Read(ctx context.Context, s *modelsource.Snapshot, progress Progress) (*estimator.Model, error) {
 	if progress == nil {
 		progress = func(int, int) {}
 	}
 	if s.Format == modelsource.FormatSafetensors {
-		return readSafetensors(s, progress)
+		return readSafetensors(ctx, s, progress)
 	}
-	return readGGUF(s, progress)
+	return readGGUF(ctx, s, progress)
 }
 
-func readGGUF(s *modelsource.Snapshot, progress Progress) (*estimator.Model, error) {
-	headers, err := readEach(s.Weights, progress, func(f modelsource.File) (*gguf.Header, error) { return gguf.ReadHeader(f, f.Size()) })
+func readGGUF(ctx context.Context, s *modelsource.Snapshot, progress Progress) (*estimator.Model, error) {
+	headers, err := readEach(s.Weights, progress, func(f modelsource.File) (*gguf.Header, error) { return gguf.ReadHeader(until(ctx, f), f.Size()) })
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +46,7 @@ func readGGUF(s *modelsource.Snapshot, progress Progress) (*estimator.Model, err
 		return nil, err
 	}
 	if s.Projector != nil {
-		header, err := gguf.ReadHeader(s.Projector, s.Projector.Size())
+		header, err := gguf.ReadHeader(until(ctx, s.Projector), s.Projector.Size())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Projector.Name(), err)
 		}
@@ -66,7 +68,7 @@ func readGGUF(s *modelsource.Snapshot, progress Progress) (*estimator.Model, err
 	return m, nil
 }
 
-func readSafetensors(s *modelsource.Snapshot, progress Progress) (*estimator.Model, error) {
+func readSafetensors(ctx context.Context, s *modelsource.Snapshot, progress Progress) (*estimator.Model, error) {
 	config, err := s.ReadConfig("config.json")
 	if err != nil {
 		return nil, err
@@ -80,18 +82,35 @@ func readSafetensors(s *modelsource.Snapshot, progress Progress) (*estimator.Mod
 			break
 		}
 	}
-	m, err := hfconfig.Parse(config, quantization)
+	m, err := hfconfig.Parse(ctx, config, quantization)
 	if err != nil {
 		return nil, err
 	}
 	headers, err := readEach(s.Weights, progress, func(f modelsource.File) (*safetensors.Header, error) {
-		return safetensors.ReadHeader(f, f.Size())
+		return safetensors.ReadHeader(until(ctx, f), f.Size())
 	})
 	if err != nil {
 		return nil, err
 	}
 	safetensors.Apply(m, headers)
 	return m, nil
+}
+
+// reader reads a file as long as its context lasts. The readers of headers ask for a few MiB at a time, and what they do
+// between two reads is bounded by that.
+type reader struct {
+	ctx context.Context
+	io.ReaderAt
+}
+
+func until(ctx context.Context, r io.ReaderAt) io.ReaderAt { return reader{ctx, r} }
+
+// ReadAt implements io.ReaderAt.
+func (r reader) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.ReaderAt.ReadAt(p, off)
 }
 
 // readEach reads the headers of files, several at once, and returns them in the order of the files.
@@ -110,6 +129,9 @@ func readEach[T any](files []modelsource.File, progress Progress, read func(mode
 			}()
 			if headers[i], err = read(f); err != nil {
 				return fmt.Errorf("%s: %w", f.Name(), err)
+			}
+			if cache, ok := f.(interface{ Forget() }); ok {
+				cache.Forget()
 			}
 			progress(int(done.Add(1)), len(files))
 			return nil
