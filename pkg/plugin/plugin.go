@@ -65,6 +65,8 @@ type Plugin struct {
 	answers answers
 	// lost is who was told that a GPU is gone.
 	lost lost
+	// unallocated is who was told that it is bound without an allocation.
+	unallocated unallocated
 	// selectors are compiled selectors of devices; nil if DRA is off.
 	selectors *dracel.Cache
 	// timers holds the pending wake-ups by what they are for.

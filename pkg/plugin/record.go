@@ -25,6 +25,7 @@ const (
 	eventClaimDropped  = "GPUMemoryClaimDropped"
 	eventOverbooked    = "GPUMemoryOverbooked"
 	eventLost          = "GPULost"
+	eventUnallocated   = "BoundWithoutGPUMemory"
 	// The next two are of pods on a node whose driver is to be replaced.
 	eventEvictedForDriver = "EvictedForDriverUpgrade"
 	eventHoldsUpDriver    = "HoldsUpDriverUpgrade"
