@@ -20,7 +20,9 @@ const neverChanges = "what a pod asks for does not change after it was created"
 // TestARequestNeverChanges tries to add, remove and alter a request, in every state of a pod, as everybody.
 func TestARequestNeverChanges(t *testing.T) {
 	c := needCluster(t)
-	gate := func(pod *corev1.Pod) { pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.test/wait"}} }
+	gate := func(pod *corev1.Pod) {
+		pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.test/wait"}}
+	}
 	// With a reference by hand, a request is all that it lacks, so that no other policy refuses one.
 	plain := func(pod *corev1.Pod) {
 		pod.Annotations = nil

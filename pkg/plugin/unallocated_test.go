@@ -31,7 +31,7 @@ func TestAPodThatIsBoundWithoutAnAllocationBlocksNobody(t *testing.T) {
 			f.node(bt.MakeNode("unreported"), nil) // so that PreFilter does not fail fast
 			f.running(made())
 			fits := func(memory string) fwk.Code {
-				pod := bt.MakePod("of-"+memory).Memory(memory).Obj()
+				pod := bt.MakePod("of-" + memory).Memory(memory).Obj()
 				return f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("node")).Code()
 			}
 			if fits("55Gi") != fwk.Success || fits("61Gi") == fwk.Success {
