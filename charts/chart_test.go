@@ -126,11 +126,12 @@ func TestChartValues(t *testing.T) {
 		"scheduler": map[string]any{
 			"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}, "nodeResourceTopologyMatch": true,
 		},
-		"controller":      map[string]any{"config": map[string]any{"noDefaultHosts": true}},
-		"agent":           map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}, "nri": true, "hostFolders": []any{"/etc/containerd", "/var/lib/rancher"}},
-		"priorityClasses": map[string]any{"create": false},
-		"networkPolicy":   map[string]any{"create": false},
-		"podMonitors":     map[string]any{"create": true},
+		"controller":         map[string]any{"config": map[string]any{"noDefaultHosts": true}},
+		"agent":              map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}, "nri": true, "hostFolders": []any{"/etc/containerd", "/var/lib/rancher"}},
+		"priorityClasses":    map[string]any{"create": false},
+		"networkPolicy":      map[string]any{"create": false},
+		"podMonitors":        map[string]any{"create": true},
+		"runtimeClassPolicy": map[string]any{"create": true},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -143,9 +144,11 @@ func TestChartValues(t *testing.T) {
 		"DaemonSet berth-agent": {"--memory-quantum=128Mi", "--nri", "nvidia.cdi.k8s.io/container.agent: management.nvidia.com/gpu=all",
 			"mountPath: /var/run/cdi", "--host-folders=/etc/containerd,/var/lib/rancher", "path: /etc/containerd\n",
 			"mountPath: /host/var/lib/rancher\n", "name: host-var-lib-rancher"},
-		"MutatingAdmissionPolicy berth-handoff":   {"expression: ''''''\n"},
-		"ValidatingAdmissionPolicy berth-devices": {"expression: '[''berth-system'', ''run-ai'']'\n"},
-		"PodMonitor berth":                        {"monitoring.coreos.com/v1"},
+		"MutatingAdmissionPolicy berth-handoff":                  {"expression: ''''''\n"},
+		"ValidatingAdmissionPolicy berth-devices":                {"expression: '[''berth-system'', ''run-ai'']'\n"},
+		"ValidatingAdmissionPolicyBinding berth-runtime-classes": {"- berth-system\n", "- allowed\n"},
+		"ValidatingAdmissionPolicy berth-runtime-classes":        {"nvidia-legacy"},
+		"PodMonitor berth": {"monitoring.coreos.com/v1"},
 	} {
 		text, err := sigsyaml.Marshal(objects[object])
 		if err != nil {

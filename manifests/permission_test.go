@@ -142,7 +142,7 @@ func bind(ctx context.Context, client kubernetes.Interface, pod string, legacy b
 }
 
 // TestOnlyTheSchedulerBindsRequests: pods without a request are bound by whoever may, those with one by the
-// scheduler, and nobody but the scheduler brings an allocation or the label in a Binding.
+// scheduler and with an allocation only, and nobody but the scheduler brings an allocation or the label in a Binding.
 func TestOnlyTheSchedulerBindsRequests(t *testing.T) {
 	c := needCluster(t)
 	allocation := func(b *corev1.Binding) {
@@ -150,6 +150,8 @@ func TestOnlyTheSchedulerBindsRequests(t *testing.T) {
 		b.Labels = map[string]string{berthv1alpha1.LabelAllocated: "true"}
 	}
 	onlyLabel := func(b *corev1.Binding) { b.Labels = map[string]string{berthv1alpha1.LabelAllocated: "true"} }
+	onlyAnnotations := func(b *corev1.Binding) { b.Annotations = map[string]string{berthv1alpha1.AnnotationAllocation: "{}"} }
+	request := func(b *corev1.Binding) { b.Annotations = map[string]string{berthv1alpha1.AnnotationGPUMemory: "1Gi"} }
 	tests := []struct {
 		name    string
 		request bool
@@ -158,7 +160,8 @@ func TestOnlyTheSchedulerBindsRequests(t *testing.T) {
 		allowed bool
 	}{
 		{"the scheduler with an allocation", true, schedulerUser, allocation, true},
-		{"the scheduler without label and allocation", true, schedulerUser, nil, true},
+		{"the scheduler without label and allocation", true, schedulerUser, nil, false},
+		{"the scheduler with annotations and without the label", true, schedulerUser, onlyAnnotations, false},
 		{"the default scheduler", true, defaultUser, nil, false},
 		{"an administrator", true, adminUser, nil, false},
 		{"an administrator with an allocation", true, adminUser, allocation, false},
@@ -167,6 +170,8 @@ func TestOnlyTheSchedulerBindsRequests(t *testing.T) {
 		{"an administrator, a pod without a request", false, adminUser, nil, true},
 		{"the scheduler, a pod without a request", false, schedulerUser, nil, true},
 		{"an administrator with an allocation, a pod without a request", false, adminUser, allocation, false},
+		{"an administrator with a request, a pod without one", false, adminUser, request, false},
+		{"the scheduler with a request, a pod without one", false, schedulerUser, request, false},
 	}
 	create(t, requestingPod("another-that-waits"))
 	for _, tc := range tests {
@@ -209,38 +214,6 @@ func waitUntilRefused(t *testing.T, client kubernetes.Interface, pod string) {
 	if err != nil {
 		t.Fatal("a dry run of the binding is not refused")
 	}
-}
-
-func TestARequestDoesNotChangeOnceBound(t *testing.T) {
-	c := needCluster(t)
-	pod := create(t, requestingPod("bound"))
-	admin := c.as(adminUser, nil)
-
-	err := annotate(t.Context(), admin, pod.Name, "", map[string]any{berthv1alpha1.AnnotationGPUMemory: "40Gi"})
-	check(t, "change it while the pod waits", err, true)
-	err = annotate(t.Context(), admin, pod.Name, "", map[string]any{berthv1alpha1.AnnotationGPUMemory: "40"})
-	check(t, "change it for the worse while the pod waits", err, false)
-	err = annotate(t.Context(), admin, pod.Name, "status", map[string]any{berthv1alpha1.AnnotationGPUMemory: "40"})
-	check(t, "change it for the worse through the status", err, false)
-
-	if err := bind(t.Context(), c.as(schedulerUser, nil), pod.Name, false, nil); err != nil {
-		t.Fatal(err)
-	}
-	for what, annotations := range map[string]map[string]any{
-		"change":              {berthv1alpha1.AnnotationGPUMemory: "50Gi"},
-		"remove":              {berthv1alpha1.AnnotationGPUMemory: nil},
-		"add to":              {berthv1alpha1.AnnotationIdleAfter: "1s"},
-		"turn into a typo of": {"berth.dev/idleafter": "1s"},
-	} {
-		for _, subresource := range []string{"", "status"} {
-			for _, user := range []string{adminUser, schedulerUser} {
-				err := annotate(t.Context(), c.as(user, nil), pod.Name, subresource, annotations)
-				check(t, user+": "+what+" the request through pods/"+subresource, err, false)
-			}
-		}
-	}
-	err = annotate(t.Context(), admin, pod.Name, "", map[string]any{"example.test/note": "x"})
-	check(t, "annotate it otherwise", err, true)
 }
 
 // TestAgentsWriteTheirOwnNodesObjects tries all writes of GPUNodes and Leases with and without the claim that names

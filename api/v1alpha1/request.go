@@ -67,7 +67,7 @@ func (p *parser) hasRequest() bool {
 	var unknown []string
 	for key := range p.pod.Annotations {
 		switch {
-		case !strings.HasPrefix(key, keyPrefix) || slices.Contains(allocationKeys, key) || key == AnnotationEvictable:
+		case !isOurs(key) || slices.Contains(allocationKeys, key) || key == AnnotationEvictable:
 		case slices.Contains(requestKeys, key):
 			found = true
 		default:
@@ -85,6 +85,12 @@ func (p *parser) hasRequest() bool {
 		}
 	}
 	return found
+}
+
+// isOurs says whether a key has the prefix of Berth's. The apiserver takes capitals in the prefix of an annotation: such a
+// key is a misspelt one.
+func isOurs(key string) bool {
+	return len(key) >= len(keyPrefix) && strings.EqualFold(key[:len(keyPrefix)], keyPrefix)
 }
 
 // value parses one annotation with parse, if it is there.
@@ -200,7 +206,7 @@ func unknownKeyDetail(key string) string {
 // first of them if there are several, or nothing if none shares two. (Pairs rather than edit distance, because
 // the admission policy can count them too.)
 func nearestKey(key string) string {
-	name := strings.TrimPrefix(key, keyPrefix)
+	name := key[len(keyPrefix):]
 	best, most := "", 1
 	for _, candidate := range requestKeys {
 		shared := 0

@@ -41,6 +41,18 @@ func keyCases() []Case {
 			Pod: with(gpuPod("gpu-memroy", "30Gi"), scheduler(corev1.DefaultSchedulerName)),
 		},
 		{
+			Name: "capitals in the prefix", Refused: "did you mean berth.dev/gpu-memory?",
+			Pod: with(gpuPod(), annotation("BERTH.dev/gpu-memory", "30Gi")),
+		},
+		{
+			Name: "capitals in the prefix beside a request", Refused: "unknown annotation, did you mean berth.dev/gpu-memory?",
+			Pod: with(gpuPod("gpu-memory", "30Gi"), annotation("Berth.Dev/gpu-uuids", "GPU-0")),
+		},
+		{
+			Name: "capitals in the prefix, of another scheduler", Refused: "did you mean berth.dev/gpu-memory?",
+			Pod: with(gpuPod(), scheduler(corev1.DefaultSchedulerName), annotation("BERTH.dev/GPU-memory", "30Gi")),
+		},
+		{
 			Name: "a request written as a label", Pod: with(gpuPod(), label("berth.dev/gpu-memory", "30Gi")),
 			Refused: "an annotation, not a label",
 		},

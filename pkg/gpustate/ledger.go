@@ -4,7 +4,6 @@
 package gpustate
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -36,8 +35,9 @@ import (
 //	                           ▼
 //	                        Leaving ──── Settle: its memory is back ───▶ (none)
 //
-// A pod that is gone, or bound, has no claim any more, however that was learnt. Every transition is idempotent, and a
-// late one never undoes a later one: Forget from a binding goroutine does not take back what the API already confirmed.
+// A pod that is gone, or bound, has no claim any more, however that was learnt, and one that is bound without an
+// allocation has no promise and no booking either. Every transition is idempotent, and a late one never undoes a later
+// one: Forget from a binding goroutine does not take back what the API already confirmed.
 type State uint8
 
 const (
@@ -155,6 +155,20 @@ func (l *Ledger) Confirm(pod *corev1.Pod, a *Allocation) (before *Entry) {
 		}
 	}
 	l.put(e)
+	return before
+}
+
+// BoundWithout takes back whatever a pod is promised, claims or has booked that the API shows bound without an
+// allocation: a pod is bound once, so no Binding of ours can have an effect any more. It returns what was taken back, if
+// anything.
+func (l *Ledger) BoundWithout(uid types.UID) (before *Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before = l.Get(uid)
+	if before == nil || before.State == Leaving {
+		return nil
+	}
+	l.delete(before)
 	return before
 }
 
@@ -345,25 +359,25 @@ func indexOf(entries []*Entry, uid types.UID) int {
 	return slices.IndexFunc(entries, func(e *Entry) bool { return e.UID == uid })
 }
 
-// BookingOf returns what a bound pod was given, by its annotation: nil, nil for a pod that has none and asked for
-// none. A Berth pod without a readable allocation is an error.
+// BookingOf returns what a pod was given, by its annotation: nil, nil for a pod that has none. That is so of a bound pod
+// with a request too, however it got to its node: its containers see no GPU, so it counts as a pod without a request
+// does, by what it is measured to hold. An error is an allocation that cannot be read.
 func BookingOf(pod *corev1.Pod) (*Allocation, error) {
 	s, ok := pod.Annotations[berthv1alpha1.AnnotationAllocation]
 	if !ok {
-		if pod.Spec.NodeName != "" && asksForMemory(pod) {
-			return nil, errors.New("bound without an allocation")
-		}
 		return nil, nil
 	}
 	return DecodeAllocation(s)
 }
 
-// asksForMemory says whether a pod has a Berth request, without reading it.
-func asksForMemory(pod *corev1.Pod) bool {
-	if len(pod.Annotations) == 0 {
+// LacksAllocation says whether a pod asks for GPU memory and is bound without any: somebody else bound it, or its node's
+// kubelet made it of a file.
+func LacksAllocation(pod *corev1.Pod) bool {
+	if pod.Spec.NodeName == "" || len(pod.Annotations) == 0 {
 		return false
 	}
 	_, memory := pod.Annotations[berthv1alpha1.AnnotationGPUMemory]
 	_, model := pod.Annotations[berthv1alpha1.AnnotationModel]
-	return memory || model
+	_, allocated := pod.Annotations[berthv1alpha1.AnnotationAllocation]
+	return (memory || model) && !allocated
 }

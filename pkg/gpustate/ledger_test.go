@@ -43,6 +43,8 @@ func TestLedgerTransitions(t *testing.T) {
 			none: Assumed, Assumed: Assumed, Unknown: Unknown, Confirmed: Confirmed, Leaving: Leaving}},
 		{"Confirm", func(l *Ledger) { l.Confirm(pod, booking) }, map[State]State{
 			none: Confirmed, Assumed: Confirmed, Unknown: Confirmed, Confirmed: Confirmed, Leaving: Leaving}},
+		{"BoundWithout", func(l *Ledger) { l.BoundWithout(pod.UID) }, map[State]State{
+			none: none, Assumed: none, Unknown: none, Confirmed: none, Leaving: Leaving}},
 		{"MarkUnknown", func(l *Ledger) { l.MarkUnknown(pod.UID) }, map[State]State{
 			none: none, Assumed: Unknown, Unknown: Unknown, Confirmed: Confirmed, Leaving: Leaving}},
 		{"Forget", func(l *Ledger) { l.Forget(pod.UID) }, map[State]State{

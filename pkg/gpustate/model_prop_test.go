@@ -99,6 +99,9 @@ func checkRandomSequence(t *rapid.T) {
 				c.unreserve(b) // 404 or 409
 			}
 		},
+		"bind without an allocation, as somebody else": func(t *rapid.T) {
+			c.bindWithout(podOf(t, func(p *bt.Pod) bool { return !bound(p) }))
+		},
 		"refuse to bind": func(t *rapid.T) {
 			b := bindingOf(t, false)
 			c.bindings = slices.DeleteFunc(c.bindings, func(o *binding) bool { return o == b })
@@ -125,7 +128,7 @@ func checkRandomSequence(t *rapid.T) {
 			c.findOut()
 		},
 		"start": func(t *rapid.T) {
-			p := podOf(t, bound)
+			p := podOf(t, func(p *bt.Pod) bool { return bound(p) && !LacksAllocation(p.Obj()) })
 			c.run(t, p)
 		},
 		"delete": func(t *rapid.T) {
@@ -212,7 +215,7 @@ func (c *cluster) expire(*rapid.T) {
 func (c *cluster) findOut() {
 	for _, e := range c.tracker.Ledger.OnNode(testNode) {
 		undecided := slices.ContainsFunc(c.bindings, func(b *binding) bool { return b.pod.ObjectMeta.UID == e.UID })
-		if p := c.pods[e.UID]; e.State == Unknown && !undecided && (p == nil || p.Spec.NodeName == "") {
+		if p := c.pods[e.UID]; e.State == Unknown && !undecided && (p == nil || p.Spec.NodeName == "" || LacksAllocation(p.Obj())) {
 			c.tracker.Ledger.Refute(e.UID)
 		}
 	}
@@ -269,11 +272,14 @@ func (c *cluster) settle(t *rapid.T) {
 	bound := 0
 	for uid, p := range c.pods {
 		e := c.tracker.Ledger.Get(uid)
-		if (p.Spec.NodeName != "") != (e != nil && e.State == Confirmed) {
+		isBooked := p.Spec.NodeName != "" && !LacksAllocation(p.Obj())
+		if isBooked != (e != nil && e.State == Confirmed) {
 			t.Fatalf("pod %s on node %q is booked as %v", uid, p.Spec.NodeName, e)
 		}
-		if p.Spec.NodeName != "" {
+		if isBooked {
 			bound++
+		}
+		if p.Spec.NodeName != "" {
 			listed = append(listed, p.Obj())
 		}
 	}

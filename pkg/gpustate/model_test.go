@@ -112,6 +112,9 @@ func (c *cluster) recover() error {
 		if err != nil {
 			return err
 		}
+		if a == nil {
+			continue
+		}
 		if err := c.tracker.Ledger.Assume(p, p.Spec.NodeName, a); err != nil {
 			return err
 		}
@@ -237,8 +240,9 @@ func (c *cluster) endCycle() error {
 		return err
 	}
 	c.generation++
-	c.cache[cy.pod.ObjectMeta.UID] = cy.pod.Node(testNode).Obj()
-	cy.pod.Node("")
+	assumed := cy.pod.Obj()
+	assumed.Spec.NodeName = testNode
+	c.cache[cy.pod.ObjectMeta.UID] = assumed
 	c.bindings = append(c.bindings, &binding{pod: cy.pod, allocation: a, deadline: c.clock.Now().Add(bindTimeout)})
 	return nil
 }
@@ -259,6 +263,12 @@ func (c *cluster) apply(b *binding) (bound bool, err error) {
 	return true, nil
 }
 
+// bindWithout is somebody else's Binding, that the API server accepts.
+func (c *cluster) bindWithout(p *bt.Pod) {
+	p.Node(testNode)
+	c.watched = append(c.watched, event{pod: p.Obj()})
+}
+
 // unreserve is what the scheduler does when a Binding failed: its cache and the plugin forget the pod.
 func (c *cluster) unreserve(b *binding) {
 	c.generation++
@@ -270,6 +280,9 @@ func (c *cluster) unreserve(b *binding) {
 func (c *cluster) promised() ([]alloc.Bytes, error) {
 	out := make([]alloc.Bytes, c.gpus)
 	add := func(a *Allocation) {
+		if a == nil {
+			return
+		}
 		for _, d := range a.Devices {
 			for i := range out {
 				if d.UUID == bt.GPU(i) {

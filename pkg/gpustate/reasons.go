@@ -22,7 +22,7 @@ const (
 	ReasonDRA alloc.Reason = "node(s) had GPUs of a DRA driver without the label berth.dev/dra=shared"
 	// ReasonUnknownClaim: a claim holds a device of the node, and no slice says which GPU that is.
 	ReasonUnknownClaim alloc.Reason = "node(s) had a resource claim that holds a GPU which no ResourceSlice identifies"
-	// ReasonUnknownAllocation: a pod of the node asks for GPU memory, and nobody can tell what it was given.
+	// ReasonUnknownAllocation: a pod of the node was given GPUs, and nobody can tell which.
 	ReasonUnknownAllocation alloc.Reason = "node(s) had a pod whose GPU allocation could not be read"
 	// ReasonUnreportedDevicePod: a pod of the node was given whole GPUs that the agent has not reported yet.
 	ReasonUnreportedDevicePod alloc.Reason = "node(s) had a pod with nvidia.com/gpu whose GPUs are not reported yet"

@@ -64,7 +64,9 @@ func (t *Tracker) PodSeen(pod *corev1.Pod) {
 	} else {
 		var err error
 		if a, err = BookingOf(pod); a == nil && err == nil {
-			t.unclaim(pod.UID) // bound by somebody else
+			if before := t.Ledger.BoundWithout(pod.UID); before != nil { // bound by somebody else
+				t.Changed(before.Node)
+			}
 			return
 		}
 	}

@@ -47,6 +47,7 @@ func TestWhoIsTold(t *testing.T) {
 		{name: "an unbound pod is gone", do: gone(bt.MakePod("a").Memory("30Gi"))},
 		{name: "a promised pod is deleted before it was bound", before: []func(*fixture){func(f *fixture) { f.assume(bt.MakePod("a").Memory("30Gi"), "GPU-0=30Gi") }}, do: gone(bt.MakePod("a").Memory("30Gi")), changed: true},
 		{name: "a plain pod is bound and gone", do: func(f *fixture) { seen(bt.MakePod("p").Node(testNode))(f); gone(bt.MakePod("p").Node(testNode))(f) }},
+		{name: "a promised pod is bound by somebody else, without an allocation", before: []func(*fixture){func(f *fixture) { f.assume(bt.MakePod("a").Memory("30Gi"), "GPU-0=30Gi") }}, do: seen(bt.MakePod("a").Memory("30Gi").Node(testNode)), changed: true},
 		{name: "the allocation becomes readable", before: []func(*fixture){seen(running().Allocation("{"))}, do: seen(running()), changed: true},
 
 		{name: "the first report", do: reported(report(), true), reshaped: true},

@@ -179,9 +179,9 @@ func TestWhyANodeCannotBeUsed(t *testing.T) {
 		{name: "a pod with whole GPUs that are reported", node: shared(), report: report().AssignedTo("w"), pods: []*bt.Pod{whole()}},
 		{name: "a pod with whole GPUs that has ended", node: shared(), report: report(), pods: []*bt.Pod{whole().Phase(corev1.PodSucceeded)}},
 		{name: "a pod that asked for no GPU, with a limit of zero", node: shared(), report: report(), pods: []*bt.Pod{bt.MakePod("w").WholeGPUs(0).Node(testNode)}},
-		{name: "bound without an allocation", report: report(), pods: []*bt.Pod{bt.MakePod("a").Memory("30Gi").Node(testNode)}, want: ReasonUnknownAllocation},
+		{name: "bound without an allocation", report: report(), pods: []*bt.Pod{bt.MakePod("a").Memory("30Gi").Node(testNode)}},
 		{name: "an allocation that cannot be read", report: report(), pods: []*bt.Pod{podA().Allocation("{")}, want: ReasonUnknownAllocation},
-		{name: "bound without an allocation, of a model", report: report(), pods: []*bt.Pod{bt.MakePod("a").Model("ollama://x").Node(testNode)}, want: ReasonUnknownAllocation},
+		{name: "bound without an allocation, of a model", report: report(), pods: []*bt.Pod{bt.MakePod("a").Model("ollama://x").Node(testNode)}},
 		{name: "nominated, not bound", report: report(), pods: []*bt.Pod{bt.MakePod("a").Memory("30Gi")}},
 		{name: "a plain pod", report: report(), pods: []*bt.Pod{bt.MakePod("plain").Node(testNode)}},
 	} {

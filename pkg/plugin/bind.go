@@ -131,6 +131,9 @@ func (pl *Plugin) readBack(ctx context.Context, pod *corev1.Pod, binding *corev1
 	case err == nil && bound == nil && apierrors.IsConflict(bindErr):
 		end()
 		return bindErr // refused for another reason, such as being deleted
+	case err == nil && bound != nil && gpustate.LacksAllocation(bound):
+		end()
+		return bindErr // somebody else bound it, and it is bound once
 	}
 	pl.tracker.Ledger.MarkUnknown(pod.UID)
 	// Not the cycle's context: it ends with the binding.
@@ -161,7 +164,7 @@ func (pl *Plugin) resolveUnknown(ctx context.Context, pod *corev1.Pod, nodeName 
 			break // the informer told first
 		}
 		bound, err := pl.readBound(ctx, pod)
-		if err == nil && bound == nil {
+		if err == nil && (bound == nil || gpustate.LacksAllocation(bound)) {
 			pl.tracker.Ledger.Refute(pod.UID)
 			logger.V(2).Info("A binding whose outcome was not known did not happen", "pod", klog.KObj(pod), "node", nodeName)
 			break

@@ -92,6 +92,10 @@ func TestBindOutcomes(t *testing.T) {
 			name: "bound already to the same node, with other GPUs", apply: true, state: gpustate.Unknown,
 			prepare: func(a *fakeAPI) { a.add(bt.MakePod("a").Memory("30Gi").Bound("node", epoch, "GPU-9=30Gi").Obj()) },
 		},
+		{
+			name: "bound already by somebody else, without an allocation", apply: true,
+			prepare: func(a *fakeAPI) { a.add(bt.MakePod("a").Memory("30Gi").Node("node").Obj()) },
+		},
 		{name: "a conflict of another kind: it is not bound", answer: alreadyBound("a")},
 		{name: "a conflict, and it cannot be read back", answer: alreadyBound("a"), readsFail: true, state: gpustate.Unknown},
 	} {
@@ -266,6 +270,12 @@ func TestBindInDoubt(t *testing.T) {
 		f.api.remove("a")
 		later(f, "refuting", func() bool { return f.state(pod) == 0 })
 		f.wantFree("nothing is left behind", "node", 80)
+	})
+	t.Run("somebody else bound it, without an allocation, and the informer told of it before it was reserved", func(t *testing.T) {
+		f, pod := lose(t)
+		f.api.add(bt.MakePod("a").Memory("30Gi").Node("node").Obj())
+		later(f, "refuting", func() bool { return f.state(pod) == 0 })
+		f.wantFree("refuted", "node", 80)
 	})
 	t.Run("the API server is away for a while", func(t *testing.T) {
 		f, pod := lose(t)

@@ -33,7 +33,6 @@ func (pl *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint,
 		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Add}, QueueingHintFn: pl.afterPodAdded},
 		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: nodeChanges}, QueueingHintFn: pl.afterNodeChanged},
 		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.UpdateNodeAnnotation}, QueueingHintFn: pl.afterNodeAnnotated},
-		{Event: fwk.ClusterEvent{Resource: fwk.TargetPod, ActionType: fwk.Update}, QueueingHintFn: pl.afterRequestChanged},
 	}, nil
 }
 
@@ -202,19 +201,6 @@ func (pl *Plugin) afterNodeAnnotated(_ klog.Logger, _ *corev1.Pod, oldObj, newOb
 	before, ok1 := oldObj.(*corev1.Node)
 	after, ok2 := newObj.(*corev1.Node)
 	if ok1 && ok2 && before.Annotations[berthv1alpha1.AnnotationHandOff] == after.Annotations[berthv1alpha1.AnnotationHandOff] {
-		return fwk.QueueSkip, nil
-	}
-	return fwk.Queue, nil
-}
-
-// afterRequestChanged retries a pod whose own request was edited.
-func (pl *Plugin) afterRequestChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
-	before, ok1 := oldObj.(*corev1.Pod)
-	after, ok2 := newObj.(*corev1.Pod)
-	if !ok1 || !ok2 {
-		return fwk.Queue, nil
-	}
-	if maps.Equal(withOurKeys(before.Annotations), withOurKeys(after.Annotations)) {
 		return fwk.QueueSkip, nil
 	}
 	return fwk.Queue, nil

@@ -138,6 +138,7 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 	pl.tracker.PodSeen(pod)
 	pl.passOn(woken, pod.Spec.NodeName)
 	pl.watchUnreported(pod)
+	pl.watchUnallocated(pod)
 	if bound && pl.tracker.Ledger.Get(pod.UID) != nil {
 		pl.watchLoads(pod.Spec.NodeName)
 		pl.watchVictims(pod.Spec.NodeName)
@@ -173,6 +174,7 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.requests.Delete(pod.UID)
 	pl.claims.Gone(pod)
 	pl.lost.forget(pod.UID)
+	pl.unallocated.forget(pod.UID)
 	pl.overbooked.forget(pod.UID)
 	if node := pl.tracker.PodGone(pod); node != "" {
 		pl.settle(node)

@@ -107,19 +107,24 @@ func (pl *Plugin) tellLosses(node string) {
 }
 
 func (pl *Plugin) writeLoss(node string, l *loss) error {
+	return pl.writeOnce(l.pod, fmt.Sprintf("gpu-lost.%x", l.id), eventLost, lossNote(node, l.devices))
+}
+
+// writeOnce writes an Event of a pod whose name is the pod's and the given one, so that there is one, whoever writes it.
+func (pl *Plugin) writeOnce(pod *corev1.Pod, name, reason, note string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lostTimeout)
 	defer cancel()
 	instance, _ := os.Hostname()
-	_, err := pl.handle.ClientSet().EventsV1().Events(l.pod.Namespace).Create(ctx, &eventsv1.Event{
+	_, err := pl.handle.ClientSet().EventsV1().Events(pod.Namespace).Create(ctx, &eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: l.pod.Namespace, Name: fmt.Sprintf("%.*s.gpu-lost.%x", maxEventName, l.pod.Name, l.id),
+			Namespace: pod.Namespace, Name: fmt.Sprintf("%.*s.%s", maxEventName, pod.Name, name),
 		},
 		EventTime:           metav1.NewMicroTime(pl.clock.Now()),
 		ReportingController: berthv1alpha1.SchedulerName, ReportingInstance: berthv1alpha1.SchedulerName + "-" + instance,
-		Type: corev1.EventTypeWarning, Reason: eventLost, Action: actionWatch, Note: lossNote(node, l.devices),
+		Type: corev1.EventTypeWarning, Reason: reason, Action: actionWatch, Note: note,
 		Regarding: corev1.ObjectReference{
-			APIVersion: "v1", Kind: "Pod", Namespace: l.pod.Namespace, Name: l.pod.Name, UID: l.pod.UID,
-			ResourceVersion: l.pod.ResourceVersion,
+			APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
+			ResourceVersion: pod.ResourceVersion,
 		},
 	}, metav1.CreateOptions{})
 	return err

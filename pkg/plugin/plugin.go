@@ -67,6 +67,8 @@ type Plugin struct {
 	lost lost
 	// unreadable is whose report cannot be read.
 	unreadable unreadable
+	// unallocated is who was told that it is bound without an allocation.
+	unallocated unallocated
 	// selectors are compiled selectors of devices; nil if DRA is off.
 	selectors *dracel.Cache
 	// timers holds the pending wake-ups by what they are for.

@@ -249,10 +249,6 @@ func TestHints(t *testing.T) {
 	check("a node has its new driver", hint(fwk.Node, fwk.UpdateNodeLabel, waiting, upgrading, node), fwk.Queue)
 	f.pl.reportSeen(held("", "70Gi").At("GPU-0").Process("", "70Gi").Obj(), true)
 	check("a node changes where there is none", hint(fwk.Node, fwk.UpdateNodeAllocatable, waiting, node.DeepCopy(), node), fwk.QueueSkip)
-	edited := bt.MakePod("waiting").Memory("30Gi").Obj()
-	status := bt.MakePod("waiting").Memory("60Gi").Phase(corev1.PodPending).Obj()
-	check("its request is edited", hint(fwk.TargetPod, fwk.Update, waiting, waiting, edited), fwk.Queue)
-	check("its status changes", hint(fwk.TargetPod, fwk.Update, waiting, waiting, status), fwk.QueueSkip)
 }
 
 // BenchmarkReportWhilePodsWait is a report that helps none of a thousand waiting pods.

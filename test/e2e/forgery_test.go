@@ -49,7 +49,7 @@ func testForgery(t *testing.T, c *cluster) {
 		}, "only the scheduler's account"},
 		{"another request for a running pod", func(ctx context.Context) error {
 			return c.client.Patch(ctx, running.DeepCopy(), patch(berthv1alpha1.AnnotationGPUMemory, "1Gi"))
-		}, "do not change once it is on a node"},
+		}, "does not change after it was created"},
 		{"a binding of a pod that asks for memory", func(ctx context.Context) error {
 			return c.client.SubResource("binding").Create(ctx, waiting, &corev1.Binding{
 				Target: corev1.ObjectReference{Kind: "Node", Name: c.workers[0].name},

@@ -200,6 +200,9 @@ func checkBooks(t *testing.T, lab *harness.Lab) map[string]int {
 		if err != nil {
 			t.Errorf("pod %s: %v", pod.Name, err)
 		}
+		if gpustate.LacksAllocation(pod) {
+			t.Errorf("pod %s is bound without an allocation", pod.Name)
+		}
 		if a == nil {
 			continue
 		}

@@ -216,12 +216,15 @@ func nodeProblems(node *corev1.Node) []string {
 	return problems
 }
 
-// podProblems name the pods of a node whose booking is on none of the devices that are shown.
+// podProblems name the pods of a node that were given nothing, or what cannot be read, or devices that are not shown.
 func (b *builder) podProblems(node string, reported map[string]*berthv1alpha1.GPUDevice, charges []gpustate.Charge) []string {
 	var problems []string
 	for _, pod := range b.pods[node] {
 		a, err := gpustate.BookingOf(pod)
 		switch {
+		case gpustate.LacksAllocation(pod):
+			problems = append(problems, fmt.Sprintf("pod %s/%s asks for GPU memory and was bound without any: delete it, so that it is placed anew",
+				pod.Namespace, pod.Name))
 		case err != nil:
 			problems = append(problems, fmt.Sprintf("what pod %s/%s may use is not known: %s", pod.Namespace, pod.Name, err))
 		case a != nil:

@@ -96,13 +96,13 @@ func TestBuildTellsStaleNodes(t *testing.T) {
 		"a Lease renewed 12 minutes ago is stale": {
 			change: func(*Objects, *Settings) {}, want: string(gpustate.ReasonStaleReport),
 		},
-		"not where the scheduler never takes reports for stale, but the unreadable pod remains": {
+		"not where the scheduler never takes reports for stale, and a pod without an allocation blocks nobody": {
 			change: func(_ *Objects, s *Settings) { s.StaleAfter = metav1.Duration{} },
-			want:   string(gpustate.ReasonUnknownAllocation),
+			want:   "",
 		},
 		"not where Leases cannot be read": {
 			change: func(o *Objects, _ *Settings) { o.Leases, o.LeasesUnknown = nil, true },
-			want:   string(gpustate.ReasonUnknownAllocation),
+			want:   "",
 		},
 		"an agent whose clock is ahead is fresh": {
 			change: func(o *Objects, _ *Settings) {
@@ -110,7 +110,7 @@ func TestBuildTellsStaleNodes(t *testing.T) {
 					o.Leases[i].Spec.RenewTime = &metav1.MicroTime{Time: now.AddDate(0, 0, 1)}
 				}
 			},
-			want: string(gpustate.ReasonUnknownAllocation),
+			want: "",
 		},
 	}
 	for name, tt := range tests {
