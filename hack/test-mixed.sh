@@ -44,5 +44,5 @@ cp "$dir/new/scheduler" "$dir/old-agents/"
 
 for mix in old-scheduler old-agents; do
   echo "== $mix (${commit:0:7})"
-  BERTH_MIXED="$mix" BERTH_BIN_DIR="$dir/$mix" go test -count=1 -timeout 10m -v -run '^TestMixedVersions$' ./test/integration
+  BERTH_MIXED="$mix" BERTH_MIXED_CONFIG="$source/manifests/scheduler/config.yaml" BERTH_BIN_DIR="$dir/$mix" go test -count=1 -timeout 10m -v -run '^TestMixedVersions$' ./test/integration
 done

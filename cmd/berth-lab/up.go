@@ -66,13 +66,13 @@ const upExample = `  # Two nodes of 8 H100
 
 // upFlags are the flags of the up command.
 type upFlags struct {
-	kubeconfig, binDir, logDir, fleet, gpuModel string
-	nodes, gpus                                 int
-	bare, noScheduler, noController             bool
-	runFor                                      time.Duration
-	schedulerArgs, controllerArgs               []string
-	kubeAPIServer                               string
-	apiserverArgs                               []string
+	kubeconfig, binDir, logDir, fleet, gpuModel, schedulerConfig string
+	nodes, gpus                                                  int
+	bare, noScheduler, noController                              bool
+	runFor                                                       time.Duration
+	schedulerArgs, controllerArgs                                []string
+	kubeAPIServer                                                string
+	apiserverArgs                                                []string
 }
 
 func newUpCommand(stdout io.Writer) *cobra.Command {
@@ -102,6 +102,7 @@ func newUpCommand(stdout io.Writer) *cobra.Command {
 	flags.StringVar(&f.binDir, "bin-dir", "", "folder of the programs scheduler and controller (default: that of berth-lab)")
 	flags.BoolVar(&f.noScheduler, "no-scheduler", false, "do not run the scheduler")
 	flags.BoolVar(&f.noController, "no-controller", false, "do not run the controller")
+	flags.StringVar(&f.schedulerConfig, "scheduler-config", "", "file of a KubeSchedulerConfiguration (default: that of the manifests)")
 	flags.StringArrayVar(&f.schedulerArgs, "scheduler-arg", nil, "further argument of the scheduler, such as --v=4 (repeatable)")
 	flags.StringArrayVar(&f.controllerArgs, "controller-arg", nil, "further argument of the controller (repeatable)")
 	flags.StringVar(&f.kubeAPIServer, "kube-apiserver", "", "program to run as kube-apiserver, of Kubernetes 1.34 or later (default: the v1.37 that is linked in); policies that it does not serve are left out")
@@ -152,8 +153,8 @@ func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
 		if options.Scheduler, err = program(f.binDir, "scheduler"); err != nil {
 			return nil, fmt.Errorf("%w: run \"make build\", name the folder that has it by --bin-dir, or add --no-scheduler", err)
 		}
-		if options.SchedulerConfig, err = fs.ReadFile(manifests.FS, schedulerConfig); err != nil {
-			return nil, fmt.Errorf("manifests: %w", err)
+		if options.SchedulerConfig, err = f.schedulerConfiguration(); err != nil {
+			return nil, err
 		}
 	}
 	if !f.noController {
@@ -164,6 +165,18 @@ func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
 		}
 	}
 	return options, nil
+}
+
+// schedulerConfiguration returns the KubeSchedulerConfiguration to run the scheduler with.
+func (f *upFlags) schedulerConfiguration() ([]byte, error) {
+	if f.schedulerConfig != "" {
+		return os.ReadFile(f.schedulerConfig)
+	}
+	config, err := fs.ReadFile(manifests.FS, schedulerConfig)
+	if err != nil {
+		return nil, fmt.Errorf("manifests: %w", err)
+	}
+	return config, nil
 }
 
 // simulated returns the nodes to simulate.

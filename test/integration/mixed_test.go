@@ -35,8 +35,14 @@ func TestMixedVersions(t *testing.T) {
 	}
 }
 
+// envMixedConfig is the file of the configuration that the earlier commit ships for its scheduler: it would refuse
+// arguments that it does not know.
+const envMixedConfig = "BERTH_MIXED_CONFIG"
+
+// Pods refer to bare UUIDs, as those do that the earlier policies made: the earlier scheduler knows no other reference, and
+// leaves pods that the newer policies made to the newer scheduler.
 func oldScheduler(t *testing.T) {
-	lab := harness.Start(t, "--nodes", "1", "--gpus", "2", "--no-controller")
+	lab := harness.Start(t, "--nodes", "1", "--gpus", "2", "--no-controller", "--scheduler-config", os.Getenv(envMixedConfig))
 	placeOnSimulated(t, lab, "new-agent")
 }
 
@@ -46,7 +52,9 @@ func placeOnSimulated(t *testing.T, lab *harness.Lab, name string) {
 	t.Helper()
 	taken := map[string]bool{}
 	for _, suffix := range []string{"-1", "-2"} {
-		pod := harness.Create(t, lab, berthtesting.MakePod(name+suffix).Memory("70Gi").Obj())
+		pod := berthtesting.MakePod(name + suffix).Memory("70Gi").Obj()
+		toUUIDs(pod)
+		pod = harness.Create(t, lab, pod)
 		pod, allocation := lab.WaitBound(t, pod)
 		if allocation == nil || len(allocation.Devices) != 1 || taken[allocation.Devices[0].UUID] {
 			t.Fatalf("allocation of %s: %+v, want the GPU that is not in %v", pod.Name, allocation, taken)
@@ -54,7 +62,9 @@ func placeOnSimulated(t *testing.T, lab *harness.Lab, name string) {
 		taken[allocation.Devices[0].UUID] = true
 		lab.WaitReady(t, pod)
 	}
-	pod := harness.Create(t, lab, berthtesting.MakePod(name+"-3").Memory("70Gi").Obj())
+	pod := berthtesting.MakePod(name + "-3").Memory("70Gi").Obj()
+	toUUIDs(pod)
+	pod = harness.Create(t, lab, pod)
 	lab.WaitUnschedulable(t, pod)
 	for _, suffix := range []string{"-1", "-2", "-3"} {
 		lab.Delete(t, berthtesting.MakePod(name+suffix).Obj(), 0)
@@ -62,7 +72,7 @@ func placeOnSimulated(t *testing.T, lab *harness.Lab, name string) {
 }
 
 func oldSchedulerNewFields(t *testing.T) {
-	lab := harness.Start(t, "--bare", "--no-controller")
+	lab := harness.Start(t, "--bare", "--no-controller", "--scheduler-config", os.Getenv(envMixedConfig))
 	s := newSite(t, lab, "reported", 2, "80Gi")
 	// GPU 0 is time-sliced: two pods of others hold it. The old scheduler reads only the first of them.
 	s.edit = func(g *berthtesting.GPUNode) {
@@ -85,7 +95,7 @@ func oldSchedulerNewFields(t *testing.T) {
 	if d := stored.Status.Devices[0]; d.NUMANode == nil || stored.Status.HandOff == nil || len(d.AssignedPods) != 2 {
 		t.Fatalf("the apiserver dropped what is new: %+v", stored.Status)
 	}
-	if _, a := s.place(s.pod("p", "30Gi")); a == nil || len(a.Devices) != 1 || a.Devices[0].UUID != s.gpu(1) {
+	if _, a := s.place(s.pod("p", "30Gi", toUUIDs)); a == nil || len(a.Devices) != 1 || a.Devices[0].UUID != s.gpu(1) {
 		t.Errorf("allocation %+v, want the GPU that nobody holds", a)
 	}
 	lab.WaitUnschedulable(t, harness.Create(t, lab, s.pod("two", "60Gi", counts("2"))))
