@@ -5,7 +5,7 @@
 # Runs the benchmarks, from the planner outwards; docs/performance.md says what they are. Arguments go to go test:
 #
 #   hack/bench.sh -benchtime 2s -count 6
-#   BENCH=short hack/bench.sh                 # the planner and the view alone
+#   BENCH=short hack/bench.sh                 # the planner and the view, and whether a whole scheduler still runs
 #   BENCH=throughput ROUNDS=5 hack/bench.sh   # whole schedulers alone, in five rounds
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -38,6 +38,17 @@ throughput() {
   done
   measure "$dir" BenchmarkPerfSchedulingDRA/ConsumableCapacity/full_500nodes
   ratios "$dir/throughput"
+}
+
+# smoke runs one small workload: whether the harness still gets pods placed, not how fast.
+smoke() {
+  local dir
+  echo "== a whole scheduler, briefly"
+  dir="$(mktemp -d)"
+  # shellcheck disable=SC2064 # dir is local
+  trap "rm -rf '$dir'" EXIT
+  go test -c -o "$dir/perf.test" ./test/perf
+  measure "$dir" BenchmarkPerfScheduling/GPUMemory/50nodes
 }
 
 # measure DIR WORKLOAD runs one workload and notes its pods per second.
@@ -77,6 +88,8 @@ fi
 if [[ -z "${BENCH:-}" ]]; then
   bench "extension points" -bench . "$@" ./pkg/plugin
 fi
-if [[ "${BENCH:-}" != short ]]; then
+if [[ "${BENCH:-}" == short ]]; then
+  smoke
+else
   throughput
 fi

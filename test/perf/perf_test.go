@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/dynamic-resource-allocation/structured"
@@ -37,11 +38,15 @@ func BenchmarkPerfScheduling(b *testing.B) {
 	scheduler_perf.PluginNames = append(scheduler_perf.PluginNames, plugin.Name)
 	b.Chdir("config")
 	scheduler_perf.RunBenchmarkPerfScheduling(b, "workloads.yaml", "berth", frameworkruntime.Registry{plugin.Name: alone},
-		scheduler_perf.WithPrepareFn(installCRDs), scheduler_perf.WithNodeUpdateFn(reportGPUs))
+		scheduler_perf.WithNodeUpdateFn(reportGPUs))
 }
 
-// alone makes the plugin of a scheduler without leader election, one for each workload.
+// alone makes the plugin of a scheduler without leader election, one for each workload. It makes the API server serve
+// what the plugin watches before: a scheduler ends where that is not served, and the harness prepares nothing earlier.
 func alone(ctx context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+	if err := installCRDs(ctx, handle.KubeConfig()); err != nil {
+		return nil, err
+	}
 	lead := leader.New()
 	lead.Alone()
 	return plugin.NewFor(lead)(ctx, args, handle)
@@ -61,13 +66,17 @@ func BenchmarkPerfSchedulingDRA(b *testing.B) {
 	scheduler_perf.RunBenchmarkPerfScheduling(b, "performance-config.yaml", "dra", nil)
 }
 
-// installCRDs makes the API server serve what the plugin watches.
-func installCRDs(tCtx ktesting.TContext) error {
+func installCRDs(ctx context.Context, config *rest.Config) error {
 	objects, err := manifests.Objects("crd")
 	if err != nil {
 		return err
 	}
-	return install.Apply(tCtx, tCtx.Dynamic(), objects)
+	// The scheduler's own configuration speaks protobuf, which custom resources do not.
+	client, err := dynamic.NewForConfig(dynamic.ConfigFor(config))
+	if err != nil {
+		return err
+	}
+	return install.Apply(ctx, client, objects)
 }
 
 // reportGPUs reports eight GPUs of 80Gi for each node of a workload that says gpus: 1.
