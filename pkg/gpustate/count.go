@@ -91,7 +91,7 @@ func (c *counter) countUnlisted(pods []*corev1.Pod) {
 		case c.isListed(i, pods) || e.UID == c.query.Pod || c.query.Removed.Has(e.UID):
 		case c.query.Returned && e.isReturning():
 			c.giveBack(e.UID)
-		case e.State == Leaving && e.settled(c.report, c.viewer.Snapshot.now):
+		case e.State == Draining && e.settled(c.report, c.viewer.Snapshot.now):
 			c.timeless = false
 		default:
 			c.countEntry(e, nil)
@@ -109,13 +109,13 @@ func (c *counter) isListed(i int, pods []*corev1.Pod) bool {
 
 // countEntry charges a booking; pod is nil if it is not on the caller's list.
 func (c *counter) countEntry(e *Entry, pod *corev1.Pod) {
-	c.timeless = c.timeless && e.State != Leaving
+	c.timeless = c.timeless && e.State != Draining
 	c.count(e.UID, e.Allocation, pod, e)
 	if e.Allocation == nil {
 		c.block(ReasonUnknownAllocation)
 		return
 	}
-	if e.State != Leaving {
+	if e.State != Draining {
 		c.blockWhileLoading(e)
 	}
 }
@@ -123,7 +123,7 @@ func (c *counter) countEntry(e *Entry, pod *corev1.Pod) {
 // isReturning says whether the memory of a booking is on its way back: its pod is gone, or terminates. A nil entry
 // has none.
 func (e *Entry) isReturning() bool {
-	return e != nil && (e.State == Leaving || e.Pod != nil && e.Pod.DeletionTimestamp != nil)
+	return e != nil && (e.State == Draining || e.Pod != nil && e.Pod.DeletionTimestamp != nil)
 }
 
 // count charges max(booked, measured) on each device: what is measured everywhere, and on the booked devices what is

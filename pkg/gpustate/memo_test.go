@@ -50,7 +50,7 @@ func TestViewsAreRecalled(t *testing.T) {
 			query: func(q *Query) { q.Runtime = vllm },
 		},
 		{
-			name: "a pod is leaving: that ends by time", before: func(f *fixture) {
+			name: "a pod drains: that ends by time", before: func(f *fixture) {
 				f.report(bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("g", "1Gi"))
 				gone := bt.MakePod("g").Memory("1Gi").Bound(testNode, epoch, "GPU-0=1Gi").Started(epoch)
 				f.PodSeen(gone.Obj())

@@ -46,7 +46,7 @@ func (pl *Plugin) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.Devic
 			c := &view.Charges[j]
 			switch {
 			case c.Charged[i].IsZero():
-			case c.State == gpustate.Leaving:
+			case c.State == gpustate.Draining:
 				parts = append(parts, fmt.Sprintf("processes of the gone pod %s/%s still hold %s on %s", c.Namespace, c.Name, c.Charged[i], gpu))
 			case going[c.UID]:
 				parts = append(parts, fmt.Sprintf("pod %s/%s is still terminating and holds %s on %s", c.Namespace, c.Name, c.Charged[i], gpu))

@@ -183,7 +183,7 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.passOn(woken, "")
 }
 
-// settle forgets the leaving pods of a node ("" = none) whose memory is back, now and when only time can tell.
+// settle forgets the draining pods of a node ("" = none) whose memory is back, now and when only time can tell.
 func (pl *Plugin) settle(node string) {
 	if node == "" {
 		return
