@@ -27,7 +27,7 @@ func TestWhomClaimsCountFor(t *testing.T) {
 		{"a pod of equal priority", Claim{}, Query{Pod: "a", Priority: 10}, 20},
 		{"a pod of higher priority", Claim{}, Query{Pod: "a", Priority: 11}, 80},
 		{"the claimant itself", Claim{}, Query{Pod: "n", Priority: 10}, 80},
-		{"a dry run in which the claimant is gone", Claim{}, Query{Pod: "a", Removed: sets.New[types.UID]("n")}, 80},
+		{"a dry run in which the claimant is gone", Claim{}, Query{Pod: "a", Gone: sets.New[types.UID]("n")}, 80},
 		{"before it is held", Claim{HoldsFrom: epoch.Add(time.Second)}, Query{Pod: "a"}, 80},
 		{"from when it is held", Claim{HoldsFrom: epoch}, Query{Pod: "a"}, 20},
 	} {

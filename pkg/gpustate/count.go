@@ -73,7 +73,7 @@ func (c *counter) countPod(pod *corev1.Pod, e *Entry) {
 		c.blockWhileUnreported(pod)
 	}
 	switch {
-	case c.query.Returned && (pod.DeletionTimestamp != nil || e.isReturning()):
+	case c.query.Drained && (pod.DeletionTimestamp != nil || e.comesBack()):
 		c.giveBack(pod.UID)
 	case e == nil:
 		c.count(pod.UID, nil, pod, nil)
@@ -88,8 +88,8 @@ func (c *counter) countPod(pod *corev1.Pod, e *Entry) {
 func (c *counter) countUnlisted(pods []*corev1.Pod) {
 	for i, e := range c.entries {
 		switch {
-		case c.isListed(i, pods) || e.UID == c.query.Pod || c.query.Removed.Has(e.UID):
-		case c.query.Returned && e.isReturning():
+		case c.isListed(i, pods) || e.UID == c.query.Pod || c.query.Gone.Has(e.UID):
+		case c.query.Drained && e.comesBack():
 			c.giveBack(e.UID)
 		case e.State == Draining && e.settled(c.report, c.viewer.Snapshot.now):
 			c.timeless = false
@@ -120,9 +120,9 @@ func (c *counter) countEntry(e *Entry, pod *corev1.Pod) {
 	}
 }
 
-// isReturning says whether the memory of a booking is on its way back: its pod is gone, or terminates. A nil entry
+// comesBack says whether the memory of a booking is on its way back: its pod is gone, or terminates. A nil entry
 // has none.
-func (e *Entry) isReturning() bool {
+func (e *Entry) comesBack() bool {
 	return e != nil && (e.State == Draining || e.Pod != nil && e.Pod.DeletionTimestamp != nil)
 }
 
@@ -184,7 +184,7 @@ func (c *counter) giveBackOrphans(pods []*corev1.Pod) {
 		known[e.UID] = true
 	}
 	for uid := range c.report.pods {
-		if !known[uid] && !c.query.Removed.Has(uid) {
+		if !known[uid] && !c.query.Gone.Has(uid) {
 			c.giveBack(uid)
 		}
 	}
@@ -230,7 +230,7 @@ func (c *counter) block(r alloc.Reason) {
 // What the ledger last heard of the pod decides, not the caller's list: whoever waits for a pod to be Ready is woken
 // when the ledger heard of it, and must not then be sent away by a list that is behind.
 func (c *counter) blockWhileLoading(e *Entry) {
-	if c.query.IgnoreLoading || !mismeasures(c.query.Runtime, e.Allocation.Runtime) || !c.isLoading(e) {
+	if c.query.Loaded || !mismeasures(c.query.Runtime, e.Allocation.Runtime) || !c.isLoading(e) {
 		return
 	}
 	for _, share := range e.Allocation.Devices {

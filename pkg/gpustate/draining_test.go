@@ -109,7 +109,7 @@ func TestMemoryOfAGonePod(t *testing.T) {
 					f.report(step.report)
 				}
 				f.wantFree(step.at.String(), f.view(Query{}), step.free)
-				f.wantFree(step.at.String()+", once all is back", f.view(Query{Returned: true}), 80)
+				f.wantFree(step.at.String()+", once all is back", f.view(Query{Drained: true}), 80)
 				again := f.SettleNode(testNode)
 				if e := f.Ledger.Get("a"); e == nil && step.free != 80 || e != nil && step.free == 80 {
 					t.Errorf("at %s the ledger has %+v with %d GiB free", step.at, e, step.free)

@@ -39,7 +39,7 @@ func TestOneLoaderAtATime(t *testing.T) {
 			if want[0] == 0 && v.Devices[0].Blocked != alloc.ReasonLoading {
 				t.Errorf("%s beside a loading %s: blocked because %q", newcomer, loader, v.Devices[0].Blocked)
 			}
-			f.wantFree("once all have loaded", f.view(Query{Pod: "new", Runtime: newcomer, IgnoreLoading: true}, pod), 70, 80)
+			f.wantFree("once all have loaded", f.view(Query{Pod: "new", Runtime: newcomer, Loaded: true}, pod), 70, 80)
 			f.wantFree("for nobody", f.view(Query{}, pod), 70, 80)
 			f.wantFree("for the loader itself", f.view(Query{Pod: "loader", Runtime: loader}, pod), 80, 80)
 		}

@@ -87,19 +87,19 @@ func (v *View) RememberFit(number uint64, f Fit) {
 const (
 	// memoKinds is how many kinds of queries see a node differently.
 	memoKinds = 5
-	// memoReturned is the kind that sees all memory back that is on its way, and everyone loaded. Its views are explained.
-	memoReturned = 4
+	// memoDrained is the kind that sees all memory back that is on its way, and everyone loaded. Its views are explained.
+	memoDrained = 4
 )
 
 // memoKind says which kind q is: apart from its own bookings, a pod matters to a view only by how it gets on with
 // pods that load. It is negative for queries whose views depend on more than is compared.
 func (q *Query) memoKind() int {
 	switch {
-	case q.Generation == 0 || len(q.Removed) > 0 || q.Returned && !q.IgnoreLoading:
+	case q.Generation == 0 || len(q.Gone) > 0 || q.Drained && !q.Loaded:
 		return -1
-	case q.Returned:
-		return memoReturned
-	case q.IgnoreLoading:
+	case q.Drained:
+		return memoDrained
+	case q.Loaded:
 		return 0
 	case q.Runtime == "":
 		return 1

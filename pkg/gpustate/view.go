@@ -32,13 +32,13 @@ type Query struct {
 	Pod types.UID
 	// Runtime is its engine, which decides next to which loading pods it can be placed.
 	Runtime berthv1alpha1.Runtime
-	// Removed are pods that are assumed to be gone, with the memory that they were measured to hold: victims in a dry
+	// Gone are pods that are assumed to be gone, with the memory that they were measured to hold: victims in a dry
 	// run of preemption. Nil = none.
-	Removed sets.Set[types.UID]
-	// Returned assumes that all memory that is on its way back is back: of pods that are gone or terminating.
-	Returned bool
-	// IgnoreLoading leaves the loader rule out: what would fit once all pods are loaded.
-	IgnoreLoading bool
+	Gone sets.Set[types.UID]
+	// Drained assumes that all memory that is on its way back is back: of pods that are gone or terminating.
+	Drained bool
+	// Loaded leaves the loader rule out: what would fit once all pods are loaded.
+	Loaded bool
 	// Priority is the pod's: claims of pods of at least that priority count.
 	Priority int32
 	// Generation names the list of pods that the view is made with: lists of one node with the same generation are
@@ -109,7 +109,7 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	list := v.Ledger.listOf(node.Name)
 	entries := list.Load()
 	dra := v.dra(node.Name)
-	view, timeless := v.derive(node, report, fresh, dra, *entries, pods, q, q.memoKind() == memoReturned)
+	view, timeless := v.derive(node, report, fresh, dra, *entries, pods, q, q.memoKind() == memoDrained)
 	if timeless && q.memoKind() >= 0 {
 		r := &remembered{
 			generation: q.Generation, node: node, fresh: fresh, dra: dra, list: list, entries: entries, view: view,
@@ -124,7 +124,7 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 // Explain is View with the charges of each pod. What it returns for a query that has all memory back and everyone loaded
 // can be recalled.
 func (v *Viewer) Explain(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
-	if q.memoKind() == memoReturned {
+	if q.memoKind() == memoDrained {
 		return v.View(node, pods, q)
 	}
 	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
@@ -155,15 +155,15 @@ func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, dra *Node
 		view.Charges = make([]Charge, 0, len(pods))
 	}
 	for _, pod := range pods {
-		if e := c.entryOf(pod); !q.Removed.Has(pod.UID) {
+		if e := c.entryOf(pod); !q.Gone.Has(pod.UID) {
 			c.countPod(pod, e)
 		}
 	}
 	c.countUnlisted(pods)
-	for uid := range q.Removed {
+	for uid := range q.Gone {
 		c.giveBack(uid)
 	}
-	if q.Returned {
+	if q.Drained {
 		c.giveBackOrphans(pods)
 	}
 	c.countNobody()
@@ -178,7 +178,7 @@ func (v *Viewer) hold(view View, q *Query) View {
 	}
 	own := false // whether the devices are a copy
 	for _, e := range claims {
-		if e.UID == q.Pod || q.Removed.Has(e.UID) || !e.holds(q.Priority, v.Snapshot.now) {
+		if e.UID == q.Pod || q.Gone.Has(e.UID) || !e.holds(q.Priority, v.Snapshot.now) {
 			continue
 		}
 		if !own {

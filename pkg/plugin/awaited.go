@@ -20,7 +20,7 @@ import (
 // whether it is memory that is in use.
 func (pl *Plugin) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.DeviceShare) (what string, inMemory bool) {
 	now := s.Assume(false)
-	now.DryRun = false
+	now.Loaded = false
 	q := now.Query()
 	view := s.Viewer.Explain(ni.Node(), cycle.PodsOf(ni), &q)
 	if isSilent(view.Reason) {

@@ -231,7 +231,7 @@ func (pl *Plugin) adoptOrphans(viewer *gpustate.Viewer) {
 			continue
 		}
 		q := gpustate.Query{
-			Pod: pod.UID, Runtime: r.request.Runtime, Priority: priorityOf(pod), Returned: true, IgnoreLoading: true,
+			Pod: pod.UID, Runtime: r.request.Runtime, Priority: priorityOf(pod), Drained: true, Loaded: true,
 		}
 		view := viewer.View(ni.Node(), cycle.PodsOf(ni), &q)
 		best, ok := alloc.Best(&view.Node, &r.request.Request, pl.args.Strategy)
