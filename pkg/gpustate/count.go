@@ -22,7 +22,7 @@ type counter struct {
 	view   *View
 	report *Report
 	// attributed is what counted pods, and those assumed to be gone, are measured to hold on each device; the rest
-	// of what is measured is nobody's.
+	// of what is measured is foreign.
 	attributed [alloc.MaxDevices]alloc.Bytes
 	// entries are the ledger's of the node, and listed says of which of the first ones the caller's list has the pod.
 	entries []*Entry
@@ -190,14 +190,14 @@ func (c *counter) giveBackOrphans(pods []*corev1.Pod) {
 	}
 }
 
-// countNobody charges the memory in use that no counted pod explains.
-func (c *counter) countNobody() {
+// countForeign charges the memory in use that no counted pod explains.
+func (c *counter) countForeign() {
 	for i := range c.view.Devices {
 		d := &c.view.Devices[i]
-		nobody := c.report.measured[i].Minus(c.attributed[i])
-		d.Used = d.Used.Plus(nobody)
+		foreign := c.report.measured[i].Minus(c.attributed[i])
+		d.Used = d.Used.Plus(foreign)
 		if c.explain {
-			c.view.Nobody = append(c.view.Nobody, nobody)
+			c.view.Foreign = append(c.view.Foreign, foreign)
 		}
 	}
 }

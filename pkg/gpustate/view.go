@@ -75,8 +75,8 @@ type View struct {
 	Report *Report
 	// Charges are who is charged for what: one entry for each pod that counts, only if asked for by Explain.
 	Charges []Charge
-	// Nobody is, for each device, the memory in use that no counted pod explains; only if asked for by Explain.
-	Nobody []alloc.Bytes
+	// Foreign is, for each device, the memory in use that no counted pod explains; only if asked for by Explain.
+	Foreign []alloc.Bytes
 	// fits and derived are nil unless the view can be recalled.
 	fits    *fits
 	derived *atomic.Value
@@ -166,7 +166,7 @@ func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, dra *Node
 	if q.Drained {
 		c.giveBackOrphans(pods)
 	}
-	c.countNobody()
+	c.countForeign()
 	return view, c.timeless
 }
 

@@ -22,7 +22,7 @@ func podA() *bt.Pod {
 	return bt.MakePod("a").Memory("30Gi").Bound(testNode, epoch, "GPU-0=30Gi").Started(epoch).Ready(epoch)
 }
 
-// TestWhatIsFree: free = total − reserved − headroom − Σ max(booked, measured) − nobody's.
+// TestWhatIsFree: free = total − reserved − headroom − Σ max(booked, measured) − foreign.
 func TestWhatIsFree(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -55,7 +55,7 @@ func TestWhatIsFree(t *testing.T) {
 		{
 			name:   "more in use than the pod and the foreign process explain",
 			report: bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("a", "20Gi").Process("", "5Gi").Used("27Gi"),
-			pods:   []*bt.Pod{podA()}, want: []uint64{43}, // 80 − 30 booked − 7 of nobody's
+			pods:   []*bt.Pod{podA()}, want: []uint64{43}, // 80 − 30 booked − 7 foreign
 		},
 		{
 			name:   "a pod without a booking is charged what it is measured at",
@@ -82,7 +82,7 @@ func TestWhatIsFree(t *testing.T) {
 			query: Query{Gone: sets.New[types.UID]("a")}, want: []uint64{79},
 		},
 		{
-			name:   "orphaned processes count as returned, foreign ones do not",
+			name:   "orphaned processes count as drained, foreign ones do not",
 			report: bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("gone", "10Gi").Process("", "20Gi"),
 			query:  Query{Drained: true}, want: []uint64{60},
 		},
@@ -276,8 +276,8 @@ func TestExplainSaysWhoIsChargedForWhat(t *testing.T) {
 	if diff := cmp.Diff(want, v.Charges, bytesEqual); diff != "" {
 		t.Errorf("charges (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(gib(5, 0), v.Nobody, bytesEqual); diff != "" {
-		t.Errorf("nobody's (-want +got):\n%s", diff)
+	if diff := cmp.Diff(gib(5, 0), v.Foreign, bytesEqual); diff != "" {
+		t.Errorf("foreign (-want +got):\n%s", diff)
 	}
 	f.wantFree("the same as View", v, 25, 59)
 }

@@ -52,8 +52,8 @@ func (pl *Plugin) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.Devic
 				parts = append(parts, fmt.Sprintf("pod %s/%s is still terminating and holds %s on %s", c.Namespace, c.Name, c.Charged[i], gpu))
 			}
 		}
-		if !view.Nobody[i].IsZero() {
-			parts = append(parts, fmt.Sprintf("processes of no known pod hold %s on %s", view.Nobody[i], gpu))
+		if !view.Foreign[i].IsZero() {
+			parts = append(parts, fmt.Sprintf("processes of no known pod hold %s on %s", view.Foreign[i], gpu))
 		}
 	}
 	inMemory = len(parts) > 0
