@@ -84,11 +84,17 @@ func (v *View) RememberFit(number uint64, f Fit) {
 	v.fits[number%uint64(len(v.fits))].Store(word)
 }
 
+// The kinds of queries that see a node differently.
 const (
-	// memoKinds is how many kinds of queries see a node differently.
-	memoKinds = 5
-	// memoDrained is the kind that sees all memory back that is on its way, and everyone loaded. Its views are explained.
-	memoDrained = 4
+	// memoLoaded sees everyone loaded.
+	memoLoaded = iota
+	// memoAnybody is for no pod, memoVLLM for one that mis-measures next to any that loads, and memoOther for the others.
+	memoAnybody
+	memoVLLM
+	memoOther
+	// memoDrained sees all memory back that is on its way, and everyone loaded. Its views are explained.
+	memoDrained
+	memoKinds
 )
 
 // memoKind says which kind q is: apart from its own bookings, a pod matters to a view only by how it gets on with
@@ -100,13 +106,13 @@ func (q *Query) memoKind() int {
 	case q.Drained:
 		return memoDrained
 	case q.Loaded:
-		return 0
+		return memoLoaded
 	case q.Runtime == "":
-		return 1
+		return memoAnybody
 	case q.Runtime == berthv1alpha1.RuntimeVLLM:
-		return 2
+		return memoVLLM
 	}
-	return 3
+	return memoOther
 }
 
 // Recall returns the view of a node as View would derive it, if View did so before with a list of pods of the same
