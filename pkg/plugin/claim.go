@@ -221,10 +221,10 @@ func (pl *Plugin) exists(pod *corev1.Pod) bool {
 	return err == nil && got.UID == pod.UID
 }
 
-// adoptOrphans makes the claims of pods that were nominated before this process knew them, by the scheduler before a
+// claimForUntried makes the claims of pods that were nominated before this process knew them, by the scheduler before a
 // restart: where they fit once the memory that is on its way back is back.
-func (pl *Plugin) adoptOrphans(viewer *gpustate.Viewer) {
-	for _, pod := range pl.claims.Orphans() {
+func (pl *Plugin) claimForUntried(viewer *gpustate.Viewer) {
+	for _, pod := range pl.claims.Untried() {
 		ni, err := pl.nodeInfo(pod.Status.NominatedNodeName)
 		r := pl.resolve(pod)
 		if err != nil || r.request == nil {

@@ -68,7 +68,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	if !pl.anyCouldEverFit(shared, nodes) {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+largest(shared, nodes))
 	}
-	pl.adoptOrphans(shared.Viewer)
+	pl.claimForUntried(shared.Viewer)
 	state.Write(cycle.Key, &cycle.State{Pod: shared})
 	return nil, nil
 }

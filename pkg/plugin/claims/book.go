@@ -33,15 +33,15 @@ type Book struct {
 	evicted ComingBack
 	// lostIdle are the controllers that lost a pod to an idle eviction, and when.
 	lostIdle map[types.UID]time.Time
-	// orphans are pods that somebody nominated whom this process has not tried yet.
-	orphans map[types.UID]*corev1.Pod
+	// untried are pods that somebody nominated whom this process has not tried yet.
+	untried map[types.UID]*corev1.Pod
 }
 
 // NewBook returns an empty book beside a ledger.
 func NewBook(ledger *gpustate.Ledger) *Book {
 	return &Book{
 		ledger: ledger, givenUp: map[types.UID]map[string]time.Time{}, evicted: ComingBack{},
-		lostIdle: map[types.UID]time.Time{}, orphans: map[types.UID]*corev1.Pod{},
+		lostIdle: map[types.UID]time.Time{}, untried: map[types.UID]*corev1.Pod{},
 	}
 }
 
@@ -50,7 +50,7 @@ func (b *Book) Forget(uid types.UID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.givenUp, uid)
-	delete(b.orphans, uid)
+	delete(b.untried, uid)
 }
 
 // Evicted notes that a pod was deleted to make room; Gone ends it.
@@ -183,25 +183,25 @@ func ControllerOf(pod *corev1.Pod) types.UID {
 func (b *Book) Nominated(pod *corev1.Pod) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.orphans[pod.UID] = pod
+	b.untried[pod.UID] = pod
 }
 
 // Tried says that a pod is tried by this process: its own cycles decide from now on what it claims.
 func (b *Book) Tried(uid types.UID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.orphans, uid)
+	delete(b.untried, uid)
 }
 
-// Orphans returns the nominated pods that were not tried yet, the most important first, then the oldest.
-func (b *Book) Orphans() []*corev1.Pod {
+// Untried returns the nominated pods that were not tried yet, the most important first, then the oldest.
+func (b *Book) Untried() []*corev1.Pod {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.orphans) == 0 {
+	if len(b.untried) == 0 {
 		return nil
 	}
-	out := make([]*corev1.Pod, 0, len(b.orphans))
-	for _, p := range b.orphans {
+	out := make([]*corev1.Pod, 0, len(b.untried))
+	for _, p := range b.untried {
 		out = append(out, p)
 	}
 	slices.SortFunc(out, func(x, y *corev1.Pod) int {
