@@ -63,7 +63,7 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 		return nil, ""
 	case !status.IsSuccess():
 		if !e.IsLost() {
-			pl.metrics.plansRejected.WithLabelValues("no-longer-fits").Inc()
+			pl.metrics.claimsDropped.WithLabelValues("no-longer-fits").Inc()
 			next.PatientUntil = now.Add(pl.args.WaitBeforeEviction.Duration)
 		}
 		if left == 0 || now.After(next.PatientUntil) {
@@ -167,7 +167,7 @@ func isPassing(r alloc.Reason) bool { return isSilent(r) || r == gpustate.Reason
 // reject gives a claim up, lets others have what it held, and tells the pod's owner why, if there is more to tell than
 // an Event of its own does.
 func (pl *Plugin) reject(pod *corev1.Pod, e *gpustate.Entry, reason, why string) {
-	pl.metrics.plansRejected.WithLabelValues(reason).Inc()
+	pl.metrics.claimsDropped.WithLabelValues(reason).Inc()
 	if why != "" {
 		pl.event(pod, nil, corev1.EventTypeNormal, eventClaimDropped, actionWait,
 			fmt.Sprintf("Does not wait for node %s any longer: %s; trying another way", e.Node, why))

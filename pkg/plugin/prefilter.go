@@ -146,7 +146,7 @@ func (pl *Plugin) AddPod(_ context.Context, state fwk.CycleState, _ *corev1.Pod,
 }
 
 // RemovePod assumes that a victim is gone with the memory that its processes hold: NVML still measures them in a dry
-// run, and charging that memory to nobody would make every plan fail.
+// run, and charging that memory to nobody would make every try fail.
 func (pl *Plugin) RemovePod(_ context.Context, state fwk.CycleState, _ *corev1.Pod, removed fwk.PodInfo, _ fwk.NodeInfo) *fwk.Status {
 	if s := cycle.Of(state); s != nil {
 		s.AssumeGone(removed.GetPod().UID)

@@ -191,13 +191,13 @@ func (e *Evictor) PodEligibleToPreemptOthers(_ context.Context, pod *corev1.Pod,
 // OrderedScoreFuncs ranks nodes as the search does: the default breaks ties at random.
 func (e *Evictor) OrderedScoreFuncs(ctx context.Context, nodes map[string]*extenderv1.Victims) []func(string) int64 {
 	s, _ := ctx.Value(searchKey{}).(*Search)
-	plans := make([]*Eviction, 0, len(nodes))
+	evictions := make([]*Eviction, 0, len(nodes))
 	for name := range nodes {
-		plans = append(plans, s.found[name])
+		evictions = append(evictions, s.found[name])
 	}
-	slices.SortFunc(plans, (*Eviction).compare)
-	rank := make(map[string]int64, len(plans))
-	for i, p := range plans {
+	slices.SortFunc(evictions, (*Eviction).compare)
+	rank := make(map[string]int64, len(evictions))
+	for i, p := range evictions {
 		rank[p.Name()] = -int64(i)
 	}
 	return []func(string) int64{func(node string) int64 { return rank[node] }}
