@@ -59,7 +59,7 @@ func (c *counter) entryOf(pod *corev1.Pod) *Entry {
 		return e // of another node, or of this one since a moment ago
 	}
 	if pod.Spec.NodeName == "" {
-		return nil // nominated: charged on the devices that it claims, see hold
+		return nil // nominated: charged on the devices that it claims, see chargeClaims
 	}
 	return fromAnnotation(pod)
 }

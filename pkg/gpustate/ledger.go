@@ -205,7 +205,7 @@ func (l *Ledger) Leave(uid types.UID, r *Report) (before *Entry) {
 	}
 	e := *before
 	e.replaced = nil
-	e.State, e.Since, e.Measured = Draining, l.clock.Now(), r != nil && r.holds(uid)
+	e.State, e.Since, e.Measured = Draining, l.clock.Now(), r != nil && r.hasProcessesOf(uid)
 	if e.settled(r, e.Since) {
 		l.delete(before)
 	} else {
@@ -228,7 +228,7 @@ func (e *Entry) settled(r *Report, now time.Time) bool {
 	switch {
 	case r == nil:
 		return true
-	case r.holds(e.UID):
+	case r.hasProcessesOf(e.UID):
 		return false // even of a pod that nobody saw start: the driver did
 	case e.Measured:
 		// It held memory when it left. The report of a cycle's snapshot can be older than that.

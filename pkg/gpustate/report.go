@@ -232,8 +232,8 @@ func (r *Report) Lost(a *Allocation) (lost []LostDevice) {
 	return lost
 }
 
-// holds says whether the processes of a pod hold memory on any device.
-func (r *Report) holds(uid types.UID) bool {
+// hasProcessesOf says whether the processes of a pod hold memory on any device.
+func (r *Report) hasProcessesOf(uid types.UID) bool {
 	use := r.pods[uid]
 	return use != nil && slices.ContainsFunc(use.onDevice, func(b alloc.Bytes) bool { return !b.IsZero() })
 }

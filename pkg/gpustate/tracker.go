@@ -183,7 +183,7 @@ func (t *Tracker) SettleNode(node string) (again time.Time) {
 		case e.State != Draining:
 		case e.settled(report, now):
 			t.Ledger.Settle(e.UID)
-		case !e.Measured && (report == nil || !report.holds(e.UID)):
+		case !e.Measured && (report == nil || !report.hasProcessesOf(e.UID)):
 			if at := e.Since.Add(unmeasuredGrace); again.IsZero() || at.Before(again) {
 				again = at
 			}

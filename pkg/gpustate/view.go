@@ -118,7 +118,7 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 		v.remember(q, r)
 		view = r.view
 	}
-	return v.hold(view, q)
+	return v.chargeClaims(view, q)
 }
 
 // Explain is View with the charges of each pod. What it returns for a query that has all memory back and everyone loaded
@@ -129,7 +129,7 @@ func (v *Viewer) Explain(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	}
 	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
 	view, _ := v.derive(node, report, fresh, v.dra(node.Name), v.Ledger.OnNode(node.Name), pods, q, true)
-	return v.hold(view, q)
+	return v.chargeClaims(view, q)
 }
 
 // derive makes a view without what nominated pods claim. timeless says that the same inputs would give the same
@@ -170,15 +170,15 @@ func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, dra *Node
 	return view, c.timeless
 }
 
-// hold charges what nominated pods claim.
-func (v *Viewer) hold(view View, q *Query) View {
+// chargeClaims charges what nominated pods claim.
+func (v *Viewer) chargeClaims(view View, q *Query) View {
 	claims := v.Ledger.ClaimsOn(view.Name)
 	if len(claims) == 0 || view.Report == nil {
 		return view
 	}
 	own := false // whether the devices are a copy
 	for _, e := range claims {
-		if e.UID == q.Pod || q.Gone.Has(e.UID) || !e.holds(q.Priority, v.Snapshot.now) {
+		if e.UID == q.Pod || q.Gone.Has(e.UID) || !e.countsFor(q.Priority, v.Snapshot.now) {
 			continue
 		}
 		if !own {
