@@ -22,7 +22,7 @@ type Tracker struct {
 	Store  *Store
 	Ledger *Ledger
 	Policy Policy
-	// DRA is what claims hold. Nil = none.
+	// DRA is what resource claims hold. Nil = none.
 	DRA *DRA
 	// Changed is called after a change that may have made room on a node.
 	Changed func(node string)

@@ -52,15 +52,15 @@ type Viewer struct {
 	Snapshot *Snapshot
 	Ledger   *Ledger
 	Policy   Policy
-	// DRA is what claims hold. Nil = none.
+	// DRA is what resource claims hold. Nil = none.
 	DRA *DRA
-	// Claimed is DRA for the nodes on which it is ahead of what the API told; see DRA.With.
-	Claimed map[string]*NodeDRA
+	// DRAAhead is DRA for the nodes on which it is ahead of what the API told; see DRA.With.
+	DRAAhead map[string]*NodeDRA
 }
 
 // dra returns what is known of a node's DRA, or nil.
 func (v *Viewer) dra(node string) *NodeDRA {
-	if n, ok := v.Claimed[node]; ok {
+	if n, ok := v.DRAAhead[node]; ok {
 		return n
 	}
 	return v.DRA.OnNode(node)
@@ -149,7 +149,7 @@ func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, dra *Node
 		c.heard = v.Snapshot.heard(node.Name)
 	}
 	if dra != nil {
-		view.blockClaimed(dra)
+		view.blockResourceClaimed(dra)
 	}
 	if explain {
 		view.Charges = make([]Charge, 0, len(pods))
@@ -206,21 +206,21 @@ func (v *Viewer) nodeReason(node *corev1.Node, report *Report, fresh bool, dra *
 	case dra.published() && node.Labels[berthv1alpha1.LabelDRA] != berthv1alpha1.DRAShared:
 		return ReasonDRA
 	case dra != nil && dra.unknown:
-		return ReasonUnknownClaim
+		return ReasonUnknownResourceClaim
 	case !fresh:
 		return ReasonStaleReport
 	}
 	return ""
 }
 
-// blockClaimed blocks the devices that claims hold.
-func (v *View) blockClaimed(dra *NodeDRA) {
+// blockResourceClaimed blocks the devices that resource claims hold.
+func (v *View) blockResourceClaimed(dra *NodeDRA) {
 	if len(dra.held) == 0 {
 		return
 	}
 	for i := range v.Devices {
 		if d := &v.Devices[i]; dra.holdsDevice(d.UUID, d.Parent, v.Report.pci[i]) {
-			d.Blocked = alloc.ReasonClaimed
+			d.Blocked = alloc.ReasonResourceClaimed
 		}
 	}
 }

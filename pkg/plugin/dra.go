@@ -76,7 +76,7 @@ func (pl *Plugin) viewer() (*gpustate.Viewer, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.Claimed = pl.tracker.DRA.With(func(yield func(gpustate.DRADevice) bool) {
+	v.DRAAhead = pl.tracker.DRA.With(func(yield func(gpustate.DRADevice) bool) {
 		for id := range state.AllocatedDevices {
 			if !yield(gpustate.DRADevice{Driver: id.Driver.String(), Pool: id.Pool.String(), Name: id.Device.String()}) {
 				return
@@ -88,16 +88,16 @@ func (pl *Plugin) viewer() (*gpustate.Viewer, error) {
 			}
 		}
 	})
-	for node := range v.Claimed {
-		pl.timers.at("claimed/"+node, pl.clock.Now().Add(claimedRetry), func() { pl.nodeChanged(node) })
+	for node := range v.DRAAhead {
+		pl.timers.at("dra/"+node, pl.clock.Now().Add(aheadRetry), func() { pl.nodeChanged(node) })
 	}
 	return v, nil
 }
 
-// claimedRetry is when a node is looked at again on which the framework holds more for claims than the API told. No event
+// aheadRetry is when a node is looked at again on which the framework holds more for claims than the API told. No event
 // may come: an allocation that is given up was never written, and of a claim that is gone the framework may hear later
 // than the tracker does.
-const claimedRetry = time.Second
+const aheadRetry = time.Second
 
 // allocatedTries is how often the framework is asked for what is allocated, which fails while that changes.
 const allocatedTries = 20
@@ -123,7 +123,7 @@ func (pl *Plugin) claimsGPU(ctx context.Context, pod *corev1.Pod) (bool, error) 
 	if pl.tracker.DRA == nil {
 		return false, nil
 	}
-	claims, err := pl.claimsOf(pod)
+	claims, err := pl.resourceClaimsOf(pod)
 	if err != nil {
 		return false, err
 	}
@@ -158,7 +158,7 @@ func (pl *Plugin) holdsGPU(pod *corev1.Pod) (bool, error) {
 	if pl.tracker.DRA == nil {
 		return false, nil
 	}
-	claims, err := pl.claimsOf(pod)
+	claims, err := pl.resourceClaimsOf(pod)
 	for _, claim := range claims {
 		if pl.tracker.DRA.HoldsGPU(claim) {
 			return true, nil
@@ -167,8 +167,8 @@ func (pl *Plugin) holdsGPU(pod *corev1.Pod) (bool, error) {
 	return false, err
 }
 
-// claimsOf returns the claims of a pod that exist.
-func (pl *Plugin) claimsOf(pod *corev1.Pod) ([]*resourcev1.ResourceClaim, error) {
+// resourceClaimsOf returns the claims of a pod that exist.
+func (pl *Plugin) resourceClaimsOf(pod *corev1.Pod) ([]*resourcev1.ResourceClaim, error) {
 	var claims []*resourcev1.ResourceClaim
 	for i := range pod.Spec.ResourceClaims {
 		name, _, err := resourceclaim.Name(pod, &pod.Spec.ResourceClaims[i])

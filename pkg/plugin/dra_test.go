@@ -231,7 +231,7 @@ func TestRegressionAGPUThatThisSchedulerIsAboutToGiveToAClaim(t *testing.T) {
 	shared.Status.Allocation.Devices.Results[0].ShareID = &share
 	dra.claims.claims = append(dra.claims.claims, shared)
 	other := bt.MakePod("q").Memory("70Gi").Obj()
-	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(other), other, f.nodeInfo("a")), fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimedDevices)
+	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(other), other, f.nodeInfo("a")), fwk.UnschedulableAndUnresolvable, gpustate.ReasonResourceClaimedDevices)
 }
 
 func TestPodsAreRetriedWhenAClaimGoes(t *testing.T) {
@@ -256,9 +256,9 @@ func TestPodsAreRetriedWhenAnAllocationIsGivenUp(t *testing.T) {
 		allocated(claimOf("c", "gpu", ""), gpuDriver, "gpu-0"), allocated(claimOf("d", "gpu", ""), gpuDriver, "gpu-1"),
 	}
 	pod := bt.MakePod("p").Memory("70Gi").Obj()
-	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("a")), fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimedDevices)
+	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("a")), fwk.UnschedulableAndUnresolvable, gpustate.ReasonResourceClaimedDevices)
 	f.queue.take()
 	dra.claims.claims = nil // which no event tells
-	f.clock.Step(claimedRetry + time.Millisecond)
+	f.clock.Step(aheadRetry + time.Millisecond)
 	f.eventually("the pod is tried again", func() bool { return len(f.queue.take()) > 0 })
 }

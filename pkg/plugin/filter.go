@@ -55,8 +55,8 @@ func (pl *Plugin) verdict(s *cycle.State, ni fwk.NodeInfo, view *gpustate.View, 
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonInstances
 	case cycle.TooSmall:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonTooSmall
-	case cycle.Claimed:
-		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimedDevices
+	case cycle.ResourceClaimed:
+		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonResourceClaimedDevices
 	case cycle.Unhealthy:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonUnhealthyDevices
 	}

@@ -263,7 +263,7 @@ func (b *builder) device(view *gpustate.View, i int, r *berthv1alpha1.GPUDevice)
 		out.State, out.Reason = StateUnhealthy, r.Reason
 	case alloc.ReasonAssigned:
 		out.State, out.Reason = StateAssigned, "held whole by "+b.holders(r)
-	case alloc.ReasonClaimed:
+	case alloc.ReasonResourceClaimed:
 		out.State, out.Reason = StateAssigned, "held by a resource claim"
 	}
 	booked, measured := alloc.Bytes{}, view.Foreign[i]

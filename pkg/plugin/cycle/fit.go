@@ -38,7 +38,7 @@ const (
 	TooSmall
 	Instances
 	Unhealthy
-	Claimed
+	ResourceClaimed
 )
 
 func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
@@ -49,8 +49,8 @@ func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
 		}
 		return TooSmall
 	case !alloc.CanEverFit(usable(n), &r.Request):
-		if alloc.CanEverFit(usable(n, alloc.ReasonClaimed), &r.Request) {
-			return Claimed
+		if alloc.CanEverFit(usable(n, alloc.ReasonResourceClaimed), &r.Request) {
+			return ResourceClaimed
 		}
 		return Unhealthy
 	}
