@@ -226,15 +226,15 @@ func (pl *Plugin) exists(pod *corev1.Pod) bool {
 func (pl *Plugin) claimForUntried(viewer *gpustate.Viewer) {
 	for _, pod := range pl.claims.Untried() {
 		ni, err := pl.nodeInfo(pod.Status.NominatedNodeName)
-		r := pl.resolve(pod)
-		if err != nil || r.request == nil {
+		r := pl.requests.Of(pod)
+		if err != nil || r.Request == nil {
 			continue
 		}
 		q := gpustate.Query{
-			Pod: pod.UID, Runtime: r.request.Runtime, Priority: priorityOf(pod), Drained: true, Loaded: true,
+			Pod: pod.UID, Runtime: r.Request.Runtime, Priority: priorityOf(pod), Drained: true, Loaded: true,
 		}
 		view := viewer.View(ni.Node(), cycle.PodsOf(ni), &q)
-		best, ok := alloc.Best(&view.Node, &r.request.Request, pl.args.Strategy)
+		best, ok := alloc.Best(&view.Node, &r.Request.Request, pl.args.Strategy)
 		if view.Reason != "" || !ok {
 			continue
 		}

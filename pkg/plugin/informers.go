@@ -20,31 +20,8 @@ import (
 	"github.com/berth-dev/berth/internal/firstlist"
 	"github.com/berth-dev/berth/pkg/gpunode"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
+	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
-
-// profileLister looks ModelProfiles up by name.
-type profileLister struct{ store cache.Store }
-
-// of returns the profile of a model, under whichever of its names; nil if there is none.
-func (l profileLister) of(model string) *berthv1alpha1.ModelProfile {
-	for _, name := range berthv1alpha1.ModelProfileNames(model) {
-		if p := l.get(name); p != nil && p.IsOf(model) {
-			return p
-		}
-	}
-	return nil
-}
-
-// get returns a profile, or nil.
-func (l profileLister) get(name string) *berthv1alpha1.ModelProfile {
-	if l.store == nil {
-		return nil
-	}
-	if obj, ok, _ := l.store.GetByKey(name); ok {
-		return obj.(*berthv1alpha1.ModelProfile)
-	}
-	return nil
-}
 
 // startInformers feeds the tracker. Berth's own objects come through informers of the plugin: the framework's dynamic
 // informers would hand over unstructured copies, and run hints that may be ahead of the tracker.
@@ -104,7 +81,7 @@ func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) err
 	}
 
 	profiles := newInformer(client, "modelprofiles", "", &berthv1alpha1.ModelProfile{})
-	pl.profiles = profileLister{profiles.GetStore()}
+	pl.requests.Profiles = requests.Profiles{Store: profiles.GetStore()}
 	if err := pl.handleEvents(profiles, cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc:    func(obj any, _ bool) { pl.profileSeen(obj.(*berthv1alpha1.ModelProfile)) },
 		UpdateFunc: func(_, obj any) { pl.profileSeen(obj.(*berthv1alpha1.ModelProfile)) },
@@ -133,7 +110,7 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 		woken = pl.parked.Remove(pod.UID)
 		pl.unlisted.remove(pod.UID)
 		pl.claims.Forget(pod.UID)
-		pl.requests.Delete(pod.UID)
+		pl.requests.Forget(pod.UID)
 	}
 	pl.tracker.PodSeen(pod)
 	pl.passOn(woken, pod.Spec.NodeName)
@@ -171,7 +148,7 @@ func (pl *Plugin) watchUnreported(pod *corev1.Pod) {
 func (pl *Plugin) podGone(pod *corev1.Pod) {
 	woken := pl.parked.Remove(pod.UID)
 	pl.unlisted.remove(pod.UID)
-	pl.requests.Delete(pod.UID)
+	pl.requests.Forget(pod.UID)
 	pl.claims.Gone(pod)
 	pl.lost.forget(pod.UID)
 	pl.unallocated.forget(pod.UID)

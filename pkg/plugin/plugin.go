@@ -6,13 +6,11 @@ package plugin
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
-	nodelisters "k8s.io/client-go/listers/node/v1"
 	"k8s.io/client-go/tools/cache"
 	dracel "k8s.io/dynamic-resource-allocation/cel"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -24,9 +22,9 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
-	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
+	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
 
 // Name is the name of the plugin in a KubeSchedulerConfiguration.
@@ -42,11 +40,8 @@ type Plugin struct {
 	// term makes the apiserver refuse what older leaders sent.
 	term     *leader.Term
 	tracker  *gpustate.Tracker
-	profiles profileLister
 	nodes    corelisters.NodeLister
-	classes  nodelisters.RuntimeClassLister
-	requests requestCache
-	shapes   cycle.Shapes
+	requests *requests.Reader
 	pods     corelisters.PodLister
 	parked   *parked.List
 	recovery recovery
@@ -145,7 +140,6 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		nodes:   handle.SharedInformerFactory().Core().V1().Nodes().Lister(),
 		pods:    handle.SharedInformerFactory().Core().V1().Pods().Lister(),
 		parked:  parked.NewList(),
-		classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
 		metrics: registerMetrics(),
 		timers:  timers{clock: c, pending: map[string]*timer{}},
 		lost:    lost{told: map[types.UID]uint64{}},
@@ -155,6 +149,10 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		pl.selectors = dracel.NewCache(selectorCacheSize, dracel.Features{
 			EnableConsumableCapacity: true, EnableListTypeAttributes: true,
 		})
+	}
+	pl.requests = &requests.Reader{
+		Classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
+		Sizing:  gpustate.Sizing{TrustObservedPeaks: args.TrustObservedPeaks}, Exists: pl.exists,
 	}
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
 	pl.tracker.Changed = pl.nodeChanged
@@ -197,6 +195,3 @@ func (pl *Plugin) newEvictor(ctx context.Context) (*preempt.Evictor, error) {
 		},
 	})
 }
-
-// requestCache remembers what pods ask for, so that a pod's annotations are parsed once for each version of it.
-type requestCache struct{ sync.Map }

@@ -16,6 +16,7 @@ import (
 
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
+	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
 
 // fail runs a cycle of a pod that is refused everywhere: by Berth, but on some nodes by another plugin before.
@@ -181,8 +182,8 @@ func TestTimersNeedNoFailedCycle(t *testing.T) {
 			f.resident("young", "node", tc.pod, "GPU-0=70Gi")
 			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
 			f.known(pod)
-			r := f.pl.resolve(pod)
-			f.pl.park(parked.Pod{Pod: pod, Request: r.request, Shape: r.shape})
+			r := f.pl.requests.Of(pod)
+			f.pl.park(parked.Pod{Pod: pod, Request: r.Request, Shape: r.Shape})
 			f.clock.Step(tc.at - time.Second)
 			f.wantActivated("a second before")
 			f.clock.Step(time.Second + time.Millisecond)
@@ -200,7 +201,7 @@ func TestPodsThatAreGoneAreForgotten(t *testing.T) {
 	if _, status := f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos()); !status.IsSuccess() {
 		t.Fatal(status)
 	}
-	if _, remembered := f.pl.requests.Load(pod.UID); remembered || f.pl.parked.Get(pod.UID) != nil {
+	if f.pl.requests.Keeps(pod.UID) || f.pl.parked.Get(pod.UID) != nil {
 		t.Error("something of it is remembered")
 	}
 }
@@ -210,9 +211,9 @@ func TestProfilesWakeParkedPods(t *testing.T) {
 	const source = "ollama://llama3.1:8b"
 	f := newFixture(t)
 	f.fullNode("node")
-	f.pl.profiles = profileLister{cache.NewStore(cache.MetaNamespaceKeyFunc)}
+	f.pl.requests.Profiles = requests.Profiles{Store: cache.NewStore(cache.MetaNamespaceKeyFunc)}
 	profile := readyProfile(source)
-	_ = f.pl.profiles.store.Add(profile)
+	_ = f.pl.requests.Profiles.Store.Add(profile)
 	f.fail(bt.MakePod("pod").Memory("60Gi").Model(source).Runtime("ollama").Obj())
 	f.queue.take()
 	f.pl.profileSeen(readyProfile("ollama://another"))
