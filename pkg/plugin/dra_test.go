@@ -15,13 +15,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
-	dracel "k8s.io/dynamic-resource-allocation/cel"
 	"k8s.io/dynamic-resource-allocation/structured"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/resourceclaims"
 )
 
 const gpuDriver = "gpu.nvidia.com"
@@ -43,13 +43,8 @@ type (
 	sliceLister []*resourcev1.ResourceSlice
 	// classLister has the classes by name, and as resolver those of extended resources.
 	classLister map[string]*resourcev1.DeviceClass
-	draHandle   struct {
-		fwk.Handle
-		dra *fakeDRA
-	}
 )
 
-func (h draHandle) SharedDRAManager() fwk.SharedDRAManager      { return h.dra }
 func (d *fakeDRA) ResourceClaims() fwk.ResourceClaimTracker     { return d.claims }
 func (d *fakeDRA) ResourceSlices() fwk.ResourceSliceLister      { return d.slices }
 func (d *fakeDRA) DeviceClasses() fwk.DeviceClassLister         { return d.classes }
@@ -130,9 +125,8 @@ func (f *fixture) withDRA() *fakeDRA {
 		"nic": deviceClass("nic", `device.driver == "nic.test"`, "example.test/nic"),
 		"mig": deviceClass("mig", `device.driver == "gpu.nvidia.com" && device.attributes["gpu.nvidia.com"].type == "mig"`, ""),
 	}}
-	f.pl.handle = draHandle{f.pl.handle, dra}
 	f.pl.tracker.DRA = gpustate.NewDRA([]string{gpuDriver})
-	f.pl.selectors = dracel.NewCache(selectorCacheSize, dracel.Features{EnableConsumableCapacity: true})
+	f.pl.resourceClaims = resourceclaims.NewReader(dra, f.pl.tracker.DRA)
 	f.pl.tracker.DRA.SliceSeen(slice)
 	n := bt.MakeNode(node)
 	n.Labels[berthv1alpha1.LabelDRA] = berthv1alpha1.DRAShared

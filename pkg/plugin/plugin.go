@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
-	dracel "k8s.io/dynamic-resource-allocation/cel"
 	fwk "k8s.io/kube-scheduler/framework"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/utils/clock"
@@ -25,6 +24,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
+	"github.com/berth-dev/berth/pkg/plugin/resourceclaims"
 )
 
 // Name is the name of the plugin in a KubeSchedulerConfiguration.
@@ -64,8 +64,8 @@ type Plugin struct {
 	unreadable unreadable
 	// unallocated is who was told that it is bound without an allocation.
 	unallocated unallocated
-	// selectors are compiled selectors of devices; nil if DRA is off.
-	selectors *dracel.Cache
+	// resourceClaims are of dynamic resource allocation; nil if that is off.
+	resourceClaims *resourceclaims.Reader
 	// timers holds the pending wake-ups by what they are for.
 	timers timers
 }
@@ -146,9 +146,7 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 	}
 	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
 		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)
-		pl.selectors = dracel.NewCache(selectorCacheSize, dracel.Features{
-			EnableConsumableCapacity: true, EnableListTypeAttributes: true,
-		})
+		pl.resourceClaims = resourceclaims.NewReader(handle.SharedDRAManager(), pl.tracker.DRA)
 	}
 	pl.requests = &requests.Reader{
 		Classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),

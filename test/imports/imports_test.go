@@ -82,6 +82,7 @@ var rules = []rule{
 	usesNoOther("pkg/plugin", "claims"),
 	usesNoOther("pkg/plugin", "parked"),
 	usesNoOther("pkg/plugin", "requests"),
+	usesNoOther("pkg/plugin", "resourceclaims"),
 	{
 		name:     "how a pod sees a node does not depend on whom it may evict",
 		prefixes: []string{module + "pkg/plugin/preempt", module + "pkg/plugin/parked"},
