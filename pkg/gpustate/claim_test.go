@@ -165,3 +165,12 @@ func TestProtectedUntil(t *testing.T) {
 		})
 	}
 }
+
+// TestClaimOfAGPUThatIsCut counts on each of its instances, until its pod has claimed another device.
+func TestClaimOfAGPUThatIsCut(t *testing.T) {
+	f := newFixture(t)
+	f.report(bt.MakeGPUNodeOf(testNode, 2, "80Gi"))
+	f.claim("n", 10, Claim{}) // 60Gi of GPU-0
+	f.report(bt.MakeGPUNodeOf(testNode, 2, "80Gi").Instance("MIG-0", "GPU-0", "70Gi").Instance("MIG-1", "GPU-0", "5Gi"))
+	f.wantFree("for another", f.view(Query{Pod: "a"}), 0, 80, 10, 0)
+}

@@ -227,15 +227,18 @@ func (c *counter) block(r alloc.Reason) {
 // when anything else allocates on the same device meanwhile. So while a pod loads, no other is placed on its devices
 // if either of the two is a vLLM.
 //
+// MIG instances of one GPU are devices of their own: each has its memory to itself, and its engine sees no other. Only
+// where a GPU was cut, or put together again, under the pod does it count on more than its own device, as its booking does.
+//
 // What the ledger last heard of the pod decides, not the caller's list: whoever waits for a pod to be Ready is woken
 // when the ledger heard of it, and must not then be sent away by a list that is behind.
 func (c *counter) blockWhileLoading(e *Entry) {
 	if c.query.Loaded || !mismeasures(c.query.Runtime, e.Allocation.Runtime) || !c.isLoading(e) {
 		return
 	}
-	for _, share := range e.Allocation.Devices {
-		if i := c.report.indexOf(share.UUID); i >= 0 && c.view.Devices[i].Blocked == "" {
-			c.view.Devices[i].Blocked = alloc.ReasonLoading
+	for on := c.report.DevicesOf(e.Allocation); on != 0; on &= on - 1 {
+		if d := &c.view.Devices[bits.TrailingZeros64(on)]; d.Blocked == "" {
+			d.Blocked = alloc.ReasonLoading
 		}
 	}
 }

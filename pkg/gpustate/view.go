@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"math/bits"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -185,8 +186,10 @@ func (v *Viewer) chargeClaims(view View, q *Query) View {
 			view.Devices, view.fits, own = slices.Clone(view.Devices), nil, true
 		}
 		for _, share := range e.Allocation.Devices {
-			if j := view.Report.indexOf(share.UUID); j >= 0 {
-				view.Devices[j].Used = view.Devices[j].Used.Plus(share.Memory)
+			// An instance that is gone holds nothing: the report that lacks it wakes the pod, which claims another device.
+			for on := view.Report.placesOf(share.UUID, ""); on != 0; on &= on - 1 {
+				i := bits.TrailingZeros64(on)
+				view.Devices[i].Used = view.Devices[i].Used.Plus(share.Memory)
 			}
 		}
 	}

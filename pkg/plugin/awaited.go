@@ -57,9 +57,10 @@ func (pl *Plugin) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.Devic
 		}
 	}
 	inMemory = len(parts) > 0
+	on := view.Report.DevicesOf(&gpustate.Allocation{Devices: devices})
 	for _, e := range pl.tracker.Ledger.OnNode(ni.Node().Name) {
 		if e.UID != s.UID && e.KeepsOff(s.Request.Runtime, pl.args.LoadTimeout.Duration, s.Viewer.Snapshot.Now()) &&
-			slices.ContainsFunc(e.Allocation.Devices, func(d alloc.DeviceShare) bool { return claimed(d.UUID) }) {
+			view.Report.DevicesOf(e.Allocation)&on != 0 {
 			parts = append(parts, fmt.Sprintf("pod %s/%s is still loading", e.Namespace, e.Name))
 		}
 	}

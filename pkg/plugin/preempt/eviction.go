@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -182,11 +183,8 @@ func (s *Search) fillWithLoaders(p *Eviction, node string) (any bool) {
 			p.view.Devices, any = slices.Clone(p.view.Devices), true // they may be remembered
 		}
 		victim := slices.IndexFunc(p.eligible, func(c candidate) bool { return c.pod.UID == e.UID })
-		for _, share := range e.Allocation.Devices {
-			i := slices.IndexFunc(p.view.Devices, func(d alloc.Device) bool { return d.UUID == share.UUID })
-			if i < 0 {
-				continue
-			}
+		for on := p.view.Report.DevicesOf(e.Allocation); on != 0; on &= on - 1 {
+			i := bits.TrailingZeros64(on)
 			whole := p.view.Devices[i].Total
 			p.view.Devices[i].Used = p.view.Devices[i].Used.Plus(whole)
 			if victim >= 0 {
