@@ -272,21 +272,49 @@ func TestDistantMemoryIsNotHeld(t *testing.T) {
 
 // TestRoomThatComesDuringTheCycle is taken, and nobody is evicted.
 func TestRoomThatComesDuringTheCycle(t *testing.T) {
-	f := newFixture(t)
-	f.node(bt.MakeNode("a"), bt.MakeGPUNode("a").GPU("GPU-0", "80Gi").Process("on-a", "70Gi"))
-	f.resident("on-a", "a", nil, "GPU-0=70Gi")
-	f.node(bt.MakeNode("b"), bt.MakeGPUNode("b").GPU("GPU-0", "80Gi").Process("", "70Gi"))
-	pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
-	f.known(pod)
-	state := f.cycleState(pod)
-	f.pl.reportSeen(bt.MakeGPUNode("b").ResourceVersion("2").GPU("GPU-0", "80Gi").Obj(), true)
-	f.queue.take()
-	_, status := f.pl.PostFilter(f.ctx, state, pod, refusedByBerth())
-	if got := f.api.takeDeleted(); len(got) > 0 || !strings.Contains(status.Message(), "room came up on node b") {
-		t.Errorf("evicts %v: %v", got, status)
-	}
-	if got := slices.Compact(f.queue.take()); !slices.Equal(got, []string{"preemptor"}) {
-		t.Errorf("activated to take it: %v", got)
+	for _, tc := range []struct {
+		name string
+		on   func(f *fixture) // who is on node b
+		ends func(f *fixture)
+	}{
+		{"a process ends", func(f *fixture) {
+			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("1").Process("", "70Gi").Obj(), true)
+		}, func(f *fixture) {
+			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("2").Obj(), true)
+		}},
+		{"a pod that nobody may evict is gone, and its memory is back", func(f *fixture) {
+			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("1").Process("batch", "70Gi").Obj(), true)
+			f.resident("batch", "b", func(p *bt.Pod) { p.Priority(1000) }, "GPU-0=70Gi")
+		}, func(f *fixture) {
+			batch := f.pods[len(f.pods)-1] // the cycle's list goes on having it
+			f.forget(batch)
+			f.pl.podGone(batch)
+			f.clock.Step(2 * time.Second)
+			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("2").Obj(), true)
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.node(bt.MakeNode("a"), bt.MakeGPUNode("a").GPU("GPU-0", "80Gi").Process("on-a", "70Gi"))
+			f.resident("on-a", "a", nil, "GPU-0=70Gi")
+			f.node(bt.MakeNode("b"), bt.MakeGPUNodeOf("b", 1, "80Gi"))
+			tc.on(f)
+			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
+			f.known(pod)
+			state := f.cycleState(pod)
+			for _, node := range []string{"a", "b"} {
+				wantStatus(t, "Filter of "+node, f.pl.Filter(f.ctx, state, pod, f.nodeInfo(node)), fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
+			}
+			tc.ends(f)
+			f.queue.take()
+			_, status := f.pl.PostFilter(f.ctx, state, pod, refusedByBerth())
+			if got := f.api.takeDeleted(); len(got) > 0 || !strings.Contains(status.Message(), "room came up on node b") {
+				t.Errorf("evicts %v: %v", got, status)
+			}
+			if got := slices.Compact(f.queue.take()); !slices.Equal(got, []string{"preemptor"}) {
+				t.Errorf("activated to take it: %v", got)
+			}
+		})
 	}
 }
 

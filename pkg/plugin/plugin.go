@@ -181,6 +181,7 @@ func (pl *Plugin) newEvictor(ctx context.Context) (*preempt.Evictor, error) {
 			}
 			return v
 		},
+		Exists:   pl.exists,
 		MayEvict: func() error { return pl.leader.Holds(0) },
 		Evicted: func(victim *corev1.Pod) {
 			pl.claims.Evicted(victim)

@@ -55,6 +55,8 @@ type World struct {
 	Claims *claims.Book
 	// Viewer returns a viewer of the state as it is now; nil if it cannot be told.
 	Viewer func() *gpustate.Viewer
+	// Exists says whether the API still has a pod, as far as is known now.
+	Exists func(*corev1.Pod) bool
 	// MayEvict says why nobody may be evicted by this process now; nil = it may.
 	MayEvict func() error
 	// Evicted is called when a victim was deleted, and Tell to let its owner know why.
@@ -131,7 +133,8 @@ func (e *Evictor) Preempt(ctx context.Context, s *Search, m fwk.NodeToStatusRead
 const roomCame = "room came up on node %s, so nobody is evicted"
 
 // roomNow looks once more, before the first victim goes, at the nodes that only Berth refused: the cycle has seen the
-// state of its beginning, and somebody may have left since. It returns the node on which the pod fits now, or "".
+// state of its beginning, in its reports and in its lists of pods, and somebody may have left since. It returns the node on
+// which the pod fits now, or "".
 func (e *Evictor) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.NodeInfo) string {
 	viewer := e.Viewer()
 	if viewer == nil {
@@ -142,11 +145,25 @@ func (e *Evictor) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.
 		if m.Get(ni.Node().Name).Plugin() != e.Plugin {
 			continue
 		}
-		if view := now.View(ni); now.Fit(&view).Fits {
+		view := now.View(ni)
+		if e.anyGone(ni) {
+			q := now.Query()
+			view = viewer.View(ni.Node(), slices.DeleteFunc(cycle.PodsOf(ni), e.isGone), &q)
+		}
+		if now.Fit(&view).Fits {
 			return ni.Node().Name
 		}
 	}
 	return ""
+}
+
+func (e *Evictor) anyGone(ni fwk.NodeInfo) bool {
+	return slices.ContainsFunc(ni.GetPods(), func(pi fwk.PodInfo) bool { return e.isGone(pi.GetPod()) })
+}
+
+// isGone says whether a pod on the cycle's list is gone, with all that was booked for it.
+func (e *Evictor) isGone(pod *corev1.Pod) bool {
+	return len(pod.Annotations) > 0 && e.Ledger.Get(pod.UID) == nil && !e.Exists(pod)
 }
 
 // candidateNodes makes the evaluator look at these nodes only.
