@@ -153,21 +153,28 @@ func TestPodsThatWaitAreWokenByTheirNode(t *testing.T) {
 		event         string
 		before, after any
 		want          bool
+		affine        bool
 	}{
-		{"its node gets a taint", "Node tainted", bt.MakeNode("a"), bt.MakeNode("a"), true},
-		{"another node gets one", "Node tainted", bt.MakeNode("b"), bt.MakeNode("b"), false},
-		{"its node is deleted", "Node deleted", bt.MakeNode("a"), nil, true},
-		{"another node is deleted", "Node deleted", bt.MakeNode("b"), nil, false},
-		{"a pod of another scheduler comes to its node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("a").Obj(), true},
-		{"a pod of higher priority comes to its node", "AssignedPod added", nil, bt.MakePod("x").Priority(200).Node("a").Obj(), true},
-		{"a pod of this scheduler comes to its node, which knew of the claim", "AssignedPod added", nil, bt.MakePod("x").Node("a").Obj(), false},
-		{"a pod comes to another node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("b").Obj(), false},
-		{"its victim is gone", "AssignedPod deleted", bt.MakePod("on-a").Node("a").Obj(), nil, true},
-		{"another pod of its node is gone", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, false},
+		{"its node gets a taint", "Node tainted", bt.MakeNode("a"), bt.MakeNode("a"), true, false},
+		{"another node gets one", "Node tainted", bt.MakeNode("b"), bt.MakeNode("b"), false, false},
+		{"its node is deleted", "Node deleted", bt.MakeNode("a"), nil, true, false},
+		{"another node is deleted", "Node deleted", bt.MakeNode("b"), nil, false, false},
+		{"a pod of another scheduler comes to its node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("a").Obj(), true, false},
+		{"a pod of higher priority comes to its node", "AssignedPod added", nil, bt.MakePod("x").Priority(200).Node("a").Obj(), true, false},
+		{"a pod of this scheduler comes to its node, which knew of the claim", "AssignedPod added", nil, bt.MakePod("x").Node("a").Obj(), false, false},
+		{"a pod comes to another node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("b").Obj(), false, false},
+		{"its victim is gone", "AssignedPod deleted", bt.MakePod("on-a").Node("a").Obj(), nil, true, false},
+		{"another pod of its node is gone", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, false, false},
+		{"another pod of its node is gone, and it needs neighbours", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, true, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := twoFullNodes(t)
 			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
+			if tc.affine {
+				pod.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
+					RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: corev1.LabelHostname}},
+				}}
+			}
 			f.wantPostFilter("at first", pod, "a", "on-a")
 			f.queue.take()
 			hint, err := events(f)[tc.event](klog.FromContext(f.ctx), pod, tc.before, tc.after)
