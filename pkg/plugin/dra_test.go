@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/dynamic-resource-allocation/structured"
+	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -194,6 +196,46 @@ func TestRegressionMemoryBesideAClaimForAGPU(t *testing.T) {
 				t.Errorf("refused: %v", status)
 			}
 		})
+	}
+}
+
+// TestMemoryDoesNotWakeWhoWouldGetAGPUByAClaim: no room helps such a pod; a change of claims, classes or devices may.
+func TestMemoryDoesNotWakeWhoWouldGetAGPUByAClaim(t *testing.T) {
+	f := newFixture(t)
+	dra := f.withDRA()
+	f.pl.reportSeen(bt.MakeGPUNodeOf("a", 1, "80Gi").Process("", "70Gi").Obj(), true)
+	dra.claims.claims = append(dra.claims.claims, claimOf("c", "gpu", ""))
+	pod := claimed(bt.MakePod("p").Memory("30Gi"), "c").Obj()
+	f.known(pod)
+	_, status := f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())
+	wantStatus(t, "PreFilter", status, fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimsGPU)
+	f.pl.reportSeen(bt.MakeGPUNodeOf("a", 1, "80Gi").ResourceVersion("2").Obj(), true)
+	f.wantActivated("room comes up")
+	events, err := f.pl.EventsToRegister(f.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := bt.MakePod("x").Node("a").Obj()
+	if hint, err := f.pl.afterPodDeleted(klog.FromContext(f.ctx), pod, gone, nil); hint != fwk.QueueSkip || err != nil {
+		t.Errorf("a pod goes: %v, %v", hint, err)
+	}
+	claim := dra.claims.claims[0]
+	for _, r := range []fwk.EventResource{fwk.ResourceClaim, fwk.ResourceSlice, fwk.DeviceClass} {
+		i := slices.IndexFunc(events, func(e fwk.ClusterEventWithHint) bool { return e.Event.Resource == r })
+		if i < 0 {
+			t.Errorf("nobody is asked when a %s changes", r)
+			continue
+		}
+		other := bt.MakePod("other").Memory("30Gi").Obj()
+		for pod, want := range map[*corev1.Pod]fwk.QueueingHint{pod: fwk.Queue, other: fwk.QueueSkip} {
+			if got, err := events[i].QueueingHintFn(klog.FromContext(f.ctx), pod, claim, claim); got != want || err != nil {
+				t.Errorf("a %s changes, for pod %s: %v, %v, want %v", r, pod.Name, got, err, want)
+			}
+		}
+	}
+	f.pl.podGone(pod)
+	if f.pl.claimants.has(pod.UID) {
+		t.Error("it is remembered after it is gone")
 	}
 }
 

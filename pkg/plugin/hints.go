@@ -28,12 +28,20 @@ import (
 // that they can help, see wake.go, and a registration would only make the framework watch the same objects a second time.
 func (pl *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
 	const nodeChanges = fwk.Add | fwk.Delete | fwk.UpdateNodeAllocatable | fwk.UpdateNodeLabel | fwk.UpdateNodeTaint
-	return []fwk.ClusterEventWithHint{
+	events := []fwk.ClusterEventWithHint{
 		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, QueueingHintFn: pl.afterPodDeleted},
 		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Add}, QueueingHintFn: pl.afterPodAdded},
 		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: nodeChanges}, QueueingHintFn: pl.afterNodeChanged},
 		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.UpdateNodeAnnotation}, QueueingHintFn: pl.afterNodeAnnotated},
-	}, nil
+	}
+	if pl.resourceClaims != nil {
+		for _, r := range []fwk.EventResource{fwk.ResourceClaim, fwk.ResourceSlice, fwk.DeviceClass} {
+			events = append(events, fwk.ClusterEventWithHint{
+				Event: fwk.ClusterEvent{Resource: r, ActionType: fwk.Add | fwk.Update | fwk.Delete}, QueueingHintFn: pl.afterClaimsChanged,
+			})
+		}
+	}
+	return events, nil
 }
 
 // answer is whom an event helps. A hint is asked for each parked pod, of which there may be thousands, with the queue
@@ -107,15 +115,14 @@ func (pl *Plugin) hint(a *answer, pod *corev1.Pod) fwk.QueueingHint {
 	return fwk.QueueSkip
 }
 
-// unlisted are the pods that the queue may hold for a reason of Berth's and the list of parked pods does not: those whose
-// binding failed, and those without a request whose victims are being evicted.
-type unlisted struct {
+// podSet is a set of pods, which is mostly empty. It is safe for concurrent use.
+type podSet struct {
 	mu    sync.RWMutex
 	pods  sets.Set[types.UID]
 	count atomic.Int64
 }
 
-func (u *unlisted) add(uid types.UID) {
+func (u *podSet) add(uid types.UID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.pods == nil {
@@ -125,7 +132,7 @@ func (u *unlisted) add(uid types.UID) {
 	u.count.Store(int64(len(u.pods)))
 }
 
-func (u *unlisted) remove(uid types.UID) {
+func (u *podSet) remove(uid types.UID) {
 	if u.count.Load() == 0 {
 		return
 	}
@@ -135,13 +142,21 @@ func (u *unlisted) remove(uid types.UID) {
 	u.count.Store(int64(len(u.pods)))
 }
 
-func (u *unlisted) has(uid types.UID) bool {
+func (u *podSet) has(uid types.UID) bool {
 	if u.count.Load() == 0 {
 		return false
 	}
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	return u.pods.Has(uid)
+}
+
+// list adds a pod to a set, unless it is gone.
+func (pl *Plugin) list(in *podSet, pod *corev1.Pod) {
+	in.add(pod.UID)
+	if !pl.exists(pod) {
+		in.remove(pod.UID) // nobody else would: that it is gone may have been told before
+	}
 }
 
 // afterPodDeleted retries pods for which the deleted one made room. The tracker's handler may have been ahead of the
@@ -195,6 +210,15 @@ func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newOb
 		}
 		return q
 	}), pod), nil
+}
+
+// afterClaimsChanged retries a pod that would have got a GPU by a resource claim: it may be another claim, class or device
+// by now.
+func (pl *Plugin) afterClaimsChanged(_ klog.Logger, pod *corev1.Pod, _, _ any) (fwk.QueueingHint, error) {
+	if pl.claimants.has(pod.UID) {
+		return fwk.Queue, nil
+	}
+	return fwk.QueueSkip, nil
 }
 
 func anyClaim(*gpustate.Entry, *parked.Pod) bool { return true }

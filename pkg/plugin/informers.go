@@ -109,6 +109,7 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 	if bound {
 		woken = pl.parked.Remove(pod.UID)
 		pl.unlisted.remove(pod.UID)
+		pl.claimants.remove(pod.UID)
 		pl.claims.Forget(pod.UID)
 		pl.requests.Forget(pod.UID)
 	}
@@ -148,6 +149,7 @@ func (pl *Plugin) watchUnreported(pod *corev1.Pod) {
 func (pl *Plugin) podGone(pod *corev1.Pod) {
 	woken := pl.parked.Remove(pod.UID)
 	pl.unlisted.remove(pod.UID)
+	pl.claimants.remove(pod.UID)
 	pl.requests.Forget(pod.UID)
 	pl.claims.Gone(pod)
 	pl.lost.forget(pod.UID)

@@ -54,8 +54,11 @@ type Plugin struct {
 	announcer *announcer
 	// synced are the informers that the first cycle waits for.
 	synced []cache.InformerSynced
-	// unlisted are pods that the queue may hold and parked does not have.
-	unlisted unlisted
+	// unlisted are the pods that the queue may hold for a reason of Berth's and parked does not: those that failed after they
+	// were given a place, and those without a request whose victims are being evicted. They have hints, and their backoff.
+	unlisted podSet
+	// claimants are those that are refused because they would get a GPU by a resource claim: no room helps them.
+	claimants podSet
 	// answers are those to the framework's questions whom an event helps.
 	answers answers
 	// lost is who was told that a GPU is gone.

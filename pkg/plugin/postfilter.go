@@ -23,7 +23,7 @@ import (
 func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	s := cycle.Of(state)
 	if s == nil && pl.isPlain(pod) {
-		pl.unlisted.add(pod.UID)
+		pl.list(&pl.unlisted, pod)
 		return pl.evictor.Plain.PostFilter(ctx, state, pod, m)
 	}
 	pl.noteRefusals(pod, m)

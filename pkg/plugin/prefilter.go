@@ -47,6 +47,8 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	if claimsGPU, err := pl.claimsGPU(ctx, pod); err != nil {
 		return nil, fwk.AsStatus(err)
 	} else if claimsGPU {
+		pl.list(&pl.claimants, pod)
+		pl.unpark(pod.UID, "")
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimsGPU)
 	}
 	// Listed as waiting before the class is looked up, so that one that comes in between is not missed.

@@ -135,6 +135,7 @@ func (pl *Plugin) activate(pods []*parked.Pod) {
 // park lists a pod that is gated, or begins a cycle.
 func (pl *Plugin) park(p parked.Pod) {
 	pl.unlisted.remove(p.UID)
+	pl.claimants.remove(p.UID)
 	pl.parked.Add(p)
 	if !pl.exists(p.Pod) {
 		pl.unpark(p.UID, "") // nobody else would: that it is gone may have been told before
