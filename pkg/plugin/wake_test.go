@@ -11,10 +11,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 
 	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
@@ -134,6 +136,50 @@ func TestOneRoomWakesOnePod(t *testing.T) {
 			t.Errorf("%d pods were tried, pod-007 %d times", len(tried), tried["pod-007"])
 		}
 	})
+}
+
+// TestFailedReservationsKeepTheirBackoff: a cycle that failed after Filter found out nothing of the other nodes, so no change
+// wakes the pod past its backoff. The framework's events do, with it; and if none comes, the end of the longest backoff.
+func TestFailedReservationsKeepTheirBackoff(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		fail func(f *fixture, pod *corev1.Pod)
+		own  bool
+	}{
+		{"Berth refuses: its place was booked meanwhile", func(f *fixture, pod *corev1.Pod) {
+			state := f.begin(pod)
+			f.reserve(bt.MakePod("quicker").Memory("70Gi").Obj(), "node")
+			wantStatus(f.t, "Reserve", f.pl.Reserve(f.ctx, state, pod, "node"), fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
+			f.pl.Unreserve(f.ctx, state, pod, "node")
+		}, true},
+		{"another plugin refuses before Berth's turn", func(f *fixture, pod *corev1.Pod) {
+			f.pl.Unreserve(f.ctx, f.begin(pod), pod, "node")
+		}, false},
+		{"Permit or Bind fails", func(f *fixture, pod *corev1.Pod) {
+			f.pl.Unreserve(f.ctx, f.reserve(pod, "node"), pod, "node")
+		}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.pl.tracker.Policy.StaleAfter = 0
+			f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
+			f.node(bt.MakeNode("other"), bt.MakeGPUNode("other").GPU("GPU-0", "80Gi").Process("", "70Gi"))
+			pod := bt.MakePod("pod").Memory("60Gi").Obj()
+			tc.fail(f, pod)
+			f.queue.take()
+			f.pl.reportSeen(bt.MakeGPUNodeOf("other", 1, "80Gi").ResourceVersion("2").Obj(), true)
+			f.wantActivated("room comes up elsewhere")
+			if hint, err := f.pl.afterPodDeleted(klog.FromContext(f.ctx), pod, bt.MakePod("x").Node("other").Obj(), nil); hint != fwk.Queue || err != nil {
+				t.Errorf("a pod is deleted: %v, %v, want to be queued behind its backoff", hint, err)
+			}
+			f.clock.Step(longestBackoff - time.Second)
+			f.wantActivated("before the longest backoff is over")
+			f.clock.Step(2 * time.Second)
+			if tc.own {
+				f.eventually("the pod is tried", func() bool { return slices.Equal(f.queue.take(), []string{"pod"}) })
+			}
+		})
+	}
 }
 
 // TestActivityWakesNobody: a pod with idle-after that computes now and then is no reason to try others, before it has
