@@ -151,7 +151,7 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.unlisted.remove(pod.UID)
 	pl.claimants.remove(pod.UID)
 	pl.requests.Forget(pod.UID)
-	pl.claims.Gone(pod)
+	pl.claims.Gone(pod, pl.clock.Now())
 	pl.lost.forget(pod.UID)
 	pl.unallocated.forget(pod.UID)
 	pl.overbooked.forget(pod.UID)

@@ -189,7 +189,7 @@ func (pl *Plugin) newEvictor(ctx context.Context) (*preempt.Evictor, error) {
 		Evicted: func(victim *corev1.Pod) {
 			pl.claims.Evicted(victim)
 			if !pl.exists(victim) {
-				pl.claims.Gone(victim) // nobody else would: that it is gone may have been told before
+				pl.claims.Gone(victim, pl.clock.Now()) // nobody else would: that it is gone may have been told before
 			}
 		},
 		Tell: func(victim *corev1.Pod, preemptor runtime.Object, note string) {

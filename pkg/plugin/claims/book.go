@@ -5,6 +5,7 @@ package claims
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,8 @@ type Book struct {
 	evicted ComingBack
 	// lostIdle are the controllers that lost a pod to an idle eviction, and when.
 	lostIdle map[types.UID]time.Time
+	// left is when a pod was last seen gone from a node, of the last listLag.
+	left map[string]time.Time
 	// untried are pods that somebody nominated whom this process has not tried yet.
 	untried map[types.UID]*corev1.Pod
 }
@@ -41,7 +44,7 @@ type Book struct {
 func NewBook(ledger *gpustate.Ledger) *Book {
 	return &Book{
 		ledger: ledger, givenUp: map[types.UID]map[string]time.Time{}, evicted: ComingBack{},
-		lostIdle: map[types.UID]time.Time{}, untried: map[types.UID]*corev1.Pod{},
+		lostIdle: map[types.UID]time.Time{}, untried: map[types.UID]*corev1.Pod{}, left: map[string]time.Time{},
 	}
 }
 
@@ -60,12 +63,27 @@ func (b *Book) Evicted(pod *corev1.Pod) {
 	b.evicted.add(pod)
 }
 
+// listLag is how long the list of a node's pods that a cycle has may be behind.
+const listLag = 10 * time.Second
+
 // Gone says that a pod is gone.
-func (b *Book) Gone(pod *corev1.Pod) {
+func (b *Book) Gone(pod *corev1.Pod, now time.Time) {
 	b.Forget(pod.UID)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.evicted.remove(pod)
+	maps.DeleteFunc(b.left, func(_ string, at time.Time) bool { return now.Sub(at) > listLag })
+	if pod.Spec.NodeName != "" {
+		b.left[pod.Spec.NodeName] = now
+	}
+}
+
+// LeftLately says whether a pod is gone from a node that a cycle may still have on its list.
+func (b *Book) LeftLately(node string, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at, ok := b.left[node]
+	return ok && now.Sub(at) <= listLag
 }
 
 // IsEvicted says whether a pod was deleted to make room.

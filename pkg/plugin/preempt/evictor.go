@@ -146,7 +146,7 @@ func (e *Evictor) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.
 			continue
 		}
 		view := now.View(ni)
-		if e.anyGone(ni) {
+		if e.Claims.LeftLately(ni.Node().Name, e.Clock.Now()) {
 			q := now.Query()
 			view = viewer.View(ni.Node(), slices.DeleteFunc(cycle.PodsOf(ni), e.isGone), &q)
 		}
@@ -157,14 +157,8 @@ func (e *Evictor) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.
 	return ""
 }
 
-func (e *Evictor) anyGone(ni fwk.NodeInfo) bool {
-	return slices.ContainsFunc(ni.GetPods(), func(pi fwk.PodInfo) bool { return e.isGone(pi.GetPod()) })
-}
-
 // isGone says whether a pod on the cycle's list is gone, with all that was booked for it.
-func (e *Evictor) isGone(pod *corev1.Pod) bool {
-	return len(pod.Annotations) > 0 && e.Ledger.Get(pod.UID) == nil && !e.Exists(pod)
-}
+func (e *Evictor) isGone(pod *corev1.Pod) bool { return e.Ledger.Get(pod.UID) == nil && !e.Exists(pod) }
 
 // candidateNodes makes the evaluator look at these nodes only.
 type candidateNodes struct {
