@@ -23,8 +23,8 @@ const (
 	ReasonUnhealthy Reason = "the GPU is unhealthy"
 	// ReasonAssigned: a pod holds the whole device through the kubelet's device manager.
 	ReasonAssigned Reason = "the GPU is held whole by a pod of the device plugin"
-	// ReasonClaimed: a claim of dynamic resource allocation holds the device.
-	ReasonClaimed Reason = "the GPU is held by a resource claim"
+	// ReasonResourceClaimed: a claim of dynamic resource allocation holds the device.
+	ReasonResourceClaimed Reason = "the GPU is held by a resource claim"
 	// ReasonLoading: another pod is loading its model there, and one of the two engines measures free memory while
 	// it loads.
 	ReasonLoading Reason = "another pod is loading its model on the GPU"

@@ -3,12 +3,6 @@
 
 package evict
 
-import (
-	"slices"
-
-	"github.com/berth-dev/berth/pkg/alloc"
-)
-
 // chargeEvenly charges every victim evenly on the devices on which what it frees is needed, or on as many of them as can
 // be chosen, and computes the covers of all devices.
 func (s *search) chargeEvenly() {
@@ -102,7 +96,9 @@ func (s *search) drop(least, below price) {
 	}
 }
 
-// adapt moves 1/step of what the victims are charged elsewhere to the devices of the last matching that use them.
+// adapt moves 1/step of what the victims are charged elsewhere to the devices of the last matching that use them. The new
+// weights are a mean of the old ones and of such that charge all there, so that on devices that can be chosen at once
+// they add up to priceParts at most, as both of these do.
 func (s *search) adapt(victims *victimSet, step uint64) {
 	for v := range s.victims {
 		if !victims.has(v) {
@@ -127,40 +123,6 @@ func (s *search) adapt(victims *victimSet, step uint64) {
 				*w -= *w / step
 			}
 		}
-		s.normalize(v)
-	}
-}
-
-// normalize scales the weights of a victim so that the largest, as many as devices can be chosen, add up to priceParts.
-func (s *search) normalize(v int) {
-	frees := s.victims[v].frees
-	var weights [alloc.MaxDevices]uint64
-	for i, f := range frees {
-		weights[i] = s.weight[f.load]
-	}
-	largest := weights[:len(frees)]
-	slices.SortFunc(largest, func(a, b uint64) int {
-		if a > b {
-			return -1
-		}
-		return 1
-	})
-	var sum uint64
-	for _, w := range largest[:min(len(frees), len(s.option.Shares))] {
-		sum += w
-	}
-	var heaviest *uint64
-	total := uint64(0)
-	for _, f := range frees {
-		w := &s.weight[f.load]
-		*w = *w * priceParts / sum
-		total += *w
-		if heaviest == nil || *heaviest < *w {
-			heaviest = w
-		}
-	}
-	if total < priceParts { // the rest of the divisions
-		*heaviest += priceParts - total
 	}
 }
 

@@ -86,20 +86,37 @@ func newEvictor(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int
 	e.addVictims(n)
 	e.findSafe()
 	e.orderByPrice()
-	e.loads = make([][]load, len(e.node.Devices))
-	for v := range e.victims {
-		for _, f := range e.victims[v].frees {
-			e.loads[f.device] = append(e.loads[f.device], load{victim: v, amount: f.amount, id: f.load})
-		}
-	}
+	e.addLoads()
 	return e
+}
+
+// addLoads fills loads, of all devices in one array: an evictor is made for each of thousands of nodes.
+func (e *evictor) addLoads() {
+	e.loads = make([][]load, len(e.node.Devices))
+	all := make([]load, 0, e.loadCount)
+	for d := range e.loads {
+		from := len(all)
+		for v := range e.victims {
+			for _, f := range e.victims[v].frees {
+				if int(f.device) == d {
+					all = append(all, load{victim: v, amount: f.amount, id: f.load})
+				}
+			}
+		}
+		e.loads[d] = all[from:len(all):len(all)]
+	}
 }
 
 // addVictims keeps the victims that free anything on a device that can be used, in the order of names.
 func (e *evictor) addVictims(n *alloc.Node) {
 	e.victims = make([]victim, 0, len(e.given))
+	charges := 0
 	for i := range e.given {
-		v := victim{given: i}
+		charges += len(e.given[i].Frees)
+	}
+	frees := make([]freed, 0, charges) // of all victims
+	for i := range e.given {
+		v := victim{given: i, frees: frees[len(frees):]}
 		for _, c := range e.given[i].Frees {
 			if c.Device < 0 || c.Device >= len(n.Devices) || c.Memory.IsZero() {
 				continue
@@ -115,6 +132,7 @@ func (e *evictor) addVictims(n *alloc.Node) {
 		if len(v.frees) == 0 {
 			continue
 		}
+		frees = frees[:len(frees)+len(v.frees)]
 		for j, b := range e.given[i].Budgets {
 			if b >= 0 && b < len(e.budgets) && !slices.Contains(e.given[i].Budgets[:j], b) {
 				v.budgets = append(v.budgets, b)

@@ -96,7 +96,7 @@ func (e *Entry) claimed() *Entry {
 // IsLost says whether the place of a claim went to another pod.
 func (e *Entry) IsLost() bool { return e.State == Claimed && len(e.Allocation.Devices) == 0 }
 
-// holds says whether a claim counts for a pod of a priority at a moment.
-func (e *Entry) holds(priority int32, now time.Time) bool {
+// countsFor says whether a claim counts for a pod of a priority at a moment.
+func (e *Entry) countsFor(priority int32, now time.Time) bool {
 	return e.Priority >= priority && !now.Before(e.Claim.HoldsFrom)
 }

@@ -27,7 +27,7 @@ func TestWhomClaimsCountFor(t *testing.T) {
 		{"a pod of equal priority", Claim{}, Query{Pod: "a", Priority: 10}, 20},
 		{"a pod of higher priority", Claim{}, Query{Pod: "a", Priority: 11}, 80},
 		{"the claimant itself", Claim{}, Query{Pod: "n", Priority: 10}, 80},
-		{"a dry run in which the claimant is gone", Claim{}, Query{Pod: "a", Removed: sets.New[types.UID]("n")}, 80},
+		{"a dry run in which the claimant is gone", Claim{}, Query{Pod: "a", Gone: sets.New[types.UID]("n")}, 80},
 		{"before it is held", Claim{HoldsFrom: epoch.Add(time.Second)}, Query{Pod: "a"}, 80},
 		{"from when it is held", Claim{HoldsFrom: epoch}, Query{Pod: "a"}, 20},
 	} {
@@ -164,4 +164,13 @@ func TestProtectedUntil(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestClaimOfAGPUThatIsCut counts on each of its instances, until its pod has claimed another device.
+func TestClaimOfAGPUThatIsCut(t *testing.T) {
+	f := newFixture(t)
+	f.report(bt.MakeGPUNodeOf(testNode, 2, "80Gi"))
+	f.claim("n", 10, Claim{}) // 60Gi of GPU-0
+	f.report(bt.MakeGPUNodeOf(testNode, 2, "80Gi").Instance("MIG-0", "GPU-0", "70Gi").Instance("MIG-1", "GPU-0", "5Gi"))
+	f.wantFree("for another", f.view(Query{Pod: "a"}), 0, 80, 10, 0)
 }

@@ -68,12 +68,12 @@ func TestRegressionAGPUThatAClaimHoldsIsNotBooked(t *testing.T) {
 		{name: "the GPU of another node", slice: two, claims: []*resourcev1.ResourceClaim{draClaim("c", testDriver, "other", "gpu-1")}, free: []uint64{80, 80}},
 		{
 			name: "a device that no slice has", slice: two, claims: []*resourcev1.ResourceClaim{draClaim("c", testDriver, testNode, "gpu-7")},
-			want: ReasonUnknownClaim, free: []uint64{80, 80},
+			want: ReasonUnknownResourceClaim, free: []uint64{80, 80},
 		},
-		{name: "the driver is gone, its claims are not", claims: []*resourcev1.ResourceClaim{draClaim("c", testDriver, testNode, "gpu-1")}, want: ReasonUnknownClaim, free: []uint64{80, 80}},
+		{name: "the driver is gone, its claims are not", claims: []*resourcev1.ResourceClaim{draClaim("c", testDriver, testNode, "gpu-1")}, want: ReasonUnknownResourceClaim, free: []uint64{80, 80}},
 		{
 			name: "a device that does not say which it is", slice: draSlice(testNode, []string{"gpu-0"}),
-			claims: []*resourcev1.ResourceClaim{draClaim("c", testDriver, testNode, "gpu-0")}, want: ReasonUnknownClaim, free: []uint64{80, 80},
+			claims: []*resourcev1.ResourceClaim{draClaim("c", testDriver, testNode, "gpu-0")}, want: ReasonUnknownResourceClaim, free: []uint64{80, 80},
 		},
 		{
 			name:   "a partition that is not made yet holds the whole GPU",
@@ -164,14 +164,14 @@ func TestAClaimWhoseAllocationIsNotWrittenYet(t *testing.T) {
 	f.DRA.ClaimSeen(first)
 	v := f.Viewer()
 	all := []DRADevice{{testDriver, testNode, "gpu-0"}, {"nic.test", testNode, "gpu-1"}}
-	if v.Claimed = f.DRA.With(slices.Values(all)); v.Claimed != nil {
-		t.Errorf("nothing is new, got %v", v.Claimed)
+	if v.DRAAhead = f.DRA.With(slices.Values(all)); v.DRAAhead != nil {
+		t.Errorf("nothing is new, got %v", v.DRAAhead)
 	}
-	v.Claimed = f.DRA.With(slices.Values(append(all, DRADevice{testDriver, testNode, "gpu-1"})))
+	v.DRAAhead = f.DRA.With(slices.Values(append(all, DRADevice{testDriver, testNode, "gpu-1"})))
 	f.wantFree("both are held", v.View(f.node, nil, &Query{}), 0, 0)
 	f.wantFree("for that viewer alone", f.view(Query{}), 0, 80)
-	if v.Claimed = f.DRA.With(slices.Values(all)); v.Claimed != nil {
-		t.Errorf("it was kept: %v", v.Claimed)
+	if v.DRAAhead = f.DRA.With(slices.Values(all)); v.DRAAhead != nil {
+		t.Errorf("it was kept: %v", v.DRAAhead)
 	}
 }
 

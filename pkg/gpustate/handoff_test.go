@@ -24,7 +24,7 @@ func (f *fixture) place(p *bt.Pod) map[string]string {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	v := f.view(Query{Pod: pod.UID, Runtime: r.Runtime, IgnoreLoading: true})
+	v := f.view(Query{Pod: pod.UID, Runtime: r.Runtime, Loaded: true})
 	best, ok := alloc.Best(&v.Node, &r.Request, alloc.MostAllocated)
 	if !ok {
 		f.t.Fatalf("%s does not fit on %+v", pod.Name, v.Node)

@@ -33,7 +33,7 @@ import (
 //	                           │                                        (none)
 //	                           │ Leave: the pod is gone
 //	                           ▼
-//	                        Leaving ──── Settle: its memory is back ───▶ (none)
+//	                       Draining ──── Settle: its memory is back ───▶ (none)
 //
 // A pod that is gone, or bound, has no claim any more, however that was learnt, and one that is bound without an
 // allocation has no promise and no booking either. Every transition is idempotent, and a late one never undoes a later
@@ -47,8 +47,8 @@ const (
 	Unknown
 	// Confirmed is seen in the API.
 	Confirmed
-	// Leaving is gone from the API while its processes may still hold memory.
-	Leaving
+	// Draining is gone from the API while its processes may still hold memory.
+	Draining
 	// Claimed is held for a pod that is nominated to the node and waits for memory there. It counts for pods of its own
 	// priority and of lower ones.
 	Claimed
@@ -72,7 +72,7 @@ type Entry struct {
 	Terms Terms
 	// Since is when the entry came into its state, by the monotonic clock.
 	Since time.Time
-	// Measured is whether, when the pod left, a report still had its processes. Only of Leaving entries.
+	// Measured is whether, when the pod left, a report still had its processes. Only of Draining entries.
 	Measured bool
 	// Pod is the pod as the informer last had it; nil before it was seen bound.
 	Pod *corev1.Pod
@@ -130,7 +130,7 @@ func (l *Ledger) Confirm(pod *corev1.Pod, a *Allocation) (before *Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before = l.Get(pod.UID)
-	if before != nil && before.State == Leaving {
+	if before != nil && before.State == Draining {
 		return before // a late update of a pod that is gone
 	}
 	e := l.newEntry(pod, pod.Spec.NodeName, Confirmed, a)
@@ -165,7 +165,7 @@ func (l *Ledger) BoundWithout(uid types.UID) (before *Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before = l.Get(uid)
-	if before == nil || before.State == Leaving {
+	if before == nil || before.State == Draining {
 		return nil
 	}
 	l.delete(before)
@@ -190,14 +190,14 @@ func (l *Ledger) Forget(uid types.UID) { l.drop(uid, Assumed) }
 func (l *Ledger) Refute(uid types.UID) { l.drop(uid, Unknown) }
 
 // Leave says that a pod is gone from the API, or has ended; r is the newest report of its node, or nil. Its booking
-// stays, Leaving, while its processes may still hold memory, and goes at once where they cannot. Leaving again
+// stays, Draining, while its processes may still hold memory, and goes at once where they cannot. Leaving again
 // changes nothing. It returns the entry that the pod had.
 func (l *Ledger) Leave(uid types.UID, r *Report) (before *Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before = l.Get(uid)
 	switch {
-	case before == nil || before.State == Leaving:
+	case before == nil || before.State == Draining:
 		return before
 	case before.State == Claimed:
 		l.delete(before)
@@ -205,7 +205,7 @@ func (l *Ledger) Leave(uid types.UID, r *Report) (before *Entry) {
 	}
 	e := *before
 	e.replaced = nil
-	e.State, e.Since, e.Measured = Leaving, l.clock.Now(), r != nil && r.holds(uid)
+	e.State, e.Since, e.Measured = Draining, l.clock.Now(), r != nil && r.hasProcessesOf(uid)
 	if e.settled(r, e.Since) {
 		l.delete(before)
 	} else {
@@ -223,12 +223,12 @@ const (
 	unmeasuredGrace = 5 * time.Second
 )
 
-// settled says whether the memory of a leaving pod is back, as far as the newest report of its node can tell.
+// settled says whether the memory of a draining pod is back, as far as the newest report of its node can tell.
 func (e *Entry) settled(r *Report, now time.Time) bool {
 	switch {
 	case r == nil:
 		return true
-	case r.holds(e.UID):
+	case r.hasProcessesOf(e.UID):
 		return false // even of a pod that nobody saw start: the driver did
 	case e.Measured:
 		// It held memory when it left. The report of a cycle's snapshot can be older than that.
@@ -239,8 +239,8 @@ func (e *Entry) settled(r *Report, now time.Time) bool {
 	return r.receivedAt.Sub(e.Since) >= reportDelay || now.Sub(e.Since) >= unmeasuredGrace
 }
 
-// Settle forgets a leaving pod whose memory is back.
-func (l *Ledger) Settle(uid types.UID) { l.drop(uid, Leaving) }
+// Settle forgets a draining pod whose memory is back.
+func (l *Ledger) Settle(uid types.UID) { l.drop(uid, Draining) }
 
 // OnNode returns the bookings of a node, without claims. The slice must not be changed.
 func (l *Ledger) OnNode(node string) []*Entry { return *l.listOf(node).Load() }

@@ -32,7 +32,7 @@ func TestLedgerTransitions(t *testing.T) {
 		Assumed:   func(l *Ledger) { _ = l.Assume(pod, testNode, booking) },
 		Unknown:   func(l *Ledger) { _ = l.Assume(pod, testNode, booking); l.MarkUnknown(pod.UID) },
 		Confirmed: func(l *Ledger) { l.Confirm(pod, booking) },
-		Leaving:   func(l *Ledger) { l.Confirm(pod, booking); l.Leave(pod.UID, report) },
+		Draining:  func(l *Ledger) { l.Confirm(pod, booking); l.Leave(pod.UID, report) },
 	}
 	for _, tc := range []struct {
 		event string
@@ -40,23 +40,23 @@ func TestLedgerTransitions(t *testing.T) {
 		want  map[State]State
 	}{
 		{"Assume", func(l *Ledger) { _ = l.Assume(pod, testNode, booking) }, map[State]State{
-			none: Assumed, Assumed: Assumed, Unknown: Unknown, Confirmed: Confirmed, Leaving: Leaving}},
+			none: Assumed, Assumed: Assumed, Unknown: Unknown, Confirmed: Confirmed, Draining: Draining}},
 		{"Confirm", func(l *Ledger) { l.Confirm(pod, booking) }, map[State]State{
-			none: Confirmed, Assumed: Confirmed, Unknown: Confirmed, Confirmed: Confirmed, Leaving: Leaving}},
+			none: Confirmed, Assumed: Confirmed, Unknown: Confirmed, Confirmed: Confirmed, Draining: Draining}},
 		{"BoundWithout", func(l *Ledger) { l.BoundWithout(pod.UID) }, map[State]State{
-			none: none, Assumed: none, Unknown: none, Confirmed: none, Leaving: Leaving}},
+			none: none, Assumed: none, Unknown: none, Confirmed: none, Draining: Draining}},
 		{"MarkUnknown", func(l *Ledger) { l.MarkUnknown(pod.UID) }, map[State]State{
-			none: none, Assumed: Unknown, Unknown: Unknown, Confirmed: Confirmed, Leaving: Leaving}},
+			none: none, Assumed: Unknown, Unknown: Unknown, Confirmed: Confirmed, Draining: Draining}},
 		{"Forget", func(l *Ledger) { l.Forget(pod.UID) }, map[State]State{
-			none: none, Assumed: none, Unknown: Unknown, Confirmed: Confirmed, Leaving: Leaving}},
+			none: none, Assumed: none, Unknown: Unknown, Confirmed: Confirmed, Draining: Draining}},
 		{"Refute", func(l *Ledger) { l.Refute(pod.UID) }, map[State]State{
-			none: none, Assumed: Assumed, Unknown: none, Confirmed: Confirmed, Leaving: Leaving}},
+			none: none, Assumed: Assumed, Unknown: none, Confirmed: Confirmed, Draining: Draining}},
 		{"Leave, its processes still measured", func(l *Ledger) { l.Leave(pod.UID, report) }, map[State]State{
-			none: none, Assumed: Leaving, Unknown: Leaving, Confirmed: Leaving, Leaving: Leaving}},
+			none: none, Assumed: Draining, Unknown: Draining, Confirmed: Draining, Draining: Draining}},
 		{"Leave, the node without a report", func(l *Ledger) { l.Leave(pod.UID, nil) }, map[State]State{
-			none: none, Assumed: none, Unknown: none, Confirmed: none, Leaving: Leaving}},
+			none: none, Assumed: none, Unknown: none, Confirmed: none, Draining: Draining}},
 		{"Settle", func(l *Ledger) { l.Settle(pod.UID) }, map[State]State{
-			none: none, Assumed: Assumed, Unknown: Unknown, Confirmed: Confirmed, Leaving: none}},
+			none: none, Assumed: Assumed, Unknown: Unknown, Confirmed: Confirmed, Draining: none}},
 	} {
 		for from, arrange := range states {
 			f := newFixture(t)

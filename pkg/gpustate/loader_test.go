@@ -39,7 +39,7 @@ func TestOneLoaderAtATime(t *testing.T) {
 			if want[0] == 0 && v.Devices[0].Blocked != alloc.ReasonLoading {
 				t.Errorf("%s beside a loading %s: blocked because %q", newcomer, loader, v.Devices[0].Blocked)
 			}
-			f.wantFree("once all have loaded", f.view(Query{Pod: "new", Runtime: newcomer, IgnoreLoading: true}, pod), 70, 80)
+			f.wantFree("once all have loaded", f.view(Query{Pod: "new", Runtime: newcomer, Loaded: true}, pod), 70, 80)
 			f.wantFree("for nobody", f.view(Query{}, pod), 70, 80)
 			f.wantFree("for the loader itself", f.view(Query{Pod: "loader", Runtime: loader}, pod), 80, 80)
 		}
@@ -150,5 +150,27 @@ func TestPodThatDoesNotGetItsGPUsHoldsUpNobody(t *testing.T) {
 	f.PodSeen(started)
 	if v := f.view(Query{Pod: "new", Runtime: vllm}, started); v.Devices[0].Blocked != alloc.ReasonLoading || changed != 2 {
 		t.Errorf("once it starts all the same: blocked because %q, told %d times", v.Devices[0].Blocked, changed)
+	}
+}
+
+// TestLoadersOnInstances: an instance has its memory to itself, so who loads there keeps nobody from another one. Who was
+// given a GPU that is cut into instances by now may load on any of them.
+func TestLoadersOnInstances(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		on   string
+		// Of GPU-0, which is cut and has no room itself, GPU-1, and the two instances.
+		want []uint64
+	}{
+		{"on one of the instances", "MIG-0=10Gi", []uint64{0, 80, 0, 20}},
+		{"on the GPU before it was cut", "GPU-0=10Gi", []uint64{0, 80, 0, 0}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t)
+			pod := bt.MakePod("loader").Memory("10Gi").Runtime(vllm).Bound(testNode, epoch, tc.on).Obj()
+			f.PodSeen(pod)
+			f.report(bt.MakeGPUNodeOf(testNode, 2, "80Gi").Instance("MIG-0", "GPU-0", "40Gi").Instance("MIG-1", "GPU-0", "20Gi"))
+			f.wantFree("for another", f.view(Query{Pod: "new", Runtime: custom}, pod), tc.want...)
+		})
 	}
 }

@@ -15,7 +15,7 @@ func Mismeasure(a, b berthv1alpha1.Runtime) bool { return mismeasures(a, b) }
 // KeepsOff says whether a booking keeps a pod of a runtime from its devices at a moment, because its own pod loads.
 func (e *Entry) KeepsOff(newcomer berthv1alpha1.Runtime, loadTimeout time.Duration, now time.Time) bool {
 	switch {
-	case e.State == Leaving || e.State == Claimed || e.Allocation == nil || !mismeasures(newcomer, e.Allocation.Runtime):
+	case e.State == Draining || e.State == Claimed || e.Allocation == nil || !mismeasures(newcomer, e.Allocation.Runtime):
 		return false
 	case e.Pod == nil:
 		return true // not in the API as bound yet

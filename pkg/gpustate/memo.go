@@ -84,29 +84,35 @@ func (v *View) RememberFit(number uint64, f Fit) {
 	v.fits[number%uint64(len(v.fits))].Store(word)
 }
 
+// The kinds of queries that see a node differently.
 const (
-	// memoKinds is how many kinds of queries see a node differently.
-	memoKinds = 5
-	// memoReturned is the kind that sees all memory back that is on its way, and everyone loaded. Its views are explained.
-	memoReturned = 4
+	// memoLoaded sees everyone loaded.
+	memoLoaded = iota
+	// memoAnybody is for no pod, memoVLLM for one that mis-measures next to any that loads, and memoOther for the others.
+	memoAnybody
+	memoVLLM
+	memoOther
+	// memoDrained sees all memory back that is on its way, and everyone loaded. Its views are explained.
+	memoDrained
+	memoKinds
 )
 
 // memoKind says which kind q is: apart from its own bookings, a pod matters to a view only by how it gets on with
 // pods that load. It is negative for queries whose views depend on more than is compared.
 func (q *Query) memoKind() int {
 	switch {
-	case q.Generation == 0 || len(q.Removed) > 0 || q.Returned && !q.IgnoreLoading:
+	case q.Generation == 0 || len(q.Gone) > 0 || q.Drained && !q.Loaded:
 		return -1
-	case q.Returned:
-		return memoReturned
-	case q.IgnoreLoading:
-		return 0
+	case q.Drained:
+		return memoDrained
+	case q.Loaded:
+		return memoLoaded
 	case q.Runtime == "":
-		return 1
+		return memoAnybody
 	case q.Runtime == berthv1alpha1.RuntimeVLLM:
-		return 2
+		return memoVLLM
 	}
-	return 3
+	return memoOther
 }
 
 // Recall returns the view of a node as View would derive it, if View did so before with a list of pods of the same
@@ -122,7 +128,7 @@ func (v *Viewer) Recall(node *corev1.Node, q *Query) (View, bool) {
 		r.fresh == slot.state.stale(v.Snapshot.sinceStart, v.Policy.StaleAfter) || v.isBooked(q.Pod) {
 		return View{}, false
 	}
-	return v.hold(r.view, q), true
+	return v.chargeClaims(r.view, q), true
 }
 
 // isBooked says whether a pod has a booking, which it does not see. Claims are not part of what is remembered.

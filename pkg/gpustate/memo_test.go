@@ -31,9 +31,9 @@ func TestViewsAreRecalled(t *testing.T) {
 		{name: "another list of pods", query: func(q *Query) { q.Generation = 8 }},
 		{name: "a list without a name", query: func(q *Query) { q.Generation = 0 }},
 		{name: "for an engine that minds loaders", query: func(q *Query) { q.Runtime = vllm }},
-		{name: "with loaders left out", query: func(q *Query) { q.IgnoreLoading = true }},
-		{name: "with victims", query: func(q *Query) { q.Removed = sets.New[types.UID]("a") }},
-		{name: "once all is back", query: func(q *Query) { q.Returned = true }},
+		{name: "with loaders left out", query: func(q *Query) { q.Loaded = true }},
+		{name: "with victims", query: func(q *Query) { q.Gone = sets.New[types.UID]("a") }},
+		{name: "once all is back", query: func(q *Query) { q.Drained = true }},
 		{name: "a report, be it the same", change: func(f *fixture) { f.report(bt.MakeGPUNodeOf(testNode, 2, "80Gi")) }},
 		{name: "a booking", change: func(f *fixture) { f.assume(bt.MakePod("b").Memory("1Gi"), "GPU-1=1Gi") }},
 		{name: "a booking that is taken back", change: func(f *fixture) {
@@ -50,7 +50,7 @@ func TestViewsAreRecalled(t *testing.T) {
 			query: func(q *Query) { q.Runtime = vllm },
 		},
 		{
-			name: "a pod is leaving: that ends by time", before: func(f *fixture) {
+			name: "a pod drains: that ends by time", before: func(f *fixture) {
 				f.report(bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("g", "1Gi"))
 				gone := bt.MakePod("g").Memory("1Gi").Bound(testNode, epoch, "GPU-0=1Gi").Started(epoch)
 				f.PodSeen(gone.Obj())
@@ -92,7 +92,7 @@ func TestReturnedViewsAreRecalledWithCharges(t *testing.T) {
 	f := newFixture(t)
 	f.report(bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("gone", "30Gi").Process("a", "10Gi"))
 	f.PodSeen(podA().Obj())
-	q := Query{Pod: "new", Runtime: custom, Generation: 7, Returned: true, IgnoreLoading: true}
+	q := Query{Pod: "new", Runtime: custom, Generation: 7, Drained: true, Loaded: true}
 	made := f.Viewer().Explain(f.node, []*corev1.Pod{podA().Obj()}, &q)
 	got, ok := f.Viewer().Recall(f.node, &q)
 	if !ok || len(got.Charges) != 1 || got.Charges[0].UID != "a" || &got.Devices[0] != &made.Devices[0] {

@@ -20,8 +20,8 @@ const (
 	ReasonDevicePlugin alloc.Reason = "node(s) advertised nvidia.com/gpu without the label berth.dev/device-plugin=shared"
 	// ReasonDRA: a driver of dynamic resource allocation could hand out the same GPUs.
 	ReasonDRA alloc.Reason = "node(s) had GPUs of a DRA driver without the label berth.dev/dra=shared"
-	// ReasonUnknownClaim: a claim holds a device of the node, and no slice says which GPU that is.
-	ReasonUnknownClaim alloc.Reason = "node(s) had a resource claim that holds a GPU which no ResourceSlice identifies"
+	// ReasonUnknownResourceClaim: a resource claim holds a device of the node, and no slice says which GPU that is.
+	ReasonUnknownResourceClaim alloc.Reason = "node(s) had a resource claim that holds a GPU which no ResourceSlice identifies"
 	// ReasonUnknownAllocation: a pod of the node was given GPUs, and nobody can tell which.
 	ReasonUnknownAllocation alloc.Reason = "node(s) had a pod whose GPU allocation could not be read"
 	// ReasonUnreportedDevicePod: a pod of the node was given whole GPUs that the agent has not reported yet.
@@ -34,8 +34,8 @@ const (
 	ReasonInstances alloc.Reason = "node(s) had MIG instances that would hold the request only together"
 	// ReasonUnhealthyDevices: only GPUs that are unhealthy or held as a whole are large enough.
 	ReasonUnhealthyDevices alloc.Reason = "node(s) didn't have healthy GPUs with enough memory"
-	// ReasonClaimedDevices: GPUs are large enough, but that claims hold them.
-	ReasonClaimedDevices alloc.Reason = "node(s) had no GPU with enough memory that no resource claim holds"
+	// ReasonResourceClaimedDevices: GPUs are large enough, but that resource claims hold them.
+	ReasonResourceClaimedDevices alloc.Reason = "node(s) had no GPU with enough memory that no resource claim holds"
 	// ReasonLoading: memory would be free, but another pod is still loading on the GPUs.
 	ReasonLoading alloc.Reason = "node(s) had a pod still loading on the GPUs"
 	// ReasonNoRuntimeHandler: the kubelet would refuse to start the pod.

@@ -222,6 +222,14 @@ func (r *Report) placesOf(uuid, parent string) (on uint64) {
 	return on
 }
 
+// DevicesOf returns on which devices of the report, as bits, any of what is booked by an allocation counts.
+func (r *Report) DevicesOf(a *Allocation) (on uint64) {
+	for j := range a.Devices {
+		on |= r.placesOf(a.Devices[j].UUID, a.parentOf(j))
+	}
+	return on
+}
+
 // Lost returns the devices of an allocation that the report does not have.
 func (r *Report) Lost(a *Allocation) (lost []LostDevice) {
 	for j := range a.Devices {
@@ -232,8 +240,8 @@ func (r *Report) Lost(a *Allocation) (lost []LostDevice) {
 	return lost
 }
 
-// holds says whether the processes of a pod hold memory on any device.
-func (r *Report) holds(uid types.UID) bool {
+// hasProcessesOf says whether the processes of a pod hold memory on any device.
+func (r *Report) hasProcessesOf(uid types.UID) bool {
 	use := r.pods[uid]
 	return use != nil && slices.ContainsFunc(use.onDevice, func(b alloc.Bytes) bool { return !b.IsZero() })
 }

@@ -22,7 +22,7 @@ type Tracker struct {
 	Store  *Store
 	Ledger *Ledger
 	Policy Policy
-	// DRA is what claims hold. Nil = none.
+	// DRA is what resource claims hold. Nil = none.
 	DRA *DRA
 	// Changed is called after a change that may have made room on a node.
 	Changed func(node string)
@@ -110,7 +110,7 @@ func (t *Tracker) PodGone(pod *corev1.Pod) (node string) {
 		return ""
 	}
 	report, _ := t.Store.Report(node, 0)
-	if e := t.Ledger.Leave(pod.UID, report); e != nil && e.State != Leaving {
+	if e := t.Ledger.Leave(pod.UID, report); e != nil && e.State != Draining {
 		t.Changed(node)
 	}
 	if report == nil {
@@ -173,17 +173,17 @@ func (t *Tracker) isStale(node string) bool {
 	return r != nil && !fresh
 }
 
-// SettleNode forgets the leaving pods of a node whose memory is back, and returns when to look again for those that
+// SettleNode forgets the draining pods of a node whose memory is back, and returns when to look again for those that
 // only time can settle; the zero time = never.
 func (t *Tracker) SettleNode(node string) (again time.Time) {
 	report, _ := t.Store.Report(node, 0)
 	now := t.Store.clock.Now()
 	for _, e := range t.Ledger.OnNode(node) {
 		switch {
-		case e.State != Leaving:
+		case e.State != Draining:
 		case e.settled(report, now):
 			t.Ledger.Settle(e.UID)
-		case !e.Measured && (report == nil || !report.holds(e.UID)):
+		case !e.Measured && (report == nil || !report.hasProcessesOf(e.UID)):
 			if at := e.Since.Add(unmeasuredGrace); again.IsZero() || at.Before(again) {
 				again = at
 			}

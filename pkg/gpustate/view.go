@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"math/bits"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -32,13 +33,13 @@ type Query struct {
 	Pod types.UID
 	// Runtime is its engine, which decides next to which loading pods it can be placed.
 	Runtime berthv1alpha1.Runtime
-	// Removed are pods that are assumed to be gone, with the memory that they were measured to hold: victims in a dry
+	// Gone are pods that are assumed to be gone, with the memory that they were measured to hold: victims in a dry
 	// run of preemption. Nil = none.
-	Removed sets.Set[types.UID]
-	// Returned assumes that all memory that is on its way back is back: of pods that are gone or terminating.
-	Returned bool
-	// IgnoreLoading leaves the loader rule out: what would fit once all pods are loaded.
-	IgnoreLoading bool
+	Gone sets.Set[types.UID]
+	// Drained assumes that all memory that is on its way back is back: of pods that are gone or terminating.
+	Drained bool
+	// Loaded leaves the loader rule out: what would fit once all pods are loaded.
+	Loaded bool
 	// Priority is the pod's: claims of pods of at least that priority count.
 	Priority int32
 	// Generation names the list of pods that the view is made with: lists of one node with the same generation are
@@ -52,15 +53,15 @@ type Viewer struct {
 	Snapshot *Snapshot
 	Ledger   *Ledger
 	Policy   Policy
-	// DRA is what claims hold. Nil = none.
+	// DRA is what resource claims hold. Nil = none.
 	DRA *DRA
-	// Claimed is DRA for the nodes on which it is ahead of what the API told; see DRA.With.
-	Claimed map[string]*NodeDRA
+	// DRAAhead is DRA for the nodes on which it is ahead of what the API told; see DRA.With.
+	DRAAhead map[string]*NodeDRA
 }
 
 // dra returns what is known of a node's DRA, or nil.
 func (v *Viewer) dra(node string) *NodeDRA {
-	if n, ok := v.Claimed[node]; ok {
+	if n, ok := v.DRAAhead[node]; ok {
 		return n
 	}
 	return v.DRA.OnNode(node)
@@ -75,8 +76,8 @@ type View struct {
 	Report *Report
 	// Charges are who is charged for what: one entry for each pod that counts, only if asked for by Explain.
 	Charges []Charge
-	// Nobody is, for each device, the memory in use that no counted pod explains; only if asked for by Explain.
-	Nobody []alloc.Bytes
+	// Foreign is, for each device, the memory in use that no counted pod explains; only if asked for by Explain.
+	Foreign []alloc.Bytes
 	// fits and derived are nil unless the view can be recalled.
 	fits    *fits
 	derived *atomic.Value
@@ -109,7 +110,7 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	list := v.Ledger.listOf(node.Name)
 	entries := list.Load()
 	dra := v.dra(node.Name)
-	view, timeless := v.derive(node, report, fresh, dra, *entries, pods, q, q.memoKind() == memoReturned)
+	view, timeless := v.derive(node, report, fresh, dra, *entries, pods, q, q.memoKind() == memoDrained)
 	if timeless && q.memoKind() >= 0 {
 		r := &remembered{
 			generation: q.Generation, node: node, fresh: fresh, dra: dra, list: list, entries: entries, view: view,
@@ -118,18 +119,18 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 		v.remember(q, r)
 		view = r.view
 	}
-	return v.hold(view, q)
+	return v.chargeClaims(view, q)
 }
 
 // Explain is View with the charges of each pod. What it returns for a query that has all memory back and everyone loaded
 // can be recalled.
 func (v *Viewer) Explain(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
-	if q.memoKind() == memoReturned {
+	if q.memoKind() == memoDrained {
 		return v.View(node, pods, q)
 	}
 	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
 	view, _ := v.derive(node, report, fresh, v.dra(node.Name), v.Ledger.OnNode(node.Name), pods, q, true)
-	return v.hold(view, q)
+	return v.chargeClaims(view, q)
 }
 
 // derive makes a view without what nominated pods claim. timeless says that the same inputs would give the same
@@ -149,44 +150,46 @@ func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, dra *Node
 		c.heard = v.Snapshot.heard(node.Name)
 	}
 	if dra != nil {
-		view.blockClaimed(dra)
+		view.blockResourceClaimed(dra)
 	}
 	if explain {
 		view.Charges = make([]Charge, 0, len(pods))
 	}
 	for _, pod := range pods {
-		if e := c.entryOf(pod); !q.Removed.Has(pod.UID) {
+		if e := c.entryOf(pod); !q.Gone.Has(pod.UID) {
 			c.countPod(pod, e)
 		}
 	}
 	c.countUnlisted(pods)
-	for uid := range q.Removed {
+	for uid := range q.Gone {
 		c.giveBack(uid)
 	}
-	if q.Returned {
+	if q.Drained {
 		c.giveBackOrphans(pods)
 	}
-	c.countNobody()
+	c.countForeign()
 	return view, c.timeless
 }
 
-// hold charges what nominated pods claim.
-func (v *Viewer) hold(view View, q *Query) View {
+// chargeClaims charges what nominated pods claim.
+func (v *Viewer) chargeClaims(view View, q *Query) View {
 	claims := v.Ledger.ClaimsOn(view.Name)
 	if len(claims) == 0 || view.Report == nil {
 		return view
 	}
 	own := false // whether the devices are a copy
 	for _, e := range claims {
-		if e.UID == q.Pod || q.Removed.Has(e.UID) || !e.holds(q.Priority, v.Snapshot.now) {
+		if e.UID == q.Pod || q.Gone.Has(e.UID) || !e.countsFor(q.Priority, v.Snapshot.now) {
 			continue
 		}
 		if !own {
 			view.Devices, view.fits, own = slices.Clone(view.Devices), nil, true
 		}
 		for _, share := range e.Allocation.Devices {
-			if j := view.Report.indexOf(share.UUID); j >= 0 {
-				view.Devices[j].Used = view.Devices[j].Used.Plus(share.Memory)
+			// An instance that is gone holds nothing: the report that lacks it wakes the pod, which claims another device.
+			for on := view.Report.placesOf(share.UUID, ""); on != 0; on &= on - 1 {
+				i := bits.TrailingZeros64(on)
+				view.Devices[i].Used = view.Devices[i].Used.Plus(share.Memory)
 			}
 		}
 	}
@@ -206,21 +209,21 @@ func (v *Viewer) nodeReason(node *corev1.Node, report *Report, fresh bool, dra *
 	case dra.published() && node.Labels[berthv1alpha1.LabelDRA] != berthv1alpha1.DRAShared:
 		return ReasonDRA
 	case dra != nil && dra.unknown:
-		return ReasonUnknownClaim
+		return ReasonUnknownResourceClaim
 	case !fresh:
 		return ReasonStaleReport
 	}
 	return ""
 }
 
-// blockClaimed blocks the devices that claims hold.
-func (v *View) blockClaimed(dra *NodeDRA) {
+// blockResourceClaimed blocks the devices that resource claims hold.
+func (v *View) blockResourceClaimed(dra *NodeDRA) {
 	if len(dra.held) == 0 {
 		return
 	}
 	for i := range v.Devices {
 		if d := &v.Devices[i]; dra.holdsDevice(d.UUID, d.Parent, v.Report.pci[i]) {
-			d.Blocked = alloc.ReasonClaimed
+			d.Blocked = alloc.ReasonResourceClaimed
 		}
 	}
 }

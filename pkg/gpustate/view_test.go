@@ -22,7 +22,7 @@ func podA() *bt.Pod {
 	return bt.MakePod("a").Memory("30Gi").Bound(testNode, epoch, "GPU-0=30Gi").Started(epoch).Ready(epoch)
 }
 
-// TestWhatIsFree: free = total − reserved − headroom − Σ max(booked, measured) − nobody's.
+// TestWhatIsFree: free = total − reserved − headroom − Σ max(booked, measured) − foreign.
 func TestWhatIsFree(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -55,7 +55,7 @@ func TestWhatIsFree(t *testing.T) {
 		{
 			name:   "more in use than the pod and the foreign process explain",
 			report: bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("a", "20Gi").Process("", "5Gi").Used("27Gi"),
-			pods:   []*bt.Pod{podA()}, want: []uint64{43}, // 80 − 30 booked − 7 of nobody's
+			pods:   []*bt.Pod{podA()}, want: []uint64{43}, // 80 − 30 booked − 7 foreign
 		},
 		{
 			name:   "a pod without a booking is charged what it is measured at",
@@ -79,23 +79,23 @@ func TestWhatIsFree(t *testing.T) {
 		{
 			name:   "a pod that is assumed to be gone gives back its booking, and what it is measured at",
 			report: bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("a", "50Gi").Process("", "1Gi"), pods: []*bt.Pod{podA()},
-			query: Query{Removed: sets.New[types.UID]("a")}, want: []uint64{79},
+			query: Query{Gone: sets.New[types.UID]("a")}, want: []uint64{79},
 		},
 		{
-			name:   "orphaned processes count as returned, foreign ones do not",
+			name:   "orphaned processes count as drained, foreign ones do not",
 			report: bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("gone", "10Gi").Process("", "20Gi"),
-			query:  Query{Returned: true}, want: []uint64{60},
+			query:  Query{Drained: true}, want: []uint64{60},
 		},
 		{
 			name:   "a terminating pod counts as returned",
 			report: bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("a", "50Gi"), pods: []*bt.Pod{podA().Terminating(epoch)},
-			query: Query{Returned: true}, want: []uint64{80},
+			query: Query{Drained: true}, want: []uint64{80},
 		},
 		{
 			name:   "so does one without a booking",
 			report: bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("plain", "50Gi"),
 			pods:   []*bt.Pod{bt.MakePod("plain").Node(testNode).Terminating(epoch)},
-			query:  Query{Returned: true}, want: []uint64{80},
+			query:  Query{Drained: true}, want: []uint64{80},
 		},
 		{
 			name: "a terminating pod counts otherwise", report: bt.MakeGPUNodeOf(testNode, 1, "80Gi"), pods: []*bt.Pod{podA().Terminating(epoch)},
@@ -104,7 +104,7 @@ func TestWhatIsFree(t *testing.T) {
 		{
 			name:   "a living pod does not count as returned",
 			report: bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("a", "50Gi"), pods: []*bt.Pod{podA()},
-			query: Query{Returned: true}, want: []uint64{30},
+			query: Query{Drained: true}, want: []uint64{30},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -220,9 +220,9 @@ func TestBookingsWhoseOutcomeIsOpen(t *testing.T) {
 	f.wantFree("assumed, listed", f.view(Query{}, assumed), 50)
 	f.Ledger.MarkUnknown(pod.UID)
 	f.wantFree("in doubt, unlisted", f.view(Query{}), 50)
-	f.wantFree("in doubt, although all that is on its way back is back", f.view(Query{Returned: true}), 50)
+	f.wantFree("in doubt, although all that is on its way back is back", f.view(Query{Drained: true}), 50)
 	f.wantFree("in doubt, for the pod itself", f.view(Query{Pod: "a"}), 80)
-	f.wantFree("in doubt, as a victim", f.view(Query{Removed: sets.New[types.UID]("a")}), 80)
+	f.wantFree("in doubt, as a victim", f.view(Query{Gone: sets.New[types.UID]("a")}), 80)
 	f.Ledger.Refute(pod.UID)
 	f.wantFree("refuted", f.view(Query{}), 80)
 }
@@ -251,7 +251,7 @@ func TestViewOrderDoesNotMatter(t *testing.T) {
 	plain := bt.MakePod("plain").Node(testNode).Obj()
 	f.wantFree("in order", f.view(Query{}, pods...), 40)
 	f.wantFree("backwards, with a plain pod, one not listed", f.view(Query{}, pods[3], pods[2], plain, pods[0]), 40)
-	f.wantFree("one as a victim", f.view(Query{Removed: sets.New[types.UID]("b")}, pods[0], pods[2], pods[3]), 50)
+	f.wantFree("one as a victim", f.view(Query{Gone: sets.New[types.UID]("b")}, pods[0], pods[2], pods[3]), 50)
 }
 
 func TestExplainSaysWhoIsChargedForWhat(t *testing.T) {
@@ -276,8 +276,8 @@ func TestExplainSaysWhoIsChargedForWhat(t *testing.T) {
 	if diff := cmp.Diff(want, v.Charges, bytesEqual); diff != "" {
 		t.Errorf("charges (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(gib(5, 0), v.Nobody, bytesEqual); diff != "" {
-		t.Errorf("nobody's (-want +got):\n%s", diff)
+	if diff := cmp.Diff(gib(5, 0), v.Foreign, bytesEqual); diff != "" {
+		t.Errorf("foreign (-want +got):\n%s", diff)
 	}
 	f.wantFree("the same as View", v, 25, 59)
 }

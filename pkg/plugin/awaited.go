@@ -20,7 +20,7 @@ import (
 // whether it is memory that is in use.
 func (pl *Plugin) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.DeviceShare) (what string, inMemory bool) {
 	now := s.Assume(false)
-	now.DryRun = false
+	now.Loaded = false
 	q := now.Query()
 	view := s.Viewer.Explain(ni.Node(), cycle.PodsOf(ni), &q)
 	if isSilent(view.Reason) {
@@ -46,20 +46,21 @@ func (pl *Plugin) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.Devic
 			c := &view.Charges[j]
 			switch {
 			case c.Charged[i].IsZero():
-			case c.State == gpustate.Leaving:
+			case c.State == gpustate.Draining:
 				parts = append(parts, fmt.Sprintf("processes of the gone pod %s/%s still hold %s on %s", c.Namespace, c.Name, c.Charged[i], gpu))
 			case going[c.UID]:
 				parts = append(parts, fmt.Sprintf("pod %s/%s is still terminating and holds %s on %s", c.Namespace, c.Name, c.Charged[i], gpu))
 			}
 		}
-		if !view.Nobody[i].IsZero() {
-			parts = append(parts, fmt.Sprintf("processes of no known pod hold %s on %s", view.Nobody[i], gpu))
+		if !view.Foreign[i].IsZero() {
+			parts = append(parts, fmt.Sprintf("processes of no known pod hold %s on %s", view.Foreign[i], gpu))
 		}
 	}
 	inMemory = len(parts) > 0
+	on := view.Report.DevicesOf(&gpustate.Allocation{Devices: devices})
 	for _, e := range pl.tracker.Ledger.OnNode(ni.Node().Name) {
 		if e.UID != s.UID && e.KeepsOff(s.Request.Runtime, pl.args.LoadTimeout.Duration, s.Viewer.Snapshot.Now()) &&
-			slices.ContainsFunc(e.Allocation.Devices, func(d alloc.DeviceShare) bool { return claimed(d.UUID) }) {
+			view.Report.DevicesOf(e.Allocation)&on != 0 {
 			parts = append(parts, fmt.Sprintf("pod %s/%s is still loading", e.Namespace, e.Name))
 		}
 	}

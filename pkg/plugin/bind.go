@@ -34,7 +34,7 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 	if err != nil {
 		return fwk.AsStatus(fmt.Errorf("binding without a reservation: %w", err))
 	}
-	if claims, err := pl.holdsGPU(pod); err != nil {
+	if claims, err := pl.resourceClaims.HoldGPU(pod); err != nil {
 		return fwk.AsStatus(err)
 	} else if claims { // what it claims was not known to be a GPU before it was allocated
 		return rejected(fwk.Unschedulable, gpustate.ReasonClaimsGPU)

@@ -63,7 +63,7 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 		return nil, ""
 	case !status.IsSuccess():
 		if !e.IsLost() {
-			pl.metrics.plansRejected.WithLabelValues("no-longer-fits").Inc()
+			pl.metrics.claimsDropped.WithLabelValues("no-longer-fits").Inc()
 			next.PatientUntil = now.Add(pl.args.WaitBeforeEviction.Duration)
 		}
 		if left == 0 || now.After(next.PatientUntil) {
@@ -167,7 +167,7 @@ func isPassing(r alloc.Reason) bool { return isSilent(r) || r == gpustate.Reason
 // reject gives a claim up, lets others have what it held, and tells the pod's owner why, if there is more to tell than
 // an Event of its own does.
 func (pl *Plugin) reject(pod *corev1.Pod, e *gpustate.Entry, reason, why string) {
-	pl.metrics.plansRejected.WithLabelValues(reason).Inc()
+	pl.metrics.claimsDropped.WithLabelValues(reason).Inc()
 	if why != "" {
 		pl.event(pod, nil, corev1.EventTypeNormal, eventClaimDropped, actionWait,
 			fmt.Sprintf("Does not wait for node %s any longer: %s; trying another way", e.Node, why))
@@ -221,20 +221,20 @@ func (pl *Plugin) exists(pod *corev1.Pod) bool {
 	return err == nil && got.UID == pod.UID
 }
 
-// adoptOrphans makes the claims of pods that were nominated before this process knew them, by the scheduler before a
+// claimForUntried makes the claims of pods that were nominated before this process knew them, by the scheduler before a
 // restart: where they fit once the memory that is on its way back is back.
-func (pl *Plugin) adoptOrphans(viewer *gpustate.Viewer) {
-	for _, pod := range pl.claims.Orphans() {
+func (pl *Plugin) claimForUntried(viewer *gpustate.Viewer) {
+	for _, pod := range pl.claims.Untried() {
 		ni, err := pl.nodeInfo(pod.Status.NominatedNodeName)
-		r := pl.resolve(pod)
-		if err != nil || r.request == nil {
+		r := pl.requests.Of(pod)
+		if err != nil || r.Request == nil {
 			continue
 		}
 		q := gpustate.Query{
-			Pod: pod.UID, Runtime: r.request.Runtime, Priority: priorityOf(pod), Returned: true, IgnoreLoading: true,
+			Pod: pod.UID, Runtime: r.Request.Runtime, Priority: priorityOf(pod), Drained: true, Loaded: true,
 		}
 		view := viewer.View(ni.Node(), cycle.PodsOf(ni), &q)
-		best, ok := alloc.Best(&view.Node, &r.request.Request, pl.args.Strategy)
+		best, ok := alloc.Best(&view.Node, &r.Request.Request, pl.args.Strategy)
 		if view.Reason != "" || !ok {
 			continue
 		}

@@ -153,21 +153,28 @@ func TestPodsThatWaitAreWokenByTheirNode(t *testing.T) {
 		event         string
 		before, after any
 		want          bool
+		affine        bool
 	}{
-		{"its node gets a taint", "Node tainted", bt.MakeNode("a"), bt.MakeNode("a"), true},
-		{"another node gets one", "Node tainted", bt.MakeNode("b"), bt.MakeNode("b"), false},
-		{"its node is deleted", "Node deleted", bt.MakeNode("a"), nil, true},
-		{"another node is deleted", "Node deleted", bt.MakeNode("b"), nil, false},
-		{"a pod of another scheduler comes to its node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("a").Obj(), true},
-		{"a pod of higher priority comes to its node", "AssignedPod added", nil, bt.MakePod("x").Priority(200).Node("a").Obj(), true},
-		{"a pod of this scheduler comes to its node, which knew of the claim", "AssignedPod added", nil, bt.MakePod("x").Node("a").Obj(), false},
-		{"a pod comes to another node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("b").Obj(), false},
-		{"its victim is gone", "AssignedPod deleted", bt.MakePod("on-a").Node("a").Obj(), nil, true},
-		{"another pod of its node is gone", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, false},
+		{"its node gets a taint", "Node tainted", bt.MakeNode("a"), bt.MakeNode("a"), true, false},
+		{"another node gets one", "Node tainted", bt.MakeNode("b"), bt.MakeNode("b"), false, false},
+		{"its node is deleted", "Node deleted", bt.MakeNode("a"), nil, true, false},
+		{"another node is deleted", "Node deleted", bt.MakeNode("b"), nil, false, false},
+		{"a pod of another scheduler comes to its node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("a").Obj(), true, false},
+		{"a pod of higher priority comes to its node", "AssignedPod added", nil, bt.MakePod("x").Priority(200).Node("a").Obj(), true, false},
+		{"a pod of this scheduler comes to its node, which knew of the claim", "AssignedPod added", nil, bt.MakePod("x").Node("a").Obj(), false, false},
+		{"a pod comes to another node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("b").Obj(), false, false},
+		{"its victim is gone", "AssignedPod deleted", bt.MakePod("on-a").Node("a").Obj(), nil, true, false},
+		{"another pod of its node is gone", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, false, false},
+		{"another pod of its node is gone, and it needs neighbours", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, true, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := twoFullNodes(t)
 			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
+			if tc.affine {
+				pod.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
+					RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: corev1.LabelHostname}},
+				}}
+			}
 			f.wantPostFilter("at first", pod, "a", "on-a")
 			f.queue.take()
 			hint, err := events(f)[tc.event](klog.FromContext(f.ctx), pod, tc.before, tc.after)
@@ -272,21 +279,49 @@ func TestDistantMemoryIsNotHeld(t *testing.T) {
 
 // TestRoomThatComesDuringTheCycle is taken, and nobody is evicted.
 func TestRoomThatComesDuringTheCycle(t *testing.T) {
-	f := newFixture(t)
-	f.node(bt.MakeNode("a"), bt.MakeGPUNode("a").GPU("GPU-0", "80Gi").Process("on-a", "70Gi"))
-	f.resident("on-a", "a", nil, "GPU-0=70Gi")
-	f.node(bt.MakeNode("b"), bt.MakeGPUNode("b").GPU("GPU-0", "80Gi").Process("", "70Gi"))
-	pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
-	f.known(pod)
-	state := f.cycleState(pod)
-	f.pl.reportSeen(bt.MakeGPUNode("b").ResourceVersion("2").GPU("GPU-0", "80Gi").Obj(), true)
-	f.queue.take()
-	_, status := f.pl.PostFilter(f.ctx, state, pod, refusedByBerth())
-	if got := f.api.takeDeleted(); len(got) > 0 || !strings.Contains(status.Message(), "room came up on node b") {
-		t.Errorf("evicts %v: %v", got, status)
-	}
-	if got := slices.Compact(f.queue.take()); !slices.Equal(got, []string{"preemptor"}) {
-		t.Errorf("activated to take it: %v", got)
+	for _, tc := range []struct {
+		name string
+		on   func(f *fixture) // who is on node b
+		ends func(f *fixture)
+	}{
+		{"a process ends", func(f *fixture) {
+			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("1").Process("", "70Gi").Obj(), true)
+		}, func(f *fixture) {
+			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("2").Obj(), true)
+		}},
+		{"a pod that nobody may evict is gone, and its memory is back", func(f *fixture) {
+			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("1").Process("batch", "70Gi").Obj(), true)
+			f.resident("batch", "b", func(p *bt.Pod) { p.Priority(1000) }, "GPU-0=70Gi")
+		}, func(f *fixture) {
+			batch := f.pods[len(f.pods)-1] // the cycle's list goes on having it
+			f.forget(batch)
+			f.pl.podGone(batch)
+			f.clock.Step(2 * time.Second)
+			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("2").Obj(), true)
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.node(bt.MakeNode("a"), bt.MakeGPUNode("a").GPU("GPU-0", "80Gi").Process("on-a", "70Gi"))
+			f.resident("on-a", "a", nil, "GPU-0=70Gi")
+			f.node(bt.MakeNode("b"), bt.MakeGPUNodeOf("b", 1, "80Gi"))
+			tc.on(f)
+			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
+			f.known(pod)
+			state := f.cycleState(pod)
+			for _, node := range []string{"a", "b"} {
+				wantStatus(t, "Filter of "+node, f.pl.Filter(f.ctx, state, pod, f.nodeInfo(node)), fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
+			}
+			tc.ends(f)
+			f.queue.take()
+			_, status := f.pl.PostFilter(f.ctx, state, pod, refusedByBerth())
+			if got := f.api.takeDeleted(); len(got) > 0 || !strings.Contains(status.Message(), "room came up on node b") {
+				t.Errorf("evicts %v: %v", got, status)
+			}
+			if got := slices.Compact(f.queue.take()); !slices.Equal(got, []string{"preemptor"}) {
+				t.Errorf("activated to take it: %v", got)
+			}
+		})
 	}
 }
 

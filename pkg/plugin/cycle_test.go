@@ -21,6 +21,7 @@ import (
 	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
 
 const (
@@ -43,21 +44,21 @@ func readyProfile(source string) *berthv1alpha1.ModelProfile {
 func TestPreEnqueueGatesUnknownModels(t *testing.T) {
 	const source = "ollama://llama3.1:8b"
 	f := newFixture(t)
-	f.pl.profiles = profileLister{cache.NewStore(cache.MetaNamespaceKeyFunc)}
+	f.pl.requests.Profiles = requests.Profiles{Store: cache.NewStore(cache.MetaNamespaceKeyFunc)}
 	pod := bt.MakePod("a").Model(source).Runtime(berthv1alpha1.RuntimeOllama).Obj()
 	f.known(pod)
 
 	wantStatus(t, "no profile", f.pl.PreEnqueue(f.ctx, pod), unresolvable, gpustate.ReasonModelUnknown)
 	notReady := readyProfile(source)
 	notReady.Status.Conditions[0].Status, notReady.ResourceVersion = metav1.ConditionFalse, "1"
-	_ = f.pl.profiles.store.Add(notReady)
+	_ = f.pl.requests.Profiles.Store.Add(notReady)
 	f.pl.profileSeen(notReady)
 	f.wantActivated("a profile that is not ready")
 	wantStatus(t, "a profile that is not ready", f.pl.PreEnqueue(f.ctx, pod), unresolvable, gpustate.ReasonModelUnknown)
 	wantStatus(t, "PreFilter, if it came that far", second(f.pl.PreFilter(f.ctx, newState(), pod, nil)), unresolvable, gpustate.ReasonModelUnknown)
 
 	ready := readyProfile(source)
-	_ = f.pl.profiles.store.Update(ready)
+	_ = f.pl.requests.Profiles.Store.Update(ready)
 	f.pl.profileSeen(readyProfile("ollama://another"))
 	f.wantActivated("another model's profile")
 	f.pl.profileSeen(ready)
@@ -74,17 +75,17 @@ func TestPreEnqueueGatesUnknownModels(t *testing.T) {
 func TestTakenProfileNameIsNotTheModels(t *testing.T) {
 	const source = "ollama://llama3.1:8b"
 	f := newFixture(t)
-	f.pl.profiles = profileLister{cache.NewStore(cache.MetaNamespaceKeyFunc)}
+	f.pl.requests.Profiles = requests.Profiles{Store: cache.NewStore(cache.MetaNamespaceKeyFunc)}
 	pod := bt.MakePod("a").Model(source).Runtime(berthv1alpha1.RuntimeOllama).Obj()
 	f.known(pod)
 	names := berthv1alpha1.ModelProfileNames(source)
 	forged := readyProfile("ollama://other")
 	forged.Name = names[0]
-	_ = f.pl.profiles.store.Add(forged)
+	_ = f.pl.requests.Profiles.Store.Add(forged)
 	wantStatus(t, "another model's profile", f.pl.PreEnqueue(f.ctx, pod), unresolvable, gpustate.ReasonModelUnknown)
 	own := readyProfile(source)
 	own.Name = names[1]
-	_ = f.pl.profiles.store.Add(own)
+	_ = f.pl.requests.Profiles.Store.Add(own)
 	f.pl.profileSeen(own)
 	f.wantActivated("its profile under the second name is ready", "a")
 	if status := f.pl.PreEnqueue(f.ctx, pod); !status.IsSuccess() {
@@ -179,7 +180,7 @@ func TestPlainPodsPassThrough(t *testing.T) {
 	if status := f.pl.AddPod(f.ctx, state, pod, nil, ni); !status.IsSuccess() {
 		t.Errorf("AddPod: %v", status)
 	}
-	if _, remembered := f.pl.requests.Load(pod.UID); remembered || f.pl.parked.Get(pod.UID) != nil {
+	if f.pl.requests.Keeps(pod.UID) || f.pl.parked.Get(pod.UID) != nil {
 		t.Error("something of it is remembered")
 	}
 }

@@ -18,6 +18,6 @@
 // a timer) is applied to the books first and activates it afterwards, see wake.go.
 //
 // What is behind the extension points has rooms of its own: preempt finds whom to evict or to wait for, cycle is how
-// the pod of a cycle sees a node, claims is what there is to know beside the claims in the ledger, and parked has the
-// pods that wait.
+// the pod of a cycle sees a node, claims is what there is to know beside the claims in the ledger, parked has the pods
+// that wait, requests reads what pods ask for, and resourceclaims what they get by claims of DRA.
 package plugin

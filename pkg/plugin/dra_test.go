@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,13 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
-	dracel "k8s.io/dynamic-resource-allocation/cel"
 	"k8s.io/dynamic-resource-allocation/structured"
+	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/resourceclaims"
 )
 
 const gpuDriver = "gpu.nvidia.com"
@@ -43,13 +45,8 @@ type (
 	sliceLister []*resourcev1.ResourceSlice
 	// classLister has the classes by name, and as resolver those of extended resources.
 	classLister map[string]*resourcev1.DeviceClass
-	draHandle   struct {
-		fwk.Handle
-		dra *fakeDRA
-	}
 )
 
-func (h draHandle) SharedDRAManager() fwk.SharedDRAManager      { return h.dra }
 func (d *fakeDRA) ResourceClaims() fwk.ResourceClaimTracker     { return d.claims }
 func (d *fakeDRA) ResourceSlices() fwk.ResourceSliceLister      { return d.slices }
 func (d *fakeDRA) DeviceClasses() fwk.DeviceClassLister         { return d.classes }
@@ -130,9 +127,8 @@ func (f *fixture) withDRA() *fakeDRA {
 		"nic": deviceClass("nic", `device.driver == "nic.test"`, "example.test/nic"),
 		"mig": deviceClass("mig", `device.driver == "gpu.nvidia.com" && device.attributes["gpu.nvidia.com"].type == "mig"`, ""),
 	}}
-	f.pl.handle = draHandle{f.pl.handle, dra}
 	f.pl.tracker.DRA = gpustate.NewDRA([]string{gpuDriver})
-	f.pl.selectors = dracel.NewCache(selectorCacheSize, dracel.Features{EnableConsumableCapacity: true})
+	f.pl.resourceClaims = resourceclaims.NewReader(dra, f.pl.tracker.DRA)
 	f.pl.tracker.DRA.SliceSeen(slice)
 	n := bt.MakeNode(node)
 	n.Labels[berthv1alpha1.LabelDRA] = berthv1alpha1.DRAShared
@@ -203,6 +199,46 @@ func TestRegressionMemoryBesideAClaimForAGPU(t *testing.T) {
 	}
 }
 
+// TestMemoryDoesNotWakeWhoWouldGetAGPUByAClaim: no room helps such a pod; a change of claims, classes or devices may.
+func TestMemoryDoesNotWakeWhoWouldGetAGPUByAClaim(t *testing.T) {
+	f := newFixture(t)
+	dra := f.withDRA()
+	f.pl.reportSeen(bt.MakeGPUNodeOf("a", 1, "80Gi").Process("", "70Gi").Obj(), true)
+	dra.claims.claims = append(dra.claims.claims, claimOf("c", "gpu", ""))
+	pod := claimed(bt.MakePod("p").Memory("30Gi"), "c").Obj()
+	f.known(pod)
+	_, status := f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())
+	wantStatus(t, "PreFilter", status, fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimsGPU)
+	f.pl.reportSeen(bt.MakeGPUNodeOf("a", 1, "80Gi").ResourceVersion("2").Obj(), true)
+	f.wantActivated("room comes up")
+	events, err := f.pl.EventsToRegister(f.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := bt.MakePod("x").Node("a").Obj()
+	if hint, err := f.pl.afterPodDeleted(klog.FromContext(f.ctx), pod, gone, nil); hint != fwk.QueueSkip || err != nil {
+		t.Errorf("a pod goes: %v, %v", hint, err)
+	}
+	claim := dra.claims.claims[0]
+	for _, r := range []fwk.EventResource{fwk.ResourceClaim, fwk.ResourceSlice, fwk.DeviceClass} {
+		i := slices.IndexFunc(events, func(e fwk.ClusterEventWithHint) bool { return e.Event.Resource == r })
+		if i < 0 {
+			t.Errorf("nobody is asked when a %s changes", r)
+			continue
+		}
+		other := bt.MakePod("other").Memory("30Gi").Obj()
+		for pod, want := range map[*corev1.Pod]fwk.QueueingHint{pod: fwk.Queue, other: fwk.QueueSkip} {
+			if got, err := events[i].QueueingHintFn(klog.FromContext(f.ctx), pod, claim, claim); got != want || err != nil {
+				t.Errorf("a %s changes, for pod %s: %v, %v, want %v", r, pod.Name, got, err, want)
+			}
+		}
+	}
+	f.pl.podGone(pod)
+	if f.pl.claimants.has(pod.UID) {
+		t.Error("it is remembered after it is gone")
+	}
+}
+
 func TestAClaimThatTurnsOutToHaveAGPUIsNotBoundWithMemory(t *testing.T) {
 	f := newFixture(t)
 	dra := f.withDRA()
@@ -231,7 +267,7 @@ func TestRegressionAGPUThatThisSchedulerIsAboutToGiveToAClaim(t *testing.T) {
 	shared.Status.Allocation.Devices.Results[0].ShareID = &share
 	dra.claims.claims = append(dra.claims.claims, shared)
 	other := bt.MakePod("q").Memory("70Gi").Obj()
-	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(other), other, f.nodeInfo("a")), fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimedDevices)
+	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(other), other, f.nodeInfo("a")), fwk.UnschedulableAndUnresolvable, gpustate.ReasonResourceClaimedDevices)
 }
 
 func TestPodsAreRetriedWhenAClaimGoes(t *testing.T) {
@@ -256,9 +292,9 @@ func TestPodsAreRetriedWhenAnAllocationIsGivenUp(t *testing.T) {
 		allocated(claimOf("c", "gpu", ""), gpuDriver, "gpu-0"), allocated(claimOf("d", "gpu", ""), gpuDriver, "gpu-1"),
 	}
 	pod := bt.MakePod("p").Memory("70Gi").Obj()
-	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("a")), fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimedDevices)
+	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("a")), fwk.UnschedulableAndUnresolvable, gpustate.ReasonResourceClaimedDevices)
 	f.queue.take()
 	dra.claims.claims = nil // which no event tells
-	f.clock.Step(claimedRetry + time.Millisecond)
+	f.clock.Step(aheadRetry + time.Millisecond)
 	f.eventually("the pod is tried again", func() bool { return len(f.queue.take()) > 0 })
 }

@@ -27,7 +27,7 @@ func (pl *Plugin) Filter(ctx context.Context, state fwk.CycleState, pod *corev1.
 	view := s.View(ni)
 	f := s.Fit(&view)
 	if f.Fits {
-		if !s.DryRun {
+		if !s.Loaded { // else it is a try, under assumptions
 			s.Scores.Store(ni.Node(), f.Score)
 		}
 		return nil
@@ -55,14 +55,14 @@ func (pl *Plugin) verdict(s *cycle.State, ni fwk.NodeInfo, view *gpustate.View, 
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonInstances
 	case cycle.TooSmall:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonTooSmall
-	case cycle.Claimed:
-		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimedDevices
+	case cycle.ResourceClaimed:
+		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonResourceClaimedDevices
 	case cycle.Unhealthy:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonUnhealthyDevices
 	}
-	if !s.DryRun && hasLoading(&view.Node) {
+	if !s.Loaded && hasLoading(&view.Node) {
 		loaded := *s
-		loaded.DryRun = true
+		loaded.Loaded = true
 		if v := loaded.View(ni); alloc.Fits(&v.Node, &s.Request.Request) {
 			return fwk.Unschedulable, gpustate.ReasonLoading
 		}

@@ -56,27 +56,3 @@ func TestScoreIsThatOfTheNode(t *testing.T) {
 		t.Errorf("scores %d without Filter, %d and %d with it, want the same", without, with, again)
 	}
 }
-
-func TestRequestsThatAskForTheSameHaveOneNumber(t *testing.T) {
-	f := newFixture(t)
-	number := func(pod *bt.Pod) uint64 { return f.pl.resolve(pod.Obj()).shape }
-	base := number(bt.MakePod("a").Memory("30Gi"))
-	if base == 0 {
-		t.Error("a request has no number")
-	}
-	if n := number(bt.MakePod("b").Memory("30Gi")); n != base {
-		t.Errorf("a request that is the same has number %d, want %d", n, base)
-	}
-	seen := map[uint64]string{base: "30Gi"}
-	for name, pod := range map[string]*bt.Pod{
-		"a byte more": bt.MakePod("c").Memory("32212254721"),
-		"two counts":  bt.MakePod("d").Memory("30Gi").GPUCount("1,2"),
-		"two GPUs":    bt.MakePod("e").Memory("60Gi").GPUCount("2"),
-	} {
-		n := number(pod)
-		if other, ok := seen[n]; ok {
-			t.Errorf("%s has the number %d of %s", name, n, other)
-		}
-		seen[n] = name
-	}
-}

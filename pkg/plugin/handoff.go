@@ -13,27 +13,10 @@ import (
 	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
 
-	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
-
-// handOff returns how the pod can be told its GPUs, or the reason why it cannot on any node. It is looked up anew in
-// each cycle: a RuntimeClass comes and goes without a change of the pod.
-func (pl *Plugin) handOff(pod *corev1.Pod, r *gpustate.Request) (gpustate.HandOff, alloc.Reason) {
-	h := r.HandOff
-	name := pod.Spec.RuntimeClassName
-	if name == nil || *name == "" {
-		return h, ""
-	}
-	class, err := pl.classes.Get(*name)
-	if err != nil {
-		return h, gpustate.ReasonNoRuntimeClass // the only error of a lister
-	}
-	h.Handler = class.Handler
-	return h, ""
-}
 
 // canHandOff says whether a node could tell a waiting pod its GPUs, by what is known now.
 func (pl *Plugin) canHandOff(p *parked.Pod, node *corev1.Node) bool {
@@ -41,7 +24,7 @@ func (pl *Plugin) canHandOff(p *parked.Pod, node *corev1.Node) bool {
 	if report == nil {
 		return false
 	}
-	h, reason := pl.handOff(p.Pod, p.Request)
+	h, reason := pl.requests.HandOff(p.Pod, p.Request)
 	if reason == "" {
 		_, reason = h.FormOn(node, report)
 	}

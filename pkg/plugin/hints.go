@@ -28,12 +28,20 @@ import (
 // that they can help, see wake.go, and a registration would only make the framework watch the same objects a second time.
 func (pl *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
 	const nodeChanges = fwk.Add | fwk.Delete | fwk.UpdateNodeAllocatable | fwk.UpdateNodeLabel | fwk.UpdateNodeTaint
-	return []fwk.ClusterEventWithHint{
+	events := []fwk.ClusterEventWithHint{
 		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, QueueingHintFn: pl.afterPodDeleted},
 		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Add}, QueueingHintFn: pl.afterPodAdded},
 		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: nodeChanges}, QueueingHintFn: pl.afterNodeChanged},
 		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.UpdateNodeAnnotation}, QueueingHintFn: pl.afterNodeAnnotated},
-	}, nil
+	}
+	if pl.resourceClaims != nil {
+		for _, r := range []fwk.EventResource{fwk.ResourceClaim, fwk.ResourceSlice, fwk.DeviceClass} {
+			events = append(events, fwk.ClusterEventWithHint{
+				Event: fwk.ClusterEvent{Resource: r, ActionType: fwk.Add | fwk.Update | fwk.Delete}, QueueingHintFn: pl.afterClaimsChanged,
+			})
+		}
+	}
+	return events, nil
 }
 
 // answer is whom an event helps. A hint is asked for each parked pod, of which there may be thousands, with the queue
@@ -58,7 +66,7 @@ type question struct {
 	room bool
 	what parked.What
 	// ends says of a claim on the node whether it is over what it waited for, or may have become impossible.
-	ends func(*gpustate.Entry) bool
+	ends func(*gpustate.Entry, *parked.Pod) bool
 }
 
 // answer returns whom an event of a node helps: the pods for which there is room by what the tracker knows, and those
@@ -77,7 +85,7 @@ func (pl *Plugin) answer(before, after any, node string, ask func() question) *a
 		helped = pl.helped(a.change)
 	}
 	for _, e := range pl.tracker.Ledger.ClaimsOn(node) {
-		if p := pl.parked.Get(e.UID); p != nil && q.ends(e) {
+		if p := pl.parked.Get(e.UID); p != nil && q.ends(e, p) {
 			helped = append(helped, p)
 		}
 	}
@@ -107,15 +115,14 @@ func (pl *Plugin) hint(a *answer, pod *corev1.Pod) fwk.QueueingHint {
 	return fwk.QueueSkip
 }
 
-// unlisted are the pods that the queue may hold for a reason of Berth's and the list of parked pods does not: those whose
-// binding failed, and those without a request whose victims are being evicted.
-type unlisted struct {
+// podSet is a set of pods, which is mostly empty. It is safe for concurrent use.
+type podSet struct {
 	mu    sync.RWMutex
 	pods  sets.Set[types.UID]
 	count atomic.Int64
 }
 
-func (u *unlisted) add(uid types.UID) {
+func (u *podSet) add(uid types.UID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.pods == nil {
@@ -125,7 +132,7 @@ func (u *unlisted) add(uid types.UID) {
 	u.count.Store(int64(len(u.pods)))
 }
 
-func (u *unlisted) remove(uid types.UID) {
+func (u *podSet) remove(uid types.UID) {
 	if u.count.Load() == 0 {
 		return
 	}
@@ -135,13 +142,21 @@ func (u *unlisted) remove(uid types.UID) {
 	u.count.Store(int64(len(u.pods)))
 }
 
-func (u *unlisted) has(uid types.UID) bool {
+func (u *podSet) has(uid types.UID) bool {
 	if u.count.Load() == 0 {
 		return false
 	}
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	return u.pods.Has(uid)
+}
+
+// list adds a pod to a set, unless it is gone.
+func (pl *Plugin) list(in *podSet, pod *corev1.Pod) {
+	in.add(pod.UID)
+	if !pl.exists(pod) {
+		in.remove(pod.UID) // nobody else would: that it is gone may have been told before
+	}
 }
 
 // afterPodDeleted retries pods for which the deleted one made room. The tracker's handler may have been ahead of the
@@ -154,9 +169,11 @@ func (pl *Plugin) afterPodDeleted(_ klog.Logger, pod *corev1.Pod, oldObj, newObj
 	// A nominated pod may have held memory where it was nominated to.
 	node := cmp.Or(gone.Spec.NodeName, gone.Status.NominatedNodeName)
 	return pl.hint(pl.answer(oldObj, newObj, node, func() question {
-		// Whoever evicted it is kept out of the queue until it is gone, see PreEnqueue.
+		// Whoever evicted it is kept out of the queue until it is gone, see PreEnqueue; and somebody may need it as a neighbour.
 		isVictim := func(v *corev1.Pod) bool { return v.UID == gone.UID }
-		return question{room: true, ends: func(e *gpustate.Entry) bool { return slices.ContainsFunc(e.Claim.Victims, isVictim) }}
+		return question{room: true, ends: func(e *gpustate.Entry, p *parked.Pod) bool {
+			return slices.ContainsFunc(e.Claim.Victims, isVictim) || needsNeighbours(p.Pod)
+		}}
 	}), pod), nil
 }
 
@@ -168,7 +185,9 @@ func (pl *Plugin) afterPodAdded(_ klog.Logger, pod *corev1.Pod, oldObj, newObj a
 	}
 	a := pl.answer(oldObj, newObj, added.Spec.NodeName, func() question {
 		// A pod of this scheduler left to nominated pods of its own priority and above what they need.
-		return question{ends: func(e *gpustate.Entry) bool { return !pl.isOurs(added) || priorityOf(added) > e.Priority }}
+		return question{ends: func(e *gpustate.Entry, _ *parked.Pod) bool {
+			return !pl.isOurs(added) || priorityOf(added) > e.Priority
+		}}
 	})
 	if a.helped.Has(pod.UID) {
 		return fwk.Queue, nil
@@ -193,7 +212,22 @@ func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newOb
 	}), pod), nil
 }
 
-func anyClaim(*gpustate.Entry) bool { return true }
+// afterClaimsChanged retries a pod that would have got a GPU by a resource claim: it may be another claim, class or device
+// by now.
+func (pl *Plugin) afterClaimsChanged(_ klog.Logger, pod *corev1.Pod, _, _ any) (fwk.QueueingHint, error) {
+	if pl.claimants.has(pod.UID) {
+		return fwk.Queue, nil
+	}
+	return fwk.QueueSkip, nil
+}
+
+func anyClaim(*gpustate.Entry, *parked.Pod) bool { return true }
+
+// needsNeighbours says whether a pod can only be where certain others are.
+func needsNeighbours(pod *corev1.Pod) bool {
+	a := pod.Spec.Affinity
+	return a != nil && a.PodAffinity != nil && len(a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0
+}
 
 // afterNodeAnnotated retries a pod if an admin says in another way how GPUs are handed over on the node. Other
 // annotations come and go often, and help nobody.

@@ -20,31 +20,8 @@ import (
 	"github.com/berth-dev/berth/internal/firstlist"
 	"github.com/berth-dev/berth/pkg/gpunode"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
+	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
-
-// profileLister looks ModelProfiles up by name.
-type profileLister struct{ store cache.Store }
-
-// of returns the profile of a model, under whichever of its names; nil if there is none.
-func (l profileLister) of(model string) *berthv1alpha1.ModelProfile {
-	for _, name := range berthv1alpha1.ModelProfileNames(model) {
-		if p := l.get(name); p != nil && p.IsOf(model) {
-			return p
-		}
-	}
-	return nil
-}
-
-// get returns a profile, or nil.
-func (l profileLister) get(name string) *berthv1alpha1.ModelProfile {
-	if l.store == nil {
-		return nil
-	}
-	if obj, ok, _ := l.store.GetByKey(name); ok {
-		return obj.(*berthv1alpha1.ModelProfile)
-	}
-	return nil
-}
 
 // startInformers feeds the tracker. Berth's own objects come through informers of the plugin: the framework's dynamic
 // informers would hand over unstructured copies, and run hints that may be ahead of the tracker.
@@ -104,7 +81,7 @@ func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) err
 	}
 
 	profiles := newInformer(client, "modelprofiles", "", &berthv1alpha1.ModelProfile{})
-	pl.profiles = profileLister{profiles.GetStore()}
+	pl.requests.Profiles = requests.Profiles{Store: profiles.GetStore()}
 	if err := pl.handleEvents(profiles, cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc:    func(obj any, _ bool) { pl.profileSeen(obj.(*berthv1alpha1.ModelProfile)) },
 		UpdateFunc: func(_, obj any) { pl.profileSeen(obj.(*berthv1alpha1.ModelProfile)) },
@@ -132,8 +109,9 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 	if bound {
 		woken = pl.parked.Remove(pod.UID)
 		pl.unlisted.remove(pod.UID)
+		pl.claimants.remove(pod.UID)
 		pl.claims.Forget(pod.UID)
-		pl.requests.Delete(pod.UID)
+		pl.requests.Forget(pod.UID)
 	}
 	pl.tracker.PodSeen(pod)
 	pl.passOn(woken, pod.Spec.NodeName)
@@ -171,8 +149,9 @@ func (pl *Plugin) watchUnreported(pod *corev1.Pod) {
 func (pl *Plugin) podGone(pod *corev1.Pod) {
 	woken := pl.parked.Remove(pod.UID)
 	pl.unlisted.remove(pod.UID)
-	pl.requests.Delete(pod.UID)
-	pl.claims.Gone(pod)
+	pl.claimants.remove(pod.UID)
+	pl.requests.Forget(pod.UID)
+	pl.claims.Gone(pod, pl.clock.Now())
 	pl.lost.forget(pod.UID)
 	pl.unallocated.forget(pod.UID)
 	pl.overbooked.forget(pod.UID)
@@ -183,7 +162,7 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.passOn(woken, "")
 }
 
-// settle forgets the leaving pods of a node ("" = none) whose memory is back, now and when only time can tell.
+// settle forgets the draining pods of a node ("" = none) whose memory is back, now and when only time can tell.
 func (pl *Plugin) settle(node string) {
 	if node == "" {
 		return

@@ -70,7 +70,7 @@ func (pl *Plugin) losses(node string) (out []loss) {
 	pl.lost.mu.Lock()
 	defer pl.lost.mu.Unlock()
 	for _, e := range pl.tracker.Ledger.OnNode(node) {
-		if e.Pod == nil || e.Allocation == nil || e.Pod.DeletionTimestamp != nil || e.State == gpustate.Leaving {
+		if e.Pod == nil || e.Allocation == nil || e.Pod.DeletionTimestamp != nil || e.State == gpustate.Draining {
 			continue
 		}
 		devices := report.Lost(e.Allocation)

@@ -16,7 +16,7 @@ type pluginMetrics struct {
 	victims        *metrics.Counter
 	freedBytes     *metrics.Counter
 	evictionToBind *metrics.Histogram
-	plansRejected  *metrics.CounterVec
+	claimsDropped  *metrics.CounterVec
 	cutShort       *metrics.Counter
 	// driverUpgradeEvictions are by outcome.
 	driverUpgradeEvictions *metrics.CounterVec
@@ -40,7 +40,7 @@ var registerMetrics = sync.OnceValue(func() *pluginMetrics {
 			Help:    "Time from the eviction of a pod's victims to its bind.",
 			Buckets: metrics.ExponentialBuckets(0.1, 2, 14),
 		}),
-		plansRejected: metrics.NewCounterVec(&metrics.CounterOpts{
+		claimsDropped: metrics.NewCounterVec(&metrics.CounterOpts{
 			Subsystem: metricsSubsystem, Name: "plans_rejected_total", StabilityLevel: metrics.ALPHA,
 			Help: "Claims of waiting pods that were given up, by reason.",
 		}, []string{"reason"}),
@@ -57,6 +57,6 @@ var registerMetrics = sync.OnceValue(func() *pluginMetrics {
 			Help: "GPUs on which more memory is booked than they have. Only the leader counts them.",
 		}),
 	}
-	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected, m.cutShort, m.driverUpgradeEvictions, m.overbooked)
+	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.claimsDropped, m.cutShort, m.driverUpgradeEvictions, m.overbooked)
 	return m
 })

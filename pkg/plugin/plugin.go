@@ -6,15 +6,12 @@ package plugin
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
-	nodelisters "k8s.io/client-go/listers/node/v1"
 	"k8s.io/client-go/tools/cache"
-	dracel "k8s.io/dynamic-resource-allocation/cel"
 	fwk "k8s.io/kube-scheduler/framework"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/utils/clock"
@@ -24,9 +21,10 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
-	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
+	"github.com/berth-dev/berth/pkg/plugin/requests"
+	"github.com/berth-dev/berth/pkg/plugin/resourceclaims"
 )
 
 // Name is the name of the plugin in a KubeSchedulerConfiguration.
@@ -42,11 +40,8 @@ type Plugin struct {
 	// term makes the apiserver refuse what older leaders sent.
 	term     *leader.Term
 	tracker  *gpustate.Tracker
-	profiles profileLister
 	nodes    corelisters.NodeLister
-	classes  nodelisters.RuntimeClassLister
-	requests requestCache
-	shapes   cycle.Shapes
+	requests *requests.Reader
 	pods     corelisters.PodLister
 	parked   *parked.List
 	recovery recovery
@@ -59,8 +54,11 @@ type Plugin struct {
 	announcer *announcer
 	// synced are the informers that the first cycle waits for.
 	synced []cache.InformerSynced
-	// unlisted are pods that the queue may hold and parked does not have.
-	unlisted unlisted
+	// unlisted are the pods that the queue may hold for a reason of Berth's and parked does not: those that failed after they
+	// were given a place, and those without a request whose victims are being evicted. They have hints, and their backoff.
+	unlisted podSet
+	// claimants are those that are refused because they would get a GPU by a resource claim: no room helps them.
+	claimants podSet
 	// answers are those to the framework's questions whom an event helps.
 	answers answers
 	// lost is who was told that a GPU is gone.
@@ -69,8 +67,8 @@ type Plugin struct {
 	unreadable unreadable
 	// unallocated is who was told that it is bound without an allocation.
 	unallocated unallocated
-	// selectors are compiled selectors of devices; nil if DRA is off.
-	selectors *dracel.Cache
+	// resourceClaims are of dynamic resource allocation; nil if that is off.
+	resourceClaims *resourceclaims.Reader
 	// timers holds the pending wake-ups by what they are for.
 	timers timers
 }
@@ -145,16 +143,17 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		nodes:   handle.SharedInformerFactory().Core().V1().Nodes().Lister(),
 		pods:    handle.SharedInformerFactory().Core().V1().Pods().Lister(),
 		parked:  parked.NewList(),
-		classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
 		metrics: registerMetrics(),
 		timers:  timers{clock: c, pending: map[string]*timer{}},
 		lost:    lost{told: map[types.UID]uint64{}},
 	}
 	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
 		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)
-		pl.selectors = dracel.NewCache(selectorCacheSize, dracel.Features{
-			EnableConsumableCapacity: true, EnableListTypeAttributes: true,
-		})
+		pl.resourceClaims = resourceclaims.NewReader(handle.SharedDRAManager(), pl.tracker.DRA)
+	}
+	pl.requests = &requests.Reader{
+		Classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
+		Sizing:  gpustate.Sizing{TrustObservedPeaks: args.TrustObservedPeaks}, Exists: pl.exists,
 	}
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
 	pl.tracker.Changed = pl.nodeChanged
@@ -185,11 +184,12 @@ func (pl *Plugin) newEvictor(ctx context.Context) (*preempt.Evictor, error) {
 			}
 			return v
 		},
+		Exists:   pl.exists,
 		MayEvict: func() error { return pl.leader.Holds(0) },
 		Evicted: func(victim *corev1.Pod) {
 			pl.claims.Evicted(victim)
 			if !pl.exists(victim) {
-				pl.claims.Gone(victim) // nobody else would: that it is gone may have been told before
+				pl.claims.Gone(victim, pl.clock.Now()) // nobody else would: that it is gone may have been told before
 			}
 		},
 		Tell: func(victim *corev1.Pod, preemptor runtime.Object, note string) {
@@ -197,6 +197,3 @@ func (pl *Plugin) newEvictor(ctx context.Context) (*preempt.Evictor, error) {
 		},
 	})
 }
-
-// requestCache remembers what pods ask for, so that a pod's annotations are parsed once for each version of it.
-type requestCache struct{ sync.Map }

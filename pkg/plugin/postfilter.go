@@ -23,7 +23,7 @@ import (
 func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	s := cycle.Of(state)
 	if s == nil && pl.isPlain(pod) {
-		pl.unlisted.add(pod.UID)
+		pl.list(&pl.unlisted, pod)
 		return pl.evictor.Plain.PostFilter(ctx, state, pod, m)
 	}
 	pl.noteRefusals(pod, m)
@@ -38,11 +38,7 @@ func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *cor
 
 // isPlain says whether a pod asks for no GPU memory, or is bound: a resize that is deferred.
 func (pl *Plugin) isPlain(pod *corev1.Pod) bool {
-	if pod.Spec.NodeName != "" {
-		return true
-	}
-	r := pl.resolve(pod)
-	return r.request == nil && r.unresolved == nil && r.err == nil
+	return pod.Spec.NodeName != "" || pl.requests.Of(pod).IsPlain()
 }
 
 func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {

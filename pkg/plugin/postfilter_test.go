@@ -163,8 +163,8 @@ func TestEvictionsForOtherResourcesCount(t *testing.T) {
 	}
 }
 
-// TestPlanIsHeldWhileTheAgentIsSilent: nobody else is evicted for the same need, until the time is over.
-func TestPlanIsHeldWhileTheAgentIsSilent(t *testing.T) {
+// TestClaimIsKeptWhileTheAgentIsSilent: nobody else is evicted for the same need, until the time is over.
+func TestClaimIsKeptWhileTheAgentIsSilent(t *testing.T) {
 	f := newFixture(t)
 	for _, n := range []string{"n1", "n2"} {
 		f.node(bt.MakeNode(n), bt.MakeGPUNode(n).GPU("GPU-0", "80Gi").Process(types.UID("on-"+n), "70Gi"))
@@ -232,7 +232,7 @@ func TestEvictionIsKnownBeforeItIsSeen(t *testing.T) {
 			t.Errorf("evicted (-want +got):\n%s", diff)
 		}
 	}
-	// Another pod's plan knows it too, and waits for what is left, once the first has gone elsewhere.
+	// Another pod knows it too, and waits for what is left, once the first has gone elsewhere.
 	f.forget(pod)
 	f.pl.podGone(pod)
 	if node, _ := f.postFilter(bt.MakePod("other").Memory("60Gi").Priority(100).Obj()); node != "node" || len(f.api.takeDeleted()) > 0 {
@@ -240,7 +240,7 @@ func TestEvictionIsKnownBeforeItIsSeen(t *testing.T) {
 	}
 }
 
-// TestFailedEvictionIsTriedAgain: of two victims, one could not be evicted; it is evicted by the next plan.
+// TestFailedEvictionIsTriedAgain: of two victims, one could not be evicted; it is evicted by the next cycle.
 func TestFailedEvictionIsTriedAgain(t *testing.T) {
 	f := newFixture(t)
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 3, "80Gi"))
@@ -387,8 +387,8 @@ func TestALostPlaceIsNotMournedForLong(t *testing.T) {
 	f.wantPostFilter("the first, after that", low, "node", "b")
 }
 
-// TestEndOfAPlanWakesOthers: what it held is free for those that wait.
-func TestEndOfAPlanWakesOthers(t *testing.T) {
+// TestEndOfAClaimWakesOthers: what it held is free for those that wait.
+func TestEndOfAClaimWakesOthers(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		end  func(f *fixture, preemptor *corev1.Pod)
@@ -399,7 +399,7 @@ func TestEndOfAPlanWakesOthers(t *testing.T) {
 			b := &bt.Pod{Pod: *p.DeepCopy()}
 			f.pl.podSeen(b.Bound("other", epoch, "GPU-9=60Gi").Obj())
 		}, []string{"waits"}},
-		{"the plan moves to another node", func(f *fixture, p *corev1.Pod) { f.pl.setClaim(p, "other", nil, gpustate.Claim{}) }, []string{"waits"}},
+		{"the claim moves to another node", func(f *fixture, p *corev1.Pod) { f.pl.setClaim(p, "other", nil, gpustate.Claim{}) }, []string{"waits"}},
 		{"the report comes again", func(f *fixture, _ *corev1.Pod) {
 			f.pl.reportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").GPU("GPU-1", "80Gi").Process("", "75Gi").Obj(), true)
 		}, []string{"preemptor"}},
@@ -420,8 +420,8 @@ func TestEndOfAPlanWakesOthers(t *testing.T) {
 	}
 }
 
-// TestHeldPlanIsNominatedAgain after a preemptor of higher priority, or a failed reservation, cleared the nomination.
-func TestHeldPlanIsNominatedAgain(t *testing.T) {
+// TestClaimIsNominatedAgain after a preemptor of higher priority, or a failed reservation, cleared the nomination.
+func TestClaimIsNominatedAgain(t *testing.T) {
 	f := newFixture(t)
 	f.node(bt.MakeNode("node"), bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("gone", "70Gi"))
 	pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
@@ -432,9 +432,9 @@ func TestHeldPlanIsNominatedAgain(t *testing.T) {
 	}
 }
 
-// TestOtherPlansVictimsMakeRoomToo: a victim that leaves room is evicted for two pods, and the second evicts nobody, or
+// TestOtherClaimsVictimsMakeRoomToo: a victim that leaves room is evicted for two pods, and the second evicts nobody, or
 // only what is missing, before the first victim even terminates.
-func TestOtherPlansVictimsMakeRoomToo(t *testing.T) {
+func TestOtherClaimsVictimsMakeRoomToo(t *testing.T) {
 	f := newFixture(t)
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 2, "80Gi"))
 	f.resident("big", "node", nil, "GPU-0=79Gi")

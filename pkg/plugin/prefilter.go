@@ -15,6 +15,7 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
+	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
 
 // PreFilter reads what the pod asks for and pins one snapshot of the reports for the cycle. It skips pods that ask
@@ -24,21 +25,21 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 		// In a cycle for a resize that was deferred: the framework makes room on its node. Its GPU memory is booked.
 		return nil, fwk.NewStatus(fwk.Skip)
 	}
-	resolved := pl.resolve(pod)
+	resolved := pl.requests.Of(pod)
 	switch {
-	case resolved.err != nil:
-		klog.FromContext(ctx).V(2).Info("Invalid request", "pod", klog.KObj(pod), "err", resolved.err)
-		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonInvalidRequest)+": "+resolved.err.Error())
-	case resolved.unresolved != nil:
+	case resolved.Err != nil:
+		klog.FromContext(ctx).V(2).Info("Invalid request", "pod", klog.KObj(pod), "err", resolved.Err)
+		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonInvalidRequest)+": "+resolved.Err.Error())
+	case resolved.Unresolved != nil:
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonModelUnknown)
-	case resolved.request == nil:
+	case resolved.Request == nil:
 		return nil, fwk.NewStatus(fwk.Skip)
 	case !gpustate.HasReference(pod):
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonNoReference)
 	}
 	pl.announce(pod, resolved)
 	// Listed before the recovery is looked at, so that one that is done in between retries the pod.
-	pl.park(parked.Pod{Pod: pod, Request: resolved.request, Shape: resolved.shape, Profile: resolved.profile})
+	pl.park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
 	pl.claims.Tried(pod.UID)
 	if why := pl.recovery.pending(); why != "" {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, why)
@@ -46,10 +47,12 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	if claimsGPU, err := pl.claimsGPU(ctx, pod); err != nil {
 		return nil, fwk.AsStatus(err)
 	} else if claimsGPU {
+		pl.list(&pl.claimants, pod)
+		pl.unpark(pod.UID, "")
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimsGPU)
 	}
 	// Listed as waiting before the class is looked up, so that one that comes in between is not missed.
-	handOff, reason := pl.handOff(pod, resolved.request)
+	handOff, reason := pl.requests.HandOff(pod, resolved.Request)
 	if reason != "" {
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, reason)
 	}
@@ -61,28 +64,26 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 		return nil, fwk.AsStatus(err)
 	}
 	shared := &cycle.Pod{
-		UID: pod.UID, Priority: priorityOf(pod), Request: resolved.request, HandOff: handOff, Shape: resolved.shape,
+		UID: pod.UID, Priority: priorityOf(pod), Request: resolved.Request, HandOff: handOff, Shape: resolved.Shape,
 		Viewer: viewer, Strategy: pl.args.Strategy,
 		Group: state.IsPodGroupSchedulingCycle(),
 	}
 	if !pl.anyCouldEverFit(shared, nodes) {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+largest(shared, nodes))
 	}
-	pl.adoptOrphans(shared.Viewer)
+	pl.claimForUntried(shared.Viewer)
 	state.Write(cycle.Key, &cycle.State{Pod: shared})
 	return nil, nil
 }
 
 // announce tells the pod's owner, once, what is noteworthy about how the request was read.
-func (pl *Plugin) announce(pod *corev1.Pod, r *resolved) {
-	r.announced.Do(func() {
-		for _, n := range r.request.Notes {
-			eventType := corev1.EventTypeNormal
-			if n.Warning {
-				eventType = corev1.EventTypeWarning
-			}
-			pl.event(pod, nil, eventType, n.Reason, actionReadRequest, n.Message)
+func (pl *Plugin) announce(pod *corev1.Pod, r *requests.Resolved) {
+	r.Announce(func(n gpustate.Note) {
+		eventType := corev1.EventTypeNormal
+		if n.Warning {
+			eventType = corev1.EventTypeWarning
 		}
+		pl.event(pod, nil, eventType, n.Reason, actionReadRequest, n.Message)
 	})
 }
 
@@ -146,7 +147,7 @@ func (pl *Plugin) AddPod(_ context.Context, state fwk.CycleState, _ *corev1.Pod,
 }
 
 // RemovePod assumes that a victim is gone with the memory that its processes hold: NVML still measures them in a dry
-// run, and charging that memory to nobody would make every plan fail.
+// run, and charging that memory to nobody would make every try fail.
 func (pl *Plugin) RemovePod(_ context.Context, state fwk.CycleState, _ *corev1.Pod, removed fwk.PodInfo, _ fwk.NodeInfo) *fwk.Status {
 	if s := cycle.Of(state); s != nil {
 		s.AssumeGone(removed.GetPod().UID)

@@ -6,6 +6,7 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -14,6 +15,7 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
 const reservedKey fwk.StateKey = "Reserve" + Name
@@ -42,17 +44,17 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 		return fwk.AsStatus(err)
 	}
 	view := s.View(ni)
+	// Filter judged this same view with nominated pods on it, so whatever refuses the pod here changed in between.
 	if view.Reason != "" {
-		return rejected(fwk.Unschedulable, view.Reason)
+		return pl.lostReservation(pod, view.Reason)
 	}
 	form, reason := s.FormOn(ni)
 	if reason != "" {
-		return rejected(fwk.Unschedulable, reason)
+		return pl.lostReservation(pod, reason)
 	}
 	options := alloc.Plan(&view.Node, &s.Request.Request, pl.args.Strategy)
 	if len(options) == 0 {
-		// Filter judged this same view with nominated pods on it, so this is a change of the books in between.
-		return rejected(fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
+		return pl.lostReservation(pod, gpustate.ReasonInsufficientMemory)
 	}
 	best := &options[0]
 	if err := alloc.Validate(&view.Node, best.Devices); err != nil {
@@ -75,17 +77,30 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	return nil
 }
 
-// Unreserve takes the booking back, unless the pod may be bound after all. It runs from the binding goroutine,
-// concurrently with the next pod's cycle.
+// longestBackoff is that of the scheduler's queue by default.
+const longestBackoff = 10 * time.Second
+
+// lostReservation refuses a pod whose place is gone since Filter. Nothing was found out about the other nodes, so no change
+// may make it skip its backoff; and since none may come, it is tried again when that is over for certain.
+func (pl *Plugin) lostReservation(pod *corev1.Pod, reason alloc.Reason) *fwk.Status {
+	pl.timers.at("reserve/"+string(pod.UID), pl.clock.Now().Add(longestBackoff), func() {
+		if pl.unlisted.has(pod.UID) { // else it was tried since
+			pl.activate([]*parked.Pod{{Pod: pod}})
+		}
+	})
+	return rejected(fwk.Unschedulable, reason)
+}
+
+// Unreserve takes the booking back, unless the pod may be bound after all; Reserve may have failed before Berth's turn.
+// From now on the pod has the framework's hints, and its backoff. It runs from the binding goroutine, concurrently with the
+// next pod's cycle.
 func (pl *Plugin) Unreserve(_ context.Context, state fwk.CycleState, pod *corev1.Pod, nodeName string) {
 	if cycle.Of(state) == nil {
 		return
 	}
 	pl.tracker.Ledger.Forget(pod.UID)
-	pl.unlisted.add(pod.UID)
-	if !pl.exists(pod) {
-		pl.unlisted.remove(pod.UID) // nobody else would: that it is gone may have been told before
-	}
+	pl.list(&pl.unlisted, pod)
+	pl.unpark(pod.UID, "")
 	pl.nodeChanged(nodeName)
 }
 

@@ -12,7 +12,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
-	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
 
 // podSignature is everything of a pod that Filter and Score read: pods with equal signatures can share a ranking of
@@ -22,27 +22,27 @@ type podSignature struct {
 	Runtime     berthv1alpha1.Runtime
 	MixedModels bool
 	HandOff     gpustate.HandOff
-	Options     []cycle.OptionSignature
+	Options     []requests.OptionSignature
 }
 
 // SignPod returns the signature of what a pod asks for. A pod whose request is not known cannot be signed.
 func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragment, *fwk.Status) {
-	r := pl.resolve(pod)
+	r := pl.requests.Of(pod)
 	switch {
-	case r.err != nil:
+	case r.Err != nil:
 		return nil, rejected(fwk.Unschedulable, gpustate.ReasonInvalidRequest)
-	case r.unresolved != nil:
+	case r.Unresolved != nil:
 		return nil, rejected(fwk.Unschedulable, gpustate.ReasonModelUnknown)
-	case r.request == nil:
+	case r.Request == nil:
 		return nil, nil
 	}
-	handOff, reason := pl.handOff(pod, r.request)
+	handOff, reason := pl.requests.HandOff(pod, r.Request)
 	if reason != "" {
 		return nil, rejected(fwk.Unschedulable, reason)
 	}
 	signature := podSignature{
-		Priority: corev1helpers.PodPriority(pod), Runtime: r.request.Runtime, MixedModels: r.request.MixedModels(),
-		HandOff: handOff, Options: cycle.OptionSignatures(r.request),
+		Priority: corev1helpers.PodPriority(pod), Runtime: r.Request.Runtime, MixedModels: r.Request.MixedModels(),
+		HandOff: handOff, Options: requests.OptionSignatures(r.Request),
 	}
 	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: signature}}, nil
 }

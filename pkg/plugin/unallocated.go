@@ -24,8 +24,8 @@ type unallocated struct {
 	told map[types.UID]bool
 }
 
-// claim says whether a pod is still to be told, and takes it for told.
-func (u *unallocated) claim(uid types.UID) bool {
+// first says whether a pod is still to be told, and takes it for told.
+func (u *unallocated) first(uid types.UID) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.told[uid] {
@@ -47,7 +47,7 @@ func (u *unallocated) forget(uid types.UID) {
 // watchUnallocated tells the owner of a pod that is bound without an allocation, once, whichever scheduler leads. It is no
 // obstacle to anybody: see gpustate.BookingOf.
 func (pl *Plugin) watchUnallocated(pod *corev1.Pod) {
-	if gpustate.LacksAllocation(pod) && !gpustate.HasEnded(pod) && pod.DeletionTimestamp == nil && pl.unallocated.claim(pod.UID) {
+	if gpustate.LacksAllocation(pod) && !gpustate.HasEnded(pod) && pod.DeletionTimestamp == nil && pl.unallocated.first(pod.UID) {
 		pl.timers.at("unallocated/"+string(pod.UID), pl.clock.Now(), func() { pl.tellUnallocated(pod) })
 	}
 }

@@ -257,8 +257,8 @@ func BenchmarkReportWhilePodsWait(b *testing.B) {
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 8, "80Gi"))
 	for i := range 1000 {
 		pod := bt.MakePod(fmt.Sprintf("p%d", i)).Memory("100Gi").Obj()
-		r := f.pl.resolve(pod)
-		f.pl.parked.Add(parked.Pod{Pod: pod, Request: r.request, Shape: r.shape})
+		r := f.pl.requests.Of(pod)
+		f.pl.parked.Add(parked.Pod{Pod: pod, Request: r.Request, Shape: r.Shape})
 	}
 	gn := bt.MakeGPUNodeOf("node", 8, "80Gi").Obj()
 	b.ReportAllocs()

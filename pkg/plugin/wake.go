@@ -69,7 +69,7 @@ func (pl *Plugin) room(viewer *gpustate.Viewer, node *corev1.Node, what parked.W
 	return func(runtime berthv1alpha1.Runtime, priority int32) *alloc.Node {
 		q := gpustate.Query{Runtime: runtime, Priority: priority}
 		if what == parked.Reshaped {
-			q.Returned, q.IgnoreLoading, q.Removed = true, true, pl.atMost(node.Name, priority)
+			q.Drained, q.Loaded, q.Gone = true, true, pl.atMost(node.Name, priority)
 		}
 		view := viewer.View(node, pods(), &q)
 		if view.Reason != "" {
@@ -104,14 +104,14 @@ func (pl *Plugin) claimMoved(viewer *gpustate.Viewer, node *corev1.Node, e *gpus
 		return false // nothing is known, so nothing has changed
 	}
 	left := 0
-	q.Returned, q.IgnoreLoading, q.Removed = true, true, sets.New[types.UID]()
+	q.Drained, q.Loaded, q.Gone = true, true, sets.New[types.UID]()
 	for _, v := range e.Claim.Victims {
-		q.Removed.Insert(v.UID)
+		q.Gone.Insert(v.UID)
 		if pl.exists(v) {
 			left++
 		}
 	}
-	q.Removed = q.Removed.Union(pl.claims.ComingBackOn(node.Name, e.UID))
+	q.Gone = q.Gone.Union(pl.claims.ComingBackOn(node.Name, e.UID))
 	view = viewer.View(node, pods, &q)
 	fits := told && view.Reason == "" && alloc.Fits(&view.Node, &p.Request.Request)
 	if e.IsLost() {
@@ -135,6 +135,7 @@ func (pl *Plugin) activate(pods []*parked.Pod) {
 // park lists a pod that is gated, or begins a cycle.
 func (pl *Plugin) park(p parked.Pod) {
 	pl.unlisted.remove(p.UID)
+	pl.claimants.remove(p.UID)
 	pl.parked.Add(p)
 	if !pl.exists(p.Pod) {
 		pl.unpark(p.UID, "") // nobody else would: that it is gone may have been told before

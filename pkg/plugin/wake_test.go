@@ -11,11 +11,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 
 	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
+	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
 
 // fail runs a cycle of a pod that is refused everywhere: by Berth, but on some nodes by another plugin before.
@@ -135,6 +138,50 @@ func TestOneRoomWakesOnePod(t *testing.T) {
 	})
 }
 
+// TestFailedReservationsKeepTheirBackoff: a cycle that failed after Filter found out nothing of the other nodes, so no change
+// wakes the pod past its backoff. The framework's events do, with it; and if none comes, the end of the longest backoff.
+func TestFailedReservationsKeepTheirBackoff(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		fail func(f *fixture, pod *corev1.Pod)
+		own  bool
+	}{
+		{"Berth refuses: its place was booked meanwhile", func(f *fixture, pod *corev1.Pod) {
+			state := f.begin(pod)
+			f.reserve(bt.MakePod("quicker").Memory("70Gi").Obj(), "node")
+			wantStatus(f.t, "Reserve", f.pl.Reserve(f.ctx, state, pod, "node"), fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
+			f.pl.Unreserve(f.ctx, state, pod, "node")
+		}, true},
+		{"another plugin refuses before Berth's turn", func(f *fixture, pod *corev1.Pod) {
+			f.pl.Unreserve(f.ctx, f.begin(pod), pod, "node")
+		}, false},
+		{"Permit or Bind fails", func(f *fixture, pod *corev1.Pod) {
+			f.pl.Unreserve(f.ctx, f.reserve(pod, "node"), pod, "node")
+		}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.pl.tracker.Policy.StaleAfter = 0
+			f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
+			f.node(bt.MakeNode("other"), bt.MakeGPUNode("other").GPU("GPU-0", "80Gi").Process("", "70Gi"))
+			pod := bt.MakePod("pod").Memory("60Gi").Obj()
+			tc.fail(f, pod)
+			f.queue.take()
+			f.pl.reportSeen(bt.MakeGPUNodeOf("other", 1, "80Gi").ResourceVersion("2").Obj(), true)
+			f.wantActivated("room comes up elsewhere")
+			if hint, err := f.pl.afterPodDeleted(klog.FromContext(f.ctx), pod, bt.MakePod("x").Node("other").Obj(), nil); hint != fwk.Queue || err != nil {
+				t.Errorf("a pod is deleted: %v, %v, want to be queued behind its backoff", hint, err)
+			}
+			f.clock.Step(longestBackoff - time.Second)
+			f.wantActivated("before the longest backoff is over")
+			f.clock.Step(2 * time.Second)
+			if tc.own {
+				f.eventually("the pod is tried", func() bool { return slices.Equal(f.queue.take(), []string{"pod"}) })
+			}
+		})
+	}
+}
+
 // TestActivityWakesNobody: a pod with idle-after that computes now and then is no reason to try others, before it has
 // been idle long enough.
 func TestActivityWakesNobody(t *testing.T) {
@@ -181,8 +228,8 @@ func TestTimersNeedNoFailedCycle(t *testing.T) {
 			f.resident("young", "node", tc.pod, "GPU-0=70Gi")
 			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
 			f.known(pod)
-			r := f.pl.resolve(pod)
-			f.pl.park(parked.Pod{Pod: pod, Request: r.request, Shape: r.shape})
+			r := f.pl.requests.Of(pod)
+			f.pl.park(parked.Pod{Pod: pod, Request: r.Request, Shape: r.Shape})
 			f.clock.Step(tc.at - time.Second)
 			f.wantActivated("a second before")
 			f.clock.Step(time.Second + time.Millisecond)
@@ -200,7 +247,7 @@ func TestPodsThatAreGoneAreForgotten(t *testing.T) {
 	if _, status := f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos()); !status.IsSuccess() {
 		t.Fatal(status)
 	}
-	if _, remembered := f.pl.requests.Load(pod.UID); remembered || f.pl.parked.Get(pod.UID) != nil {
+	if f.pl.requests.Keeps(pod.UID) || f.pl.parked.Get(pod.UID) != nil {
 		t.Error("something of it is remembered")
 	}
 }
@@ -210,9 +257,9 @@ func TestProfilesWakeParkedPods(t *testing.T) {
 	const source = "ollama://llama3.1:8b"
 	f := newFixture(t)
 	f.fullNode("node")
-	f.pl.profiles = profileLister{cache.NewStore(cache.MetaNamespaceKeyFunc)}
+	f.pl.requests.Profiles = requests.Profiles{Store: cache.NewStore(cache.MetaNamespaceKeyFunc)}
 	profile := readyProfile(source)
-	_ = f.pl.profiles.store.Add(profile)
+	_ = f.pl.requests.Profiles.Store.Add(profile)
 	f.fail(bt.MakePod("pod").Memory("60Gi").Model(source).Runtime("ollama").Obj())
 	f.queue.take()
 	f.pl.profileSeen(readyProfile("ollama://another"))

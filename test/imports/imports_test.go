@@ -79,15 +79,13 @@ var rules = []rule{
 		never:    []string{"pkg/gpustate", "api"},
 		tests:    true,
 	},
-	{
-		name:     "the rooms of the plugin call downwards only: preempt, cycle, claims and parked",
-		prefixes: []string{module + "pkg/plugin/preempt", module + "pkg/plugin/cycle"},
-		never:    []string{"pkg/plugin/claims", "pkg/plugin/parked"},
-		tests:    true,
-	},
+	usesNoOther("pkg/plugin", "claims"),
+	usesNoOther("pkg/plugin", "parked"),
+	usesNoOther("pkg/plugin", "requests"),
+	usesNoOther("pkg/plugin", "resourceclaims"),
 	{
 		name:     "how a pod sees a node does not depend on whom it may evict",
-		prefixes: []string{module + "pkg/plugin/preempt"},
+		prefixes: []string{module + "pkg/plugin/preempt", module + "pkg/plugin/parked"},
 		never:    []string{"pkg/plugin/cycle"},
 		tests:    true,
 	},
@@ -101,6 +99,17 @@ var rules = []rule{
 		prefixes: []string{module + "cmd/"},
 		only:     []string{},
 	},
+}
+
+// usesNoOther is the rule of a room that uses no other room of a package. (That none uses the package itself, which is on
+// top, is the compiler's.)
+func usesNoOther(pkg, room string) rule {
+	return rule{
+		name:     "the room " + room + " of " + pkg + " uses no other",
+		prefixes: []string{module + pkg},
+		never:    []string{pkg + "/" + room},
+		tests:    true,
+	}
 }
 
 // allows says whether a file of a folder may import a path.
@@ -195,6 +204,10 @@ func TestRules(t *testing.T) {
 		{"pkg/pluginx", "k8s.io/kubernetes/pkg/scheduler", false, false},
 		{"pkg/lab/demo", "k8s.io/kubernetes/cmd/kube-apiserver/app", false, true},
 		{"pkg/cli", module + "pkg/lab/demo", false, false},
+		{"pkg/plugin/preempt", module + "pkg/plugin/cycle", false, true},
+		{"pkg/plugin/cycle", module + "pkg/plugin/preempt", false, false},
+		{"pkg/plugin/claims", module + "pkg/plugin/requests", false, false},
+		{"pkg/plugin", module + "pkg/plugin/requests", false, true},
 	}
 	for _, tt := range tests {
 		got := true

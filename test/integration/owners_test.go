@@ -109,7 +109,7 @@ func TestOtherOwners(t *testing.T) {
 		s.label(berthv1alpha1.LabelDRA, berthv1alpha1.DRAShared)
 		both := s.claim("both", 2)
 		lab.WaitReady(t, harness.Create(t, lab, s.claiming("user", both.Name)))
-		s.waitsFor(harness.Create(t, lab, s.pod("p", "10Gi")), string(gpustate.ReasonClaimedDevices))
+		s.waitsFor(harness.Create(t, lab, s.pod("p", "10Gi")), string(gpustate.ReasonResourceClaimedDevices))
 	})
 
 	t.Run("a GPU that a DRA driver serves as nvidia.com/gpu is not booked", func(t *testing.T) {

@@ -263,10 +263,10 @@ func (b *builder) device(view *gpustate.View, i int, r *berthv1alpha1.GPUDevice)
 		out.State, out.Reason = StateUnhealthy, r.Reason
 	case alloc.ReasonAssigned:
 		out.State, out.Reason = StateAssigned, "held whole by "+b.holders(r)
-	case alloc.ReasonClaimed:
+	case alloc.ReasonResourceClaimed:
 		out.State, out.Reason = StateAssigned, "held by a resource claim"
 	}
-	booked, measured := alloc.Bytes{}, view.Nobody[i]
+	booked, measured := alloc.Bytes{}, view.Foreign[i]
 	counted := map[types.UID]bool{}
 	for j := range view.Charges {
 		c := &view.Charges[j]
@@ -277,15 +277,15 @@ func (b *builder) device(view *gpustate.View, i int, r *berthv1alpha1.GPUDevice)
 		booked, measured = booked.Plus(c.Booked[i]), measured.Plus(c.Measured[i])
 		out.Pods = append(out.Pods, b.share(view.Report, c, i))
 	}
-	// What nobody is charged for is held by processes of pods that are gone, as far as the agent can attribute it.
+	// What no pod is charged for is held by processes of pods that are gone, as far as the agent can attribute it.
 	var gone alloc.Bytes
 	for _, p := range r.Processes {
 		if p.PodUID != "" && !counted[p.PodUID] {
 			gone = gone.Plus(alloc.BytesOfInt64(p.Memory.Value()))
 		}
 	}
-	gone = gone.Min(view.Nobody[i])
-	out.Leaving, out.Foreign = gone.Int64(), view.Nobody[i].Minus(gone).Int64()
+	gone = gone.Min(view.Foreign[i])
+	out.Leaving, out.Foreign = gone.Int64(), view.Foreign[i].Minus(gone).Int64()
 	out.Booked, out.Measured = booked.Int64(), measured.Int64()
 	slices.SortFunc(out.Pods, func(a, b PodShare) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))

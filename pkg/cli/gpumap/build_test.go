@@ -40,7 +40,7 @@ func TestBuildAddsUpWhatADeviceHolds(t *testing.T) {
 		uuid string
 		want Device
 	}{
-		"bookings, a gone pod's memory and nobody's are all off what is free": {
+		"bookings, a gone pod's memory and what is foreign are all off what is free": {
 			uuid: "GPU-a0",
 			want: Device{Booked: 44 * gi, Measured: 50 * gi, Leaving: 4 * gi, Foreign: 6 * gi, Free: capacity - 54*gi},
 		},

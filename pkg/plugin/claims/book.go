@@ -5,6 +5,7 @@ package claims
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -33,15 +34,17 @@ type Book struct {
 	evicted ComingBack
 	// lostIdle are the controllers that lost a pod to an idle eviction, and when.
 	lostIdle map[types.UID]time.Time
-	// orphans are pods that somebody nominated whom this process has not tried yet.
-	orphans map[types.UID]*corev1.Pod
+	// left is when a pod was last seen gone from a node, of the last listLag.
+	left map[string]time.Time
+	// untried are pods that somebody nominated whom this process has not tried yet.
+	untried map[types.UID]*corev1.Pod
 }
 
 // NewBook returns an empty book beside a ledger.
 func NewBook(ledger *gpustate.Ledger) *Book {
 	return &Book{
 		ledger: ledger, givenUp: map[types.UID]map[string]time.Time{}, evicted: ComingBack{},
-		lostIdle: map[types.UID]time.Time{}, orphans: map[types.UID]*corev1.Pod{},
+		lostIdle: map[types.UID]time.Time{}, untried: map[types.UID]*corev1.Pod{}, left: map[string]time.Time{},
 	}
 }
 
@@ -50,7 +53,7 @@ func (b *Book) Forget(uid types.UID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.givenUp, uid)
-	delete(b.orphans, uid)
+	delete(b.untried, uid)
 }
 
 // Evicted notes that a pod was deleted to make room; Gone ends it.
@@ -60,12 +63,27 @@ func (b *Book) Evicted(pod *corev1.Pod) {
 	b.evicted.add(pod)
 }
 
+// listLag is how long the list of a node's pods that a cycle has may be behind.
+const listLag = 10 * time.Second
+
 // Gone says that a pod is gone.
-func (b *Book) Gone(pod *corev1.Pod) {
+func (b *Book) Gone(pod *corev1.Pod, now time.Time) {
 	b.Forget(pod.UID)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.evicted.remove(pod)
+	maps.DeleteFunc(b.left, func(_ string, at time.Time) bool { return now.Sub(at) > listLag })
+	if pod.Spec.NodeName != "" {
+		b.left[pod.Spec.NodeName] = now
+	}
+}
+
+// LeftLately says whether a pod is gone from a node that a cycle may still have on its list.
+func (b *Book) LeftLately(node string, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at, ok := b.left[node]
+	return ok && now.Sub(at) <= listLag
 }
 
 // IsEvicted says whether a pod was deleted to make room.
@@ -183,25 +201,25 @@ func ControllerOf(pod *corev1.Pod) types.UID {
 func (b *Book) Nominated(pod *corev1.Pod) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.orphans[pod.UID] = pod
+	b.untried[pod.UID] = pod
 }
 
 // Tried says that a pod is tried by this process: its own cycles decide from now on what it claims.
 func (b *Book) Tried(uid types.UID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.orphans, uid)
+	delete(b.untried, uid)
 }
 
-// Orphans returns the nominated pods that were not tried yet, the most important first, then the oldest.
-func (b *Book) Orphans() []*corev1.Pod {
+// Untried returns the nominated pods that were not tried yet, the most important first, then the oldest.
+func (b *Book) Untried() []*corev1.Pod {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.orphans) == 0 {
+	if len(b.untried) == 0 {
 		return nil
 	}
-	out := make([]*corev1.Pod, 0, len(b.orphans))
-	for _, p := range b.orphans {
+	out := make([]*corev1.Pod, 0, len(b.untried))
+	for _, p := range b.untried {
 		out = append(out, p)
 	}
 	slices.SortFunc(out, func(x, y *corev1.Pod) int {

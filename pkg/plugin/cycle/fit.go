@@ -4,9 +4,7 @@
 package cycle
 
 import (
-	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
@@ -38,7 +36,7 @@ const (
 	TooSmall
 	Instances
 	Unhealthy
-	Claimed
+	ResourceClaimed
 )
 
 func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
@@ -49,8 +47,8 @@ func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
 		}
 		return TooSmall
 	case !alloc.CanEverFit(usable(n), &r.Request):
-		if alloc.CanEverFit(usable(n, alloc.ReasonClaimed), &r.Request) {
-			return Claimed
+		if alloc.CanEverFit(usable(n, alloc.ReasonResourceClaimed), &r.Request) {
+			return ResourceClaimed
 		}
 		return Unhealthy
 	}
@@ -74,32 +72,4 @@ func usable(n *alloc.Node, but ...alloc.Reason) *alloc.Node {
 		}
 	}
 	return out
-}
-
-// Shapes numbers requests, from 1: equal requests have the same number. A number is never used for another request, but
-// a request may get a new one.
-type Shapes struct {
-	mu      sync.Mutex
-	numbers map[string]uint64
-	last    uint64
-}
-
-// maxShapes bounds the memory of requests that are not seen again.
-const maxShapes = 4096
-
-// Of returns the number of what a request asks for.
-func (s *Shapes) Of(r *gpustate.Request) uint64 {
-	key := fmt.Sprint(r.MixedModels(), OptionSignatures(r))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	number, ok := s.numbers[key]
-	if !ok {
-		if len(s.numbers) >= maxShapes || s.numbers == nil {
-			s.numbers = map[string]uint64{}
-		}
-		s.last++
-		number = s.last
-		s.numbers[key] = number
-	}
-	return number
 }

@@ -29,8 +29,8 @@ type State struct {
 	*Pod
 	// Gone are pods that are assumed to be gone, such as victims. Nodes are tried in parallel, each with a clone.
 	Gone sets.Set[types.UID]
-	// DryRun says that this is a try under assumptions: the loader rule is left out, since it is waited for.
-	DryRun bool
+	// Loaded says that everyone counts as loaded: the loader rule is left out, since it is waited for.
+	Loaded bool
 	// Drained says that memory that is on its way back counts as free.
 	Drained bool
 }
@@ -88,8 +88,8 @@ func Of(state fwk.CycleState) *State {
 // Query is how the pod looks at nodes.
 func (s *State) Query() gpustate.Query {
 	return gpustate.Query{
-		Pod: s.UID, Runtime: s.Request.Runtime, Priority: s.Priority, Removed: s.Gone,
-		IgnoreLoading: s.DryRun, Returned: s.Drained,
+		Pod: s.UID, Runtime: s.Request.Runtime, Priority: s.Priority, Gone: s.Gone,
+		Loaded: s.Loaded, Drained: s.Drained,
 	}
 }
 
@@ -138,7 +138,7 @@ func appendPods(pods []*corev1.Pod, ni fwk.NodeInfo) []*corev1.Pod {
 // Assume returns the state of a try in which pods are gone and everyone has loaded; drained says that all memory that is
 // on its way back is back.
 func (s *State) Assume(drained bool, gone ...sets.Set[types.UID]) *State {
-	a := &State{Pod: s.Pod, Gone: s.Gone.Clone(), DryRun: true, Drained: drained}
+	a := &State{Pod: s.Pod, Gone: s.Gone.Clone(), Loaded: true, Drained: drained}
 	for _, pods := range gone {
 		if a.Gone == nil && len(pods) > 0 {
 			a.Gone = sets.New[types.UID]()
@@ -156,7 +156,7 @@ func (s *State) AssumeGone(uid types.UID) {
 		s.Gone = sets.New[types.UID]()
 	}
 	s.Gone.Insert(uid)
-	s.DryRun = true
+	s.Loaded = true
 }
 
 // On returns the pods of a NodeInfo whose memory comes back; nil if there are none.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -83,7 +84,10 @@ func (s *Search) forMemory(ctx context.Context, ni fwk.NodeInfo) *Eviction {
 // dryRun returns the state of a try on a node: what comes back counts as free, unless that takes longer than
 // waitBeforeEviction, or the pod has waited for it there in vain: nobody is evicted to wait for an hour beside.
 func (s *Search) dryRun(ni fwk.NodeInfo) *cycle.State {
-	soon := expected(ni, s.comingBack, s.now)
+	soon := s.now
+	if !s.isCalm(ni) {
+		soon = expected(ni, s.comingBack, s.now)
+	}
 	if !s.e.IsSoon(soon, s.now) || s.e.Claims.HasGivenUp(s.shared.UID, ni.Node().Name, s.now) {
 		return s.shared.Assume(false)
 	}
@@ -93,11 +97,20 @@ func (s *Search) dryRun(ni fwk.NodeInfo) *cycle.State {
 	return s.drained
 }
 
+// isCalm says whether nobody on a node is known to go, as was found out for another pod: on most nodes of a cluster.
+func (s *Search) isCalm(ni fwk.NodeInfo) bool {
+	view := s.drained.Explained(ni)
+	known := s.known(&view)
+	return known != nil && known.calm
+}
+
 // eligibility is who may be evicted on a node for any pod of a priority, whenever that is, kept with the node's view.
 type eligibility struct {
 	priority int32
 	eligible []candidate
 	victims  []evict.Victim // without budgets
+	// calm says that no pod of the node terminates.
+	calm bool
 }
 
 // known returns who may be evicted on a node, if that was found out before; else nil.
@@ -119,7 +132,8 @@ func (s *Search) findEligible(ctx context.Context, p *Eviction) error {
 			return err
 		}
 		if always && len(s.comingBack[p.Name()]) == 0 && !s.e.groups {
-			p.view.SetDerived(&eligibility{s.shared.Priority, p.eligible, p.victims})
+			calm := !slices.ContainsFunc(p.Node.GetPods(), func(pi fwk.PodInfo) bool { return pi.GetPod().DeletionTimestamp != nil })
+			p.view.SetDerived(&eligibility{s.shared.Priority, p.eligible, p.victims, calm})
 		}
 	}
 	if len(s.budgets) > 0 {
@@ -182,11 +196,8 @@ func (s *Search) fillWithLoaders(p *Eviction, node string) (any bool) {
 			p.view.Devices, any = slices.Clone(p.view.Devices), true // they may be remembered
 		}
 		victim := slices.IndexFunc(p.eligible, func(c candidate) bool { return c.pod.UID == e.UID })
-		for _, share := range e.Allocation.Devices {
-			i := slices.IndexFunc(p.view.Devices, func(d alloc.Device) bool { return d.UUID == share.UUID })
-			if i < 0 {
-				continue
-			}
+		for on := p.view.Report.DevicesOf(e.Allocation); on != 0; on &= on - 1 {
+			i := bits.TrailingZeros64(on)
 			whole := p.view.Devices[i].Total
 			p.view.Devices[i].Used = p.view.Devices[i].Used.Plus(whole)
 			if victim >= 0 {

@@ -55,6 +55,8 @@ type World struct {
 	Claims *claims.Book
 	// Viewer returns a viewer of the state as it is now; nil if it cannot be told.
 	Viewer func() *gpustate.Viewer
+	// Exists says whether the API still has a pod, as far as is known now.
+	Exists func(*corev1.Pod) bool
 	// MayEvict says why nobody may be evicted by this process now; nil = it may.
 	MayEvict func() error
 	// Evicted is called when a victim was deleted, and Tell to let its owner know why.
@@ -131,7 +133,8 @@ func (e *Evictor) Preempt(ctx context.Context, s *Search, m fwk.NodeToStatusRead
 const roomCame = "room came up on node %s, so nobody is evicted"
 
 // roomNow looks once more, before the first victim goes, at the nodes that only Berth refused: the cycle has seen the
-// state of its beginning, and somebody may have left since. It returns the node on which the pod fits now, or "".
+// state of its beginning, in its reports and in its lists of pods, and somebody may have left since. It returns the node on
+// which the pod fits now, or "".
 func (e *Evictor) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.NodeInfo) string {
 	viewer := e.Viewer()
 	if viewer == nil {
@@ -142,12 +145,20 @@ func (e *Evictor) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.
 		if m.Get(ni.Node().Name).Plugin() != e.Plugin {
 			continue
 		}
-		if view := now.View(ni); now.Fit(&view).Fits {
+		view := now.View(ni)
+		if e.Claims.LeftLately(ni.Node().Name, e.Clock.Now()) {
+			q := now.Query()
+			view = viewer.View(ni.Node(), slices.DeleteFunc(cycle.PodsOf(ni), e.isGone), &q)
+		}
+		if now.Fit(&view).Fits {
 			return ni.Node().Name
 		}
 	}
 	return ""
 }
+
+// isGone says whether a pod on the cycle's list is gone, with all that was booked for it.
+func (e *Evictor) isGone(pod *corev1.Pod) bool { return e.Ledger.Get(pod.UID) == nil && !e.Exists(pod) }
 
 // candidateNodes makes the evaluator look at these nodes only.
 type candidateNodes struct {
@@ -191,13 +202,13 @@ func (e *Evictor) PodEligibleToPreemptOthers(_ context.Context, pod *corev1.Pod,
 // OrderedScoreFuncs ranks nodes as the search does: the default breaks ties at random.
 func (e *Evictor) OrderedScoreFuncs(ctx context.Context, nodes map[string]*extenderv1.Victims) []func(string) int64 {
 	s, _ := ctx.Value(searchKey{}).(*Search)
-	plans := make([]*Eviction, 0, len(nodes))
+	evictions := make([]*Eviction, 0, len(nodes))
 	for name := range nodes {
-		plans = append(plans, s.found[name])
+		evictions = append(evictions, s.found[name])
 	}
-	slices.SortFunc(plans, (*Eviction).compare)
-	rank := make(map[string]int64, len(plans))
-	for i, p := range plans {
+	slices.SortFunc(evictions, (*Eviction).compare)
+	rank := make(map[string]int64, len(evictions))
+	for i, p := range evictions {
 		rank[p.Name()] = -int64(i)
 	}
 	return []func(string) int64{func(node string) int64 { return rank[node] }}

@@ -85,18 +85,18 @@ func (s *Search) Run(ctx context.Context, nodes []fwk.NodeInfo, all bool) *Evict
 // nodes that can still be the cheapest. In most clusters that is one.
 func (s *Search) among(ctx context.Context, nodes []fwk.NodeInfo) {
 	inParallel := func(n int, do func(i int)) { s.e.Handle.Parallelizer().Until(ctx, n, do, s.e.Plugin) }
-	plans := make([]*Eviction, len(nodes))
-	inParallel(len(nodes), func(i int) { plans[i] = s.forMemory(ctx, nodes[i]) })
-	plans = slices.DeleteFunc(plans, func(p *Eviction) bool { return p == nil })
-	slices.SortFunc(plans, (*Eviction).compare)
-	for size := 1; len(plans) > 0; size *= 2 {
+	evictions := make([]*Eviction, len(nodes))
+	inParallel(len(nodes), func(i int) { evictions[i] = s.forMemory(ctx, nodes[i]) })
+	evictions = slices.DeleteFunc(evictions, func(p *Eviction) bool { return p == nil })
+	slices.SortFunc(evictions, (*Eviction).compare)
+	for size := 1; len(evictions) > 0; size *= 2 {
 		if s.cheapest != nil && !s.all {
 			// The first that is dearer with its memory alone, and all after it, cannot be the cheapest.
-			end, _ := slices.BinarySearchFunc(plans, s.cheapest, (*Eviction).compare)
-			plans = plans[:end]
+			end, _ := slices.BinarySearchFunc(evictions, s.cheapest, (*Eviction).compare)
+			evictions = evictions[:end]
 		}
-		batch := plans[:min(size, len(plans))]
-		plans = plans[len(batch):]
+		batch := evictions[:min(size, len(evictions))]
+		evictions = evictions[len(batch):]
 		complete := make([]bool, len(batch))
 		inParallel(len(batch), func(i int) { complete[i] = s.complete(ctx, batch[i]) })
 		for i, p := range batch {

@@ -122,13 +122,13 @@ func (e *Evictor) waitOn(ctx context.Context, s, drained *cycle.State, state fwk
 // are over. Processes that drain need seconds. How long a pod loads is not known; that it takes longer than
 // waitBeforeEviction shows.
 func expected(ni fwk.NodeInfo, comingBack claims.ComingBack, now time.Time) time.Time {
-	latest := now
+	latest, coming := now, comingBack[ni.Node().Name]
 	for _, pi := range ni.GetPods() {
 		pod := pi.GetPod()
 		switch {
 		case pod.DeletionTimestamp != nil:
 			latest = later(latest, pod.DeletionTimestamp.Time)
-		case comingBack[pod.Spec.NodeName].Has(pod.UID) && pod.Spec.TerminationGracePeriodSeconds != nil:
+		case len(coming) > 0 && coming.Has(pod.UID) && pod.Spec.TerminationGracePeriodSeconds != nil:
 			latest = later(latest, now.Add(time.Duration(*pod.Spec.TerminationGracePeriodSeconds)*time.Second))
 		}
 	}

@@ -22,7 +22,7 @@ type counter struct {
 	view   *View
 	report *Report
 	// attributed is what counted pods, and those assumed to be gone, are measured to hold on each device; the rest
-	// of what is measured is nobody's.
+	// of what is measured is foreign.
 	attributed [alloc.MaxDevices]alloc.Bytes
 	// entries are the ledger's of the node, and listed says of which of the first ones the caller's list has the pod.
 	entries []*Entry
@@ -59,7 +59,7 @@ func (c *counter) entryOf(pod *corev1.Pod) *Entry {
 		return e // of another node, or of this one since a moment ago
 	}
 	if pod.Spec.NodeName == "" {
-		return nil // nominated: charged on the devices that it claims, see hold
+		return nil // nominated: charged on the devices that it claims, see chargeClaims
 	}
 	return fromAnnotation(pod)
 }
@@ -73,7 +73,7 @@ func (c *counter) countPod(pod *corev1.Pod, e *Entry) {
 		c.blockWhileUnreported(pod)
 	}
 	switch {
-	case c.query.Returned && (pod.DeletionTimestamp != nil || e.isReturning()):
+	case c.query.Drained && (pod.DeletionTimestamp != nil || e.comesBack()):
 		c.giveBack(pod.UID)
 	case e == nil:
 		c.count(pod.UID, nil, pod, nil)
@@ -88,10 +88,10 @@ func (c *counter) countPod(pod *corev1.Pod, e *Entry) {
 func (c *counter) countUnlisted(pods []*corev1.Pod) {
 	for i, e := range c.entries {
 		switch {
-		case c.isListed(i, pods) || e.UID == c.query.Pod || c.query.Removed.Has(e.UID):
-		case c.query.Returned && e.isReturning():
+		case c.isListed(i, pods) || e.UID == c.query.Pod || c.query.Gone.Has(e.UID):
+		case c.query.Drained && e.comesBack():
 			c.giveBack(e.UID)
-		case e.State == Leaving && e.settled(c.report, c.viewer.Snapshot.now):
+		case e.State == Draining && e.settled(c.report, c.viewer.Snapshot.now):
 			c.timeless = false
 		default:
 			c.countEntry(e, nil)
@@ -109,21 +109,21 @@ func (c *counter) isListed(i int, pods []*corev1.Pod) bool {
 
 // countEntry charges a booking; pod is nil if it is not on the caller's list.
 func (c *counter) countEntry(e *Entry, pod *corev1.Pod) {
-	c.timeless = c.timeless && e.State != Leaving
+	c.timeless = c.timeless && e.State != Draining
 	c.count(e.UID, e.Allocation, pod, e)
 	if e.Allocation == nil {
 		c.block(ReasonUnknownAllocation)
 		return
 	}
-	if e.State != Leaving {
+	if e.State != Draining {
 		c.blockWhileLoading(e)
 	}
 }
 
-// isReturning says whether the memory of a booking is on its way back: its pod is gone, or terminates. A nil entry
+// comesBack says whether the memory of a booking is on its way back: its pod is gone, or terminates. A nil entry
 // has none.
-func (e *Entry) isReturning() bool {
-	return e != nil && (e.State == Leaving || e.Pod != nil && e.Pod.DeletionTimestamp != nil)
+func (e *Entry) comesBack() bool {
+	return e != nil && (e.State == Draining || e.Pod != nil && e.Pod.DeletionTimestamp != nil)
 }
 
 // count charges max(booked, measured) on each device: what is measured everywhere, and on the booked devices what is
@@ -184,20 +184,20 @@ func (c *counter) giveBackOrphans(pods []*corev1.Pod) {
 		known[e.UID] = true
 	}
 	for uid := range c.report.pods {
-		if !known[uid] && !c.query.Removed.Has(uid) {
+		if !known[uid] && !c.query.Gone.Has(uid) {
 			c.giveBack(uid)
 		}
 	}
 }
 
-// countNobody charges the memory in use that no counted pod explains.
-func (c *counter) countNobody() {
+// countForeign charges the memory in use that no counted pod explains.
+func (c *counter) countForeign() {
 	for i := range c.view.Devices {
 		d := &c.view.Devices[i]
-		nobody := c.report.measured[i].Minus(c.attributed[i])
-		d.Used = d.Used.Plus(nobody)
+		foreign := c.report.measured[i].Minus(c.attributed[i])
+		d.Used = d.Used.Plus(foreign)
 		if c.explain {
-			c.view.Nobody = append(c.view.Nobody, nobody)
+			c.view.Foreign = append(c.view.Foreign, foreign)
 		}
 	}
 }
@@ -227,15 +227,18 @@ func (c *counter) block(r alloc.Reason) {
 // when anything else allocates on the same device meanwhile. So while a pod loads, no other is placed on its devices
 // if either of the two is a vLLM.
 //
+// MIG instances of one GPU are devices of their own: each has its memory to itself, and its engine sees no other. Only
+// where a GPU was cut, or put together again, under the pod does it count on more than its own device, as its booking does.
+//
 // What the ledger last heard of the pod decides, not the caller's list: whoever waits for a pod to be Ready is woken
 // when the ledger heard of it, and must not then be sent away by a list that is behind.
 func (c *counter) blockWhileLoading(e *Entry) {
-	if c.query.IgnoreLoading || !mismeasures(c.query.Runtime, e.Allocation.Runtime) || !c.isLoading(e) {
+	if c.query.Loaded || !mismeasures(c.query.Runtime, e.Allocation.Runtime) || !c.isLoading(e) {
 		return
 	}
-	for _, share := range e.Allocation.Devices {
-		if i := c.report.indexOf(share.UUID); i >= 0 && c.view.Devices[i].Blocked == "" {
-			c.view.Devices[i].Blocked = alloc.ReasonLoading
+	for on := c.report.DevicesOf(e.Allocation); on != 0; on &= on - 1 {
+		if d := &c.view.Devices[bits.TrailingZeros64(on)]; d.Blocked == "" {
+			d.Blocked = alloc.ReasonLoading
 		}
 	}
 }

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package cycle
+package requests
 
 import "github.com/berth-dev/berth/pkg/gpustate"
 

@@ -1,11 +1,13 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package cycle
+package requests
 
 import (
 	"fmt"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
@@ -36,5 +38,29 @@ func TestNumbersAreNeverUsedForAnotherRequest(t *testing.T) {
 	}
 	if len(shapes.numbers) > maxShapes {
 		t.Errorf("%d requests are remembered", len(shapes.numbers))
+	}
+}
+
+func TestRequestsThatAskForTheSameHaveOneNumber(t *testing.T) {
+	r := Reader{Exists: func(*corev1.Pod) bool { return true }}
+	number := func(pod *bt.Pod) uint64 { return r.Of(pod.Obj()).Shape }
+	base := number(bt.MakePod("a").Memory("30Gi"))
+	if base == 0 {
+		t.Error("a request has no number")
+	}
+	if n := number(bt.MakePod("b").Memory("30Gi")); n != base {
+		t.Errorf("a request that is the same has number %d, want %d", n, base)
+	}
+	seen := map[uint64]string{base: "30Gi"}
+	for name, pod := range map[string]*bt.Pod{
+		"a byte more": bt.MakePod("c").Memory("32212254721"),
+		"two counts":  bt.MakePod("d").Memory("30Gi").GPUCount("1,2"),
+		"two GPUs":    bt.MakePod("e").Memory("60Gi").GPUCount("2"),
+	} {
+		n := number(pod)
+		if other, ok := seen[n]; ok {
+			t.Errorf("%s has the number %d of %s", name, n, other)
+		}
+		seen[n] = name
 	}
 }

@@ -109,7 +109,7 @@ func TestMemoryOfAGonePod(t *testing.T) {
 					f.report(step.report)
 				}
 				f.wantFree(step.at.String(), f.view(Query{}), step.free)
-				f.wantFree(step.at.String()+", once all is back", f.view(Query{Returned: true}), 80)
+				f.wantFree(step.at.String()+", once all is back", f.view(Query{Drained: true}), 80)
 				again := f.SettleNode(testNode)
 				if e := f.Ledger.Get("a"); e == nil && step.free != 80 || e != nil && step.free == 80 {
 					t.Errorf("at %s the ledger has %+v with %d GiB free", step.at, e, step.free)
@@ -150,7 +150,7 @@ func TestEndedPodLeavesLikeADeletedOne(t *testing.T) {
 		f.PodSeen(podA().Obj())
 		f.clock.Step(10 * time.Second)
 		f.PodSeen(podA().Phase(phase).Obj())
-		f.wantState(podA().Obj(), Leaving)
+		f.wantState(podA().Obj(), Draining)
 		f.clock.Step(time.Second)
 		f.report(bt.MakeGPUNodeOf(testNode, 1, "80Gi"))
 		f.wantFree(string(phase), f.view(Query{}), 80)
@@ -165,7 +165,7 @@ func TestGoneReportSettles(t *testing.T) {
 	f.report(bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("a", "20Gi"))
 	f.PodSeen(podA().Obj())
 	f.PodGone(podA().Obj())
-	f.wantState(podA().Obj(), Leaving)
+	f.wantState(podA().Obj(), Draining)
 	f.ReportGone(testNode)
 	if e := f.Ledger.Get(types.UID("a")); e != nil {
 		t.Errorf("still booked on a node without a report: %+v", e)
