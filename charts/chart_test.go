@@ -148,7 +148,7 @@ func TestChartValues(t *testing.T) {
 		"ValidatingAdmissionPolicy berth-devices":                {"expression: '[''berth-system'', ''run-ai'']'\n"},
 		"ValidatingAdmissionPolicyBinding berth-runtime-classes": {"- berth-system\n", "- allowed\n"},
 		"ValidatingAdmissionPolicy berth-runtime-classes":        {"nvidia-legacy"},
-		"PodMonitor berth": {"monitoring.coreos.com/v1"},
+		"PodMonitor berth":                                       {"monitoring.coreos.com/v1"},
 	} {
 		text, err := sigsyaml.Marshal(objects[object])
 		if err != nil {
@@ -200,6 +200,13 @@ func TestHandOffPolicyFollowsTheCluster(t *testing.T) {
 			objects, err := renderFor(t, tt.cluster, "berth-system", map[string]any{"handOffPolicy": tt.value})
 			if err != nil {
 				t.Fatal(err)
+			}
+			config, err := sigsyaml.Marshal(objects["ConfigMap berth-scheduler-config"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := strings.Contains(string(config), "policiesLeftOut:"), tt.value == "none"; got != want {
+				t.Errorf("the scheduler is told of policies that are left out: %v", got)
 			}
 			for name, object := range all {
 				want := object["apiVersion"]

@@ -26,6 +26,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
+	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
 )
 
@@ -69,6 +70,8 @@ type Plugin struct {
 	unreadable unreadable
 	// unallocated is who was told that it is bound without an allocation.
 	unallocated unallocated
+	// policies says whether the apiserver enforces what Berth relies on.
+	policies *policies.State
 	// selectors are compiled selectors of devices; nil if DRA is off.
 	selectors *dracel.Cache
 	// timers holds the pending wake-ups by what they are for.
@@ -92,9 +95,10 @@ var (
 // Name returns the name of the plugin.
 func (pl *Plugin) Name() string { return Name }
 
-// NewFor returns what makes the plugin of a process that places pods only while it leads. It makes one only: plugins of
-// two profiles would keep books apart, and each give away what the other has booked and not yet bound.
-func NewFor(lead *leader.Leader) frameworkruntime.PluginFactory {
+// NewFor returns what makes the plugin of a process that places pods only while it leads, and that says in inForce which
+// admission policies are in force. It makes one only: plugins of two profiles would keep books apart, and each give away
+// what the other has booked and not yet bound.
+func NewFor(lead *leader.Leader, inForce *policies.State) frameworkruntime.PluginFactory {
 	first := ""
 	return func(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
 		if first != "" {
@@ -102,11 +106,11 @@ func NewFor(lead *leader.Leader) frameworkruntime.PluginFactory {
 				Name, first, handle.ProfileName())
 		}
 		first = handle.ProfileName()
-		return start(ctx, obj, handle, lead)
+		return start(ctx, obj, handle, lead, inForce)
 	}
 }
 
-func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *leader.Leader) (fwk.Plugin, error) {
+func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *leader.Leader, inForce *policies.State) (fwk.Plugin, error) {
 	args, err := decodeArgs(obj)
 	if err != nil {
 		return nil, err
@@ -115,6 +119,7 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err != nil {
 		return nil, err
 	}
+	pl.policies = inForce
 	client, err := berthclient.NewReader(handle.KubeConfig())
 	if err != nil {
 		return nil, err
@@ -125,6 +130,9 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	}
 	if err := pl.startEvacuation(ctx, pl.leader.Leading); err != nil {
 		return nil, fmt.Errorf("watching for driver upgrades: %w", err)
+	}
+	if err := pl.watchPolicies(ctx, handle.KubeConfig()); err != nil {
+		return nil, fmt.Errorf("checking admission policies: %w", err)
 	}
 	go pl.takeOver(ctx)
 	return pl, nil
@@ -149,6 +157,8 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		metrics: registerMetrics(),
 		timers:  timers{clock: c, pending: map[string]*timer{}},
 		lost:    lost{told: map[types.UID]uint64{}},
+
+		policies: &policies.State{},
 	}
 	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
 		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)

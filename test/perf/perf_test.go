@@ -29,6 +29,7 @@ import (
 	"github.com/berth-dev/berth/pkg/lab/install"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin"
+	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
 
 // BenchmarkPerfScheduling runs config/workloads.yaml: the same binary, with and without the plugin. The harness wants
@@ -44,7 +45,7 @@ func BenchmarkPerfScheduling(b *testing.B) {
 func alone(ctx context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
 	lead := leader.New()
 	lead.Alone()
-	return plugin.NewFor(lead)(ctx, args, handle)
+	return plugin.NewFor(lead, &policies.State{})(ctx, args, handle)
 }
 
 // BenchmarkPerfSchedulingDRA runs Kubernetes' own workload for the consumable capacity of devices, by which DRA shares
