@@ -132,6 +132,7 @@ func TestChartValues(t *testing.T) {
 		"networkPolicy":      map[string]any{"create": false},
 		"podMonitors":        map[string]any{"create": true},
 		"runtimeClassPolicy": map[string]any{"create": true},
+		"limitsPolicy":       map[string]any{"create": true},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -148,6 +149,8 @@ func TestChartValues(t *testing.T) {
 		"ValidatingAdmissionPolicy berth-devices":                {"expression: '[''berth-system'', ''run-ai'']'\n"},
 		"ValidatingAdmissionPolicyBinding berth-runtime-classes": {"- berth-system\n", "- allowed\n"},
 		"ValidatingAdmissionPolicy berth-runtime-classes":        {"nvidia-legacy"},
+		"ValidatingAdmissionPolicyBinding berth-limits":          {"- Deny\n"},
+		"ValidatingAdmissionPolicy berth-limits":                 {"berth.dev/max-gpu-memory"},
 		"PodMonitor berth":                                       {"monitoring.coreos.com/v1"},
 	} {
 		text, err := sigsyaml.Marshal(objects[object])
