@@ -82,7 +82,7 @@ var rules = []rule{
 	{
 		name:     "the rooms of the plugin call downwards only: preempt, cycle, claims and parked",
 		prefixes: []string{module + "pkg/plugin/preempt", module + "pkg/plugin/cycle"},
-		never:    []string{"pkg/plugin/claims", "pkg/plugin/parked"},
+		never:    []string{"pkg/plugin/claims", "pkg/plugin/parked", "pkg/plugin/policies"},
 		tests:    true,
 	},
 	{

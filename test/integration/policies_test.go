@@ -79,7 +79,7 @@ func policiesAre(t *testing.T, lab *harness.Lab, inForce bool) {
 	}
 	harness.Eventually(t, fmt.Sprintf("policies are in force: %v", inForce), func(context.Context) (bool, string) {
 		metrics, state := schedulerMetrics(t, lab), ""
-		for _, series := range []string{`{policy="berth-allocation"} ` + value, `{policy="berth-handoff"} 1`, `{policy="berth-agent"} 1`} {
+		for _, series := range []string{`{policy="berth-allocation"} ` + value, `{policy="berth-binding"} 1`, `{policy="berth-agent"} 1`} {
 			if !strings.Contains(metrics, "\nberth_scheduler_policy_in_force"+series+"\n") {
 				state += "no " + series + "; "
 			}

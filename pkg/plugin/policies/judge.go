@@ -44,8 +44,7 @@ func judge(policy string, answer error) (f Finding, ok bool) {
 	return Finding{policy, Unknown, shorten("it could not be tried: " + answer.Error())}, false
 }
 
-// toldGPUs is what the policy that refuses the pod of that probe says of it, and whatItSees stands between that and the
-// value of the variable.
+// whatItSees is what tellingPolicy says of a pod, before the value of the variable.
 const whatItSees = "NVIDIA_VISIBLE_DEVICES is "
 
 // judgeHandOff reads what the mutating policy did to a pod from the message of the one that refuses it.
