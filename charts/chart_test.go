@@ -132,6 +132,7 @@ func TestChartValues(t *testing.T) {
 		"networkPolicy":      map[string]any{"create": false},
 		"podMonitors":        map[string]any{"create": true},
 		"runtimeClassPolicy": map[string]any{"create": true},
+		"limitsPolicy":       map[string]any{"create": true},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +149,9 @@ func TestChartValues(t *testing.T) {
 		"ValidatingAdmissionPolicy berth-devices":                {"expression: '[''berth-system'', ''run-ai'']'\n"},
 		"ValidatingAdmissionPolicyBinding berth-runtime-classes": {"- berth-system\n", "- allowed\n"},
 		"ValidatingAdmissionPolicy berth-runtime-classes":        {"nvidia-legacy"},
-		"PodMonitor berth": {"monitoring.coreos.com/v1"},
+		"ValidatingAdmissionPolicyBinding berth-limits":          {"- Deny\n"},
+		"ValidatingAdmissionPolicy berth-limits":                 {"berth.dev/max-gpu-memory"},
+		"PodMonitor berth":                                       {"monitoring.coreos.com/v1"},
 	} {
 		text, err := sigsyaml.Marshal(objects[object])
 		if err != nil {
@@ -200,6 +203,13 @@ func TestHandOffPolicyFollowsTheCluster(t *testing.T) {
 			objects, err := renderFor(t, tt.cluster, "berth-system", map[string]any{"handOffPolicy": tt.value})
 			if err != nil {
 				t.Fatal(err)
+			}
+			config, err := sigsyaml.Marshal(objects["ConfigMap berth-scheduler-config"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := strings.Contains(string(config), "policiesLeftOut:"), tt.value == "none"; got != want {
+				t.Errorf("the scheduler is told of policies that are left out: %v", got)
 			}
 			for name, object := range all {
 				want := object["apiVersion"]

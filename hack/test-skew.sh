@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 (($#)) || set -- 1.36 1.35
-readonly scenarios='^(TestBareLab|TestSimulatedNodes|TestPlacement|TestPreemption|TestModelsThatAreLookedUp)$'
+readonly scenarios='^(TestBareLab|TestSimulatedNodes|TestPlacement|TestPreemption|TestModelsThatAreLookedUp|TestMissingPoliciesStopPlacing)$'
 
 # build VERSION builds kube-apiserver from the module of that version. Clients are told v0.0.0 without the flags.
 build() {

@@ -98,3 +98,21 @@ func visibleDevices(env []corev1.EnvVar) string {
 	}
 	return value
 }
+
+// TestLongValuesAreRefusedInWords has values that cost too much to look at.
+func TestLongValuesAreRefusedInWords(t *testing.T) {
+	c := needCluster(t)
+	for _, key := range []string{
+		"gpu-memory", "model", "runtime", "gpu-count", "context-length", "parallel", "kv-cache-type", "idle-after", "min-runtime", "container",
+	} {
+		for _, part := range []string{"1", "1,", ",", "1=1Gi,", "1m", "hf://a/", "\n"} {
+			pod := requestingPod("long")
+			pod.Annotations["berth.dev/"+key] = strings.Repeat(part, 200<<10/len(part)) + strings.TrimSuffix(part, ",")
+			_, err := c.admin.CoreV1().Pods(metav1.NamespaceDefault).Create(t.Context(), pod, dryRun)
+			if !denied(err) || !strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "resulted in error") ||
+				strings.Contains(err.Error(), "failed expression") || len(err.Error()) > 2000 {
+				t.Errorf("%s of many %q: not a helpful refusal: %.500v", key, part, err)
+			}
+		}
+	}
+}

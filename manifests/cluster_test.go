@@ -52,7 +52,7 @@ func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	cp, err := controlplane.Start(ctx, controlplane.Options{
-		Controllers:   []string{"serviceaccount-controller"},
+		Controllers:   []string{"serviceaccount-controller", "resourcequota-controller"},
 		KubeAPIServer: os.Getenv(harness.EnvKubeAPIServer),
 		APIServerArgs: strings.Fields(os.Getenv(harness.EnvAPIServerArgs)),
 	})

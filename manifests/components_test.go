@@ -52,17 +52,20 @@ func TestHandOffComponents(t *testing.T) {
 	}
 }
 
-// TestRuntimeClassesComponent: it is off by default, and adds its policy to what there is.
-func TestRuntimeClassesComponent(t *testing.T) {
-	all, with := buildWith(t, ""), buildWith(t, "runtime-classes")
-	for _, object := range []string{"ValidatingAdmissionPolicy berth-runtime-classes", "ValidatingAdmissionPolicyBinding berth-runtime-classes"} {
-		if all[object] != "" || with[object] == "" {
-			t.Errorf("%s: without the component %q, with it %q", object, all[object], with[object])
+// TestPolicyComponents: each is off by default, and adds its policy to what there is.
+func TestPolicyComponents(t *testing.T) {
+	all := buildWith(t, "")
+	for _, component := range []string{"runtime-classes", "limits"} {
+		with := buildWith(t, component)
+		for _, object := range []string{"ValidatingAdmissionPolicy berth-" + component, "ValidatingAdmissionPolicyBinding berth-" + component} {
+			if all[object] != "" || with[object] == "" {
+				t.Errorf("%s: without the component %q, with it %q", object, all[object], with[object])
+			}
+			delete(with, object)
 		}
-		delete(with, object)
-	}
-	if diff := cmp.Diff(all, with); diff != "" {
-		t.Errorf("other objects (-without +with):\n%s", diff)
+		if diff := cmp.Diff(all, with); diff != "" {
+			t.Errorf("other objects (-without +with %s):\n%s", component, diff)
+		}
 	}
 }
 

@@ -24,19 +24,15 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// TestRuntimeClassesAreForThoseWhoAsk puts the policy that is off by default into force, and takes it away again.
-func TestRuntimeClassesAreForThoseWhoAsk(t *testing.T) {
-	c := needCluster(t)
-	text, err := os.ReadFile("components/runtime-classes/policy.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+// with applies what is off by default, or an example, for as long as the test runs.
+func (c *testCluster) with(t *testing.T, text []byte) {
+	t.Helper()
 	client, mapper := dynamic.NewForConfigOrDie(c.controlPlane.Config()), c.mapper()
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
 	for {
 		object := &unstructured.Unstructured{}
 		if err := decoder.Decode(object); errors.Is(err, io.EOF) {
-			break
+			return
 		} else if err != nil {
 			t.Fatal(err)
 		}
@@ -49,11 +45,23 @@ func TestRuntimeClassesAreForThoseWhoAsk(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := client.Resource(mapping.Resource).Delete(context.WithoutCancel(t.Context()), object.GetName(), metav1.DeleteOptions{}); err != nil {
+			err := client.Resource(mapping.Resource).Namespace(object.GetNamespace()).
+				Delete(context.WithoutCancel(t.Context()), object.GetName(), metav1.DeleteOptions{})
+			if err != nil {
 				t.Error(err)
 			}
 		})
 	}
+}
+
+// TestRuntimeClassesAreForThoseWhoAsk puts the policy that is off by default into force, and takes it away again.
+func TestRuntimeClassesAreForThoseWhoAsk(t *testing.T) {
+	c := needCluster(t)
+	text, err := os.ReadFile("components/runtime-classes/policy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.with(t, text)
 	for _, class := range []string{"nvidia-cdi", "nvidia-legacy", "runc-other"} {
 		if _, err := c.admin.NodeV1().RuntimeClasses().Create(t.Context(), &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: class}, Handler: class}, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)

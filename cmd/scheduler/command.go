@@ -6,11 +6,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/client-go/tools/cache"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/cli/globalflag"
@@ -30,12 +32,14 @@ import (
 	"github.com/berth-dev/berth/internal/version"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin"
+	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
 
 // newCommand returns kube-scheduler's command, with the plugin in it. It does what app.NewSchedulerCommand does, but
 // that one lets nobody come between app.Setup, which makes the leader election, and app.Run, which runs it.
-func newCommand() *cobra.Command {
-	opts := options.NewOptions()
+func newCommand() *cobra.Command { return newCommandOf(options.NewOptions()) }
+
+func newCommandOf(opts *options.Options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scheduler",
 		Short: "kube-scheduler with the Berth plugin",
@@ -100,7 +104,8 @@ func run(cmd *cobra.Command, opts *options.Options) error {
 
 	lead, lists := leader.New(), firstlist.NewGuard()
 	utilruntime.ErrorHandlers = append(utilruntime.ErrorHandlers, lists.HandleError)
-	newPlugin := plugin.NewFor(lead)
+	inForce := &policies.State{}
+	newPlugin := plugin.NewFor(lead, inForce)
 	config, scheduler, err := app.Setup(ctx, opts, app.WithPlugin(plugin.Name,
 		func(ctx context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
 			lists.Watch(handle.SharedInformerFactory())
@@ -114,6 +119,9 @@ func run(cmd *cobra.Command, opts *options.Options) error {
 	}
 	gates.(featuregate.MutableFeatureGate).AddMetrics()
 	opts.ComponentGlobalsRegistry.AddMetrics()
+	if err := serve(ctx, config, scheduler, lead.Leading, healthz.NamedCheck("berth-policies", func(*http.Request) error { return inForce.Err() })); err != nil {
+		return err
+	}
 	return app.Run(ctx, config, scheduler)
 }
 

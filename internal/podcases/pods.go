@@ -168,6 +168,17 @@ func containerCases() []Case {
 			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server"), container("sidecar")),
 		},
 		{
+			// What envFrom brings is overridden only where the container is told that it gets no GPU.
+			Name: "a sidecar that asks for none of a resource that nobody knows, and has variables from elsewhere", Want: named("server"),
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server"), container("sidecar"), func(pod *corev1.Pod) {
+				sidecar := &pod.Spec.Containers[1]
+				sidecar.Resources.Limits = corev1.ResourceList{"nvidia.com/foo": resource.MustParse("0")}
+				sidecar.EnvFrom = []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{
+					LocalObjectReference: corev1.LocalObjectReference{Name: "all"},
+				}}}
+			}),
+		},
+		{
 			Name: "two containers, kubectl's default named", Want: total(30 * gi),
 			Pod: with(gpuPod("gpu-memory", "30Gi"), container("sidecar"), annotation(defaultContainer, "sidecar")),
 		},

@@ -58,6 +58,9 @@ const (
 	ReasonBindUnknown alloc.Reason = "waiting to learn whether an earlier binding took effect"
 	// ReasonRecovering: a new leader has not read yet what is booked; what keeps it from that stands behind.
 	ReasonRecovering alloc.Reason = "the scheduler is still reading what is booked"
+	// ReasonPolicies: with onMissingPolicies StopPlacing, nothing is placed on what others may have forged; which policies and
+	// why stands behind.
+	ReasonPolicies alloc.Reason = "admission policies of Berth are not known to be in force"
 	// ReasonInvalidRequest: the pod's annotations cannot be read.
 	ReasonInvalidRequest alloc.Reason = "the GPU memory request is invalid"
 	// ReasonClaimsGPU: the pod would get GPUs in two ways.

@@ -62,7 +62,7 @@ func (l *Lab) startScheduler(ctx context.Context) error {
 			"--secure-port=" + port,
 			"--authentication-skip-lookup=true", "--authentication-kubeconfig=" + kubeconfig,
 			"--authorization-kubeconfig=" + kubeconfig,
-			"--authorization-always-allow-paths=/healthz,/livez,/readyz,/metrics",
+			"--authorization-always-allow-paths=/healthz,/livez,/readyz,/readyz/*,/metrics",
 			"--v=2",
 		}, l.opts.SchedulerArgs...), err
 	})

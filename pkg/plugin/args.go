@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
 
 // Args are the arguments of the plugin, BerthArgs in the pluginConfig of a KubeSchedulerConfiguration. A field that
@@ -58,7 +60,23 @@ type Args struct {
 	// EvictForDriverUpgrades evicts Berth's pods from nodes whose driver is to be replaced, as the label
 	// nvidia.com/gpu-driver-upgrade-state says, within their PodDisruptionBudgets. Default false.
 	EvictForDriverUpgrades bool `json:"evictForDriverUpgrades,omitempty"`
+	// PolicyCheckInterval is the time between two checks of the admission policies that Berth relies on. Default 5m; 0s = they
+	// are not checked.
+	PolicyCheckInterval *metav1.Duration `json:"policyCheckInterval,omitempty"`
+	// OnMissingPolicies is what happens while one is not known to be in force: Report (it is told, and nothing else; the
+	// default) or StopPlacing (pods that ask for GPU memory wait until all are).
+	OnMissingPolicies OnMissingPolicies `json:"onMissingPolicies,omitempty"`
+	// PoliciesLeftOut are policies that are not installed on purpose, and not checked. Default none.
+	PoliciesLeftOut []string `json:"policiesLeftOut,omitempty"`
 }
+
+// OnMissingPolicies says what happens while admission policies are not known to be in force.
+type OnMissingPolicies string
+
+const (
+	Report      OnMissingPolicies = "Report"
+	StopPlacing OnMissingPolicies = "StopPlacing"
+)
 
 func (a *Args) setDefaults() {
 	if a.Headroom == nil {
@@ -74,6 +92,7 @@ func (a *Args) setDefaults() {
 		{&a.MemoryReturnTimeout, 2 * time.Minute},
 		{&a.WaitBeforeEviction, 30 * time.Second},
 		{&a.BindTimeout, 4 * time.Second},
+		{&a.PolicyCheckInterval, 5 * time.Minute},
 	} {
 		if *d.field == nil {
 			*d.field = &metav1.Duration{Duration: d.value}
@@ -81,6 +100,9 @@ func (a *Args) setDefaults() {
 	}
 	if a.Strategy == "" {
 		a.Strategy = alloc.MostAllocated
+	}
+	if a.OnMissingPolicies == "" {
+		a.OnMissingPolicies = Report
 	}
 	if a.DRADrivers == nil {
 		a.DRADrivers = &[]string{"gpu.nvidia.com"}
@@ -104,6 +126,7 @@ func (a *Args) Validate() error {
 		{"memoryReturnTimeout", a.MemoryReturnTimeout, time.Second},
 		{"waitBeforeEviction", a.WaitBeforeEviction, 0},
 		{"bindTimeout", a.BindTimeout, 100 * time.Millisecond},
+		{"policyCheckInterval", a.PolicyCheckInterval, 0},
 	} {
 		if d.value.Duration < d.least {
 			errs = append(errs, field.Invalid(field.NewPath(d.name), d.value.Duration.String(), "must be at least "+d.least.String()))
@@ -123,6 +146,7 @@ func (a *Args) Validate() error {
 			errs = append(errs, field.Invalid(field.NewPath("gpuResources").Index(i), name, msg))
 		}
 	}
+	errs = append(errs, a.validatePolicies()...)
 	switch a.Strategy {
 	case alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation:
 	default:
@@ -130,6 +154,27 @@ func (a *Args) Validate() error {
 			[]alloc.Strategy{alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation}))
 	}
 	return errs.ToAggregate()
+}
+
+func (a *Args) validatePolicies() (errs field.ErrorList) {
+	if d := a.PolicyCheckInterval.Duration; d > 0 && d < time.Second {
+		errs = append(errs, field.Invalid(field.NewPath("policyCheckInterval"), d.String(), "must be 0s (never) or at least 1s"))
+	}
+	switch a.OnMissingPolicies {
+	case Report:
+	case StopPlacing:
+		if a.PolicyCheckInterval.Duration == 0 {
+			errs = append(errs, field.Invalid(field.NewPath("onMissingPolicies"), a.OnMissingPolicies, "needs a policyCheckInterval above 0s"))
+		}
+	default:
+		errs = append(errs, field.NotSupported(field.NewPath("onMissingPolicies"), a.OnMissingPolicies, []OnMissingPolicies{Report, StopPlacing}))
+	}
+	for i, name := range a.PoliciesLeftOut {
+		if !slices.Contains(policies.Names(), name) {
+			errs = append(errs, field.NotSupported(field.NewPath("policiesLeftOut").Index(i), name, policies.Names()))
+		}
+	}
+	return errs
 }
 
 // decodeArgs reads the arguments strictly: a misspelt field is an error. obj is nil when the profile has no

@@ -25,7 +25,7 @@ func TestDecodeArgs(t *testing.T) {
 		a := &Args{
 			Headroom: &headroom, StaleAfter: d(time.Minute), LoadTimeout: d(15 * time.Minute), MaxMinRuntime: d(time.Hour),
 			MemoryReturnTimeout: d(2 * time.Minute), WaitBeforeEviction: d(30 * time.Second), BindTimeout: d(4 * time.Second), Strategy: alloc.MostAllocated,
-			DRADrivers: &[]string{"gpu.nvidia.com"},
+			DRADrivers: &[]string{"gpu.nvidia.com"}, PolicyCheckInterval: d(5 * time.Minute), OnMissingPolicies: Report,
 		}
 		change(a)
 		return a
@@ -65,6 +65,14 @@ func TestDecodeArgs(t *testing.T) {
 		{name: "no time to bind", in: raw(`{"bindTimeout":"1ms"}`), err: "bindTimeout"},
 		{name: "no time for memory to come back", in: raw(`{"memoryReturnTimeout":"0s"}`), err: "memoryReturnTimeout"},
 		{name: "an unknown strategy", in: raw(`{"strategy":"mostAllocated"}`), err: `"MostAllocated"`},
+		{name: "stop placing, and a policy that is left out", in: raw(`{"onMissingPolicies":"StopPlacing","policiesLeftOut":["berth-handoff"]}`), want: defaults(func(a *Args) {
+			a.OnMissingPolicies, a.PoliciesLeftOut = StopPlacing, []string{"berth-handoff"}
+		})},
+		{name: "policies are not checked", in: raw(`{"policyCheckInterval":"0s"}`), want: defaults(func(a *Args) { a.PolicyCheckInterval = d(0) })},
+		{name: "stop placing on what is not checked", in: raw(`{"onMissingPolicies":"StopPlacing","policyCheckInterval":"0s"}`), err: "needs a policyCheckInterval"},
+		{name: "policies are checked all the time", in: raw(`{"policyCheckInterval":"1ms"}`), err: "at least 1s"},
+		{name: "something else on missing policies", in: raw(`{"onMissingPolicies":"Panic"}`), err: `"StopPlacing"`},
+		{name: "a policy that there is not", in: raw(`{"policiesLeftOut":["berth-allocations"]}`), err: `"berth-allocation"`},
 		{name: "every mistake is named", in: raw(`{"headroom":"-1","strategy":"x"}`), err: "strategy"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

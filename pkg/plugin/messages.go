@@ -27,6 +27,9 @@ const (
 	eventLost          = "GPULost"
 	eventUnreadable    = "GPUNodeUnreadable" // of a GPUNode
 	eventUnallocated   = "BoundWithoutGPUMemory"
+	// The next two are of the scheduler's Lease.
+	eventPoliciesMissing = "AdmissionPoliciesMissing"
+	eventPoliciesInForce = "AdmissionPoliciesInForce"
 	// The next two are of pods on a node whose driver is to be replaced.
 	eventEvictedForDriver = "EvictedForDriverUpgrade"
 	eventHoldsUpDriver    = "HoldsUpDriverUpgrade"
@@ -37,6 +40,7 @@ const (
 	actionReadRequest     = "ReadingRequest"
 	actionWatch           = "Watching"
 	actionReadReport      = "ReadingReport"
+	actionCheckPolicies   = "CheckingPolicies"
 )
 
 // decisionMessage tells the pod's owner what was chosen and what else would have been possible.

@@ -21,6 +21,8 @@ type pluginMetrics struct {
 	// driverUpgradeEvictions are by outcome.
 	driverUpgradeEvictions *metrics.CounterVec
 	overbooked             *metrics.Gauge
+	// policyInForce is by policy.
+	policyInForce *metrics.GaugeVec
 }
 
 const metricsSubsystem = "berth_scheduler"
@@ -56,7 +58,11 @@ var registerMetrics = sync.OnceValue(func() *pluginMetrics {
 			Name: "berth_overbooked_devices", StabilityLevel: metrics.ALPHA,
 			Help: "GPUs on which more memory is booked than they have. Only the leader counts them.",
 		}),
+		policyInForce: metrics.NewGaugeVec(&metrics.GaugeOpts{
+			Subsystem: metricsSubsystem, Name: "policy_in_force", StabilityLevel: metrics.ALPHA,
+			Help: "1 for an admission policy that refused what it must at the last check, 0 for one that did not, or could not be tried.",
+		}, []string{"policy"}),
 	}
-	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.claimsDropped, m.cutShort, m.driverUpgradeEvictions, m.overbooked)
+	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.claimsDropped, m.cutShort, m.driverUpgradeEvictions, m.overbooked, m.policyInForce)
 	return m
 })

@@ -22,6 +22,7 @@ import (
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
+	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
 	"github.com/berth-dev/berth/pkg/plugin/resourceclaims"
@@ -69,6 +70,8 @@ type Plugin struct {
 	unallocated unallocated
 	// resourceClaims are of dynamic resource allocation; nil if that is off.
 	resourceClaims *resourceclaims.Reader
+	// policies says whether the apiserver enforces what Berth relies on.
+	policies *policies.State
 	// timers holds the pending wake-ups by what they are for.
 	timers timers
 }
@@ -90,9 +93,10 @@ var (
 // Name returns the name of the plugin.
 func (pl *Plugin) Name() string { return Name }
 
-// NewFor returns what makes the plugin of a process that places pods only while it leads. It makes one only: plugins of
-// two profiles would keep books apart, and each give away what the other has booked and not yet bound.
-func NewFor(lead *leader.Leader) frameworkruntime.PluginFactory {
+// NewFor returns what makes the plugin of a process that places pods only while it leads, and that says in inForce which
+// admission policies are in force. It makes one only: plugins of two profiles would keep books apart, and each give away
+// what the other has booked and not yet bound.
+func NewFor(lead *leader.Leader, inForce *policies.State) frameworkruntime.PluginFactory {
 	first := ""
 	return func(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
 		if first != "" {
@@ -100,11 +104,11 @@ func NewFor(lead *leader.Leader) frameworkruntime.PluginFactory {
 				Name, first, handle.ProfileName())
 		}
 		first = handle.ProfileName()
-		return start(ctx, obj, handle, lead)
+		return start(ctx, obj, handle, lead, inForce)
 	}
 }
 
-func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *leader.Leader) (fwk.Plugin, error) {
+func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *leader.Leader, inForce *policies.State) (fwk.Plugin, error) {
 	args, err := decodeArgs(obj)
 	if err != nil {
 		return nil, err
@@ -113,6 +117,7 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err != nil {
 		return nil, err
 	}
+	pl.policies = inForce
 	client, err := berthclient.NewReader(handle.KubeConfig())
 	if err != nil {
 		return nil, err
@@ -123,6 +128,9 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	}
 	if err := pl.startEvacuation(ctx, pl.leader.Leading); err != nil {
 		return nil, fmt.Errorf("watching for driver upgrades: %w", err)
+	}
+	if err := pl.watchPolicies(ctx, handle.KubeConfig()); err != nil {
+		return nil, fmt.Errorf("checking admission policies: %w", err)
 	}
 	go pl.takeOver(ctx)
 	return pl, nil
@@ -146,6 +154,8 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		metrics: registerMetrics(),
 		timers:  timers{clock: c, pending: map[string]*timer{}},
 		lost:    lost{told: map[types.UID]uint64{}},
+
+		policies: &policies.State{},
 	}
 	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
 		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)

@@ -23,6 +23,7 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/profile"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
 
 // TestShippedProfile builds the profile of the shipped configuration as kube-scheduler does. DefaultBinder would bind
@@ -95,7 +96,7 @@ func newScheduler(t *testing.T, profiles []schedulerconfig.KubeSchedulerProfile)
 		scheduler.WithProfiles(profiles...),
 		scheduler.WithComponentConfigVersion(schedulerconfigv1.SchemeGroupVersion.String()),
 		scheduler.WithKubeConfig(nobody),
-		scheduler.WithFrameworkOutOfTreeRegistry(frameworkruntime.Registry{Name: NewFor(alone())}),
+		scheduler.WithFrameworkOutOfTreeRegistry(frameworkruntime.Registry{Name: NewFor(alone(), &policies.State{})}),
 	)
 }
 

@@ -81,6 +81,7 @@ var rules = []rule{
 	},
 	usesNoOther("pkg/plugin", "claims"),
 	usesNoOther("pkg/plugin", "parked"),
+	usesNoOther("pkg/plugin", "policies"),
 	usesNoOther("pkg/plugin", "requests"),
 	usesNoOther("pkg/plugin", "resourceclaims"),
 	{

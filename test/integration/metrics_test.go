@@ -67,8 +67,18 @@ func readHistogram(t *testing.T, lab *harness.Lab, series string) histogram {
 	return h
 }
 
-// schedulerMetrics reads /metrics of a lab's scheduler, whose port its command line tells.
+// schedulerMetrics reads /metrics of a lab's scheduler.
 func schedulerMetrics(t *testing.T, lab *harness.Lab) string {
+	t.Helper()
+	code, text := schedulerGet(t, lab, "/metrics")
+	if code != http.StatusOK {
+		t.Fatalf("/metrics of the scheduler: %d", code)
+	}
+	return text
+}
+
+// schedulerGet reads an endpoint of a lab's scheduler, whose port its command line tells.
+func schedulerGet(t *testing.T, lab *harness.Lab, path string) (code int, text string) {
 	t.Helper()
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", lab.Child(t, "scheduler")))
 	if err != nil {
@@ -81,14 +91,15 @@ func schedulerMetrics(t *testing.T, lab *harness.Lab) string {
 		}
 	}
 	insecure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // signed by itself
-	resp, err := insecure.Get("https://127.0.0.1:" + port + "/metrics")
+	defer insecure.CloseIdleConnections()
+	resp, err := insecure.Get("https://127.0.0.1:" + port + path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("/metrics of the scheduler: %s, %v", resp.Status, err)
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return string(text)
+	return resp.StatusCode, string(body)
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/berth-dev/berth/pkg/lab/install"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin"
+	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
 
 // BenchmarkPerfScheduling runs config/workloads.yaml: the same binary, with and without the plugin. The harness wants
@@ -49,7 +50,7 @@ func alone(ctx context.Context, args runtime.Object, handle fwk.Handle) (fwk.Plu
 	}
 	lead := leader.New()
 	lead.Alone()
-	return plugin.NewFor(lead)(ctx, args, handle)
+	return plugin.NewFor(lead, &policies.State{})(ctx, args, handle)
 }
 
 // BenchmarkPerfSchedulingDRA runs Kubernetes' own workload for the consumable capacity of devices, by which DRA shares

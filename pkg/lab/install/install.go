@@ -28,6 +28,7 @@ const fieldManager = "berth-lab"
 var order = []string{
 	"Namespace",
 	"CustomResourceDefinition",
+	"ResourceQuota",
 	"ServiceAccount",
 	"ClusterRole",
 	"ClusterRoleBinding",
