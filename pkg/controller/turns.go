@@ -10,8 +10,8 @@ import (
 )
 
 // turns says which models are looked up at once, so that a host that is slow, silent or throttling costs those who name it.
-// One host gets half of all turns, and one namespace a quarter. Beyond that, namespaces take turns, and within a namespace
-// its hosts: whoever had none for longest is next. It orders what waits and knows nothing of the work: the work queue brings a
+// One host gets half of all turns, and one namespace a quarter. Beyond that, the namespace is next that has the fewest, then
+// the one that had none for longest, and within a namespace the host that had none for longest. It orders what waits and knows nothing of the work: the work queue brings a
 // profile to a worker, which asks for its turn and leaves if it is not its turn yet; wake brings it back when it is.
 type turns struct {
 	total int
@@ -120,7 +120,7 @@ func (t *turns) next() (profile string, to turn, found bool) {
 			if namespaces[ns] >= t.perNamespace() {
 				continue
 			}
-			rank := []int64{t.last[turn{namespace: ns}], t.last[turn{ns, w.host}], w.since}
+			rank := []int64{int64(namespaces[ns]), t.last[turn{namespace: ns}], t.last[turn{ns, w.host}], w.since}
 			if c := slices.Compare(rank, best); !found || c < 0 || c == 0 && ns < to.namespace {
 				profile, to, best, found = name, turn{ns, w.host}, rank, true
 			}

@@ -47,6 +47,21 @@ func TestHostsThatNeverAnswerCostOnlyThoseWhoNameThem(t *testing.T) {
 	}
 }
 
+// TestFirstTurnOfANamespaceIsBeforeTheSecondOfAnother: those who hold all turns wait for more of them.
+func TestFirstTurnOfANamespaceIsBeforeTheSecondOfAnother(t *testing.T) {
+	q, woken := queue(t, 8)
+	for i := range 40 {
+		q.take(fmt.Sprintf("m%d", i), fmt.Sprintf("silent-%d", i), []string{fmt.Sprintf("mallory-%d", i%4)})
+	}
+	if q.take("victim", "hub", []string{"alice"}) {
+		t.Fatal("four namespaces do not hold all turns")
+	}
+	q.done("m0")
+	if diff := cmp.Diff([]string{"victim"}, woken()); diff != "" {
+		t.Errorf("woken (-want +got):\n%s", diff)
+	}
+}
+
 func TestProfileOfManyNamespacesIsChargedToOneThatHasATurnLeft(t *testing.T) {
 	q, _ := queue(t, 4) // one for each namespace
 	if !q.take("m", "a", []string{"mallory"}) || !q.take("shared", "b", []string{"mallory", "alice"}) {
