@@ -126,7 +126,7 @@ func TestChartValues(t *testing.T) {
 		"scheduler": map[string]any{
 			"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}, "nodeResourceTopologyMatch": true,
 		},
-		"controller":         map[string]any{"config": map[string]any{"noDefaultHosts": true}},
+		"controller":         map[string]any{"config": map[string]any{"noDefaultHosts": true}, "extraArgs": []any{"--profiles-per-namespace=300"}},
 		"agent":              map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}, "nri": true, "hostFolders": []any{"/etc/containerd", "/var/lib/rancher"}},
 		"priorityClasses":    map[string]any{"create": false},
 		"networkPolicy":      map[string]any{"create": false},
@@ -141,6 +141,7 @@ func TestChartValues(t *testing.T) {
 		"ConfigMap berth-scheduler-config":     {"headroom: 1Gi", "staleAfter: 60s", "- name: NodeResourceTopologyMatch\n", "weight: 1501"},
 		"ClusterRole berth-scheduler-topology": {"noderesourcetopologies"},
 		"ConfigMap berth-controller-config":    {"noDefaultHosts: true"},
+		"Deployment berth-controller":          {"--profiles-per-namespace=300"},
 		"Deployment berth-scheduler":           {"registry.test/berth/berth-scheduler:v9", "imagePullPolicy: Never", "name: pull", "a: b"},
 		"DaemonSet berth-agent": {"--memory-quantum=128Mi", "--nri", "nvidia.cdi.k8s.io/container.agent: management.nvidia.com/gpu=all",
 			"mountPath: /var/run/cdi", "--host-folders=/etc/containerd,/var/lib/rancher", "path: /etc/containerd\n",

@@ -35,6 +35,9 @@ func TestAdmissionJudgesEveryCase(t *testing.T) {
 				if !strings.Contains(err.Error(), tc.Refused) || strings.Contains(err.Error(), "resulted in error") {
 					t.Fatalf("refused with %q, which does not say %q", err, tc.Refused)
 				}
+				if strings.Contains(tc.Name, "secret") && strings.Contains(err.Error(), "secret") {
+					t.Errorf("refused with %q, which says the secret", err)
+				}
 				return
 			}
 			if err != nil {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/berth-dev/berth/internal/redact"
 )
 
 // ProfileScheme is the scheme of a source that names a ModelProfile instead of a model.
@@ -61,6 +63,7 @@ func ModelProfileName(source string) string {
 
 // slugOf keeps the letters and digits of s in lower case and puts one dash for whatever is between them.
 func slugOf(s string) string {
+	s = redact.URI(s)
 	var b strings.Builder
 	dash := false
 	for i := 0; i < len(s) && b.Len() < maxSlug; i++ {

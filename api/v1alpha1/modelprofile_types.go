@@ -50,6 +50,7 @@ type ModelProfileSpec struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a profile is of one model for good; make another profile"
 	// +kubebuilder:validation:XValidation:rule="!self.startsWith('profile://')",message="a profile must name the model itself (hf://, ollama://, https:// or file://), not another profile"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[?#]|^([A-Za-z][A-Za-z0-9+.-]*://)?[^/]*@')",message="a model's URI is shown to others, so it holds neither a ?query nor a #fragment nor a user",reason=FieldValueForbidden
 	Source string `json:"source"`
 }
 
@@ -124,6 +125,8 @@ const (
 	// LabelManagedBy, with value ManagedByController, marks the objects that the controller made and may delete.
 	LabelManagedBy      = "app.kubernetes.io/managed-by"
 	ManagedByController = "berth-controller"
+	// LabelMadeFor is the namespace of the pod that the controller made a profile for.
+	LabelMadeFor = GroupName + "/made-for"
 )
 
 // Reasons of a ModelProfile's Ready condition. docs/models.md says what to do about each.

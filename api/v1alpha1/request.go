@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/berth-dev/berth/internal/redact"
 )
 
 // requestKeys are the annotations that a user writes, in the order in which mistakes are reported.
@@ -53,7 +55,11 @@ type parser struct {
 }
 
 func (p *parser) invalid(key string, err error) {
-	p.errs = append(p.errs, field.Invalid(p.path.Key(key), p.pod.Annotations[key], err.Error()))
+	shown := p.pod.Annotations[key]
+	if key == AnnotationModel {
+		shown = redact.URI(shown)
+	}
+	p.errs = append(p.errs, field.Invalid(p.path.Key(key), shown, err.Error()))
 }
 
 func (p *parser) forbidden(key, detail string) {

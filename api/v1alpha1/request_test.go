@@ -29,6 +29,9 @@ func TestParsePodRequestJudgesEveryCase(t *testing.T) {
 				if !strings.Contains(err.Error(), tc.Refused) {
 					t.Fatalf("refused with %q, which does not say %q", err, tc.Refused)
 				}
+				if strings.Contains(tc.Name, "secret") && strings.Contains(err.Error(), "secret") {
+					t.Errorf("refused with %q, which says the secret", err)
+				}
 				if got != nil {
 					t.Errorf("a refused pod has the request %+v", got)
 				}

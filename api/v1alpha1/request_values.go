@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/berth-dev/berth/internal/redact"
 )
 
 // Bounds of the values. The upper ones are far above any hardware; they keep sums away from overflow.
@@ -239,6 +241,9 @@ func plain(s string) string {
 }
 
 func parseModel(s string) (string, error) {
+	if redact.HasSecret(s) {
+		return "", errors.New(redact.Why)
+	}
 	if len(s) <= maxModelLength && modelPattern.MatchString(s) {
 		return s, nil
 	}

@@ -89,8 +89,9 @@ func newManager(o *options) (ctrl.Manager, error) {
 		return nil, fmt.Errorf("reach the API server: %w", err)
 	}
 	config.UserAgent = userAgent + "/" + version.String()
-	// A hundred pods that name a model at once are as many Events; client-go's default of 5 a second is for people.
-	config.QPS, config.Burst = 50, 100
+	// A limit here would let one tenant's flood of pods delay all others. What the workers can have in flight is little, and
+	// the API server shares itself out (API Priority and Fairness).
+	config.QPS = -1
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gpunode.AddToScheme} {
 		if err := add(scheme); err != nil {

@@ -85,6 +85,7 @@ func (s *sources) resolver(userAgent string) (*modelsource.Resolver, error) {
 		Policy:              policy,
 		Credentials:         credentials,
 		Roots:               s.ModelRoots,
+		Discreet:            true,
 		UserAgent:           userAgent,
 	})
 }

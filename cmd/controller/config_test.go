@@ -101,6 +101,7 @@ func TestMistakesAreSaid(t *testing.T) {
 		{"a time of zero", "", []string{"--profile-ttl=0s"}, "--profile-ttl must be more than zero"},
 		{"a lease that ends before it is renewed", "", []string{"--leader-elect-lease-duration=5s"}, "--leader-elect-lease-duration must be more"},
 		{"nobody to do the work", "", []string{"--concurrent-resolutions=0"}, "at least 1"},
+		{"no profiles at all", "", []string{"--profiles-per-namespace=0"}, "at least 1"},
 		{"a file that is not there", "", []string{"--config=/nowhere/x.yaml"}, "no such file"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

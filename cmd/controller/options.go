@@ -59,7 +59,8 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.FailedProfileTTL, "failed-profile-ttl", c.FailedProfileTTL, "The same for one whose model never was known, or that nothing was measured of")
 	fs.DurationVar(&c.RefreshInterval, "refresh-interval", c.RefreshInterval, "How often sources are asked whether a model in use changed")
 	fs.DurationVar(&c.ResolveTimeout, "resolve-timeout", c.ResolveTimeout, "How long looking up one model may take")
-	fs.IntVar(&c.Concurrency, "concurrent-resolutions", c.Concurrency, "How many models are looked up at once")
+	fs.IntVar(&c.Concurrency, "concurrent-resolutions", c.Concurrency, "How many models are looked up at once: at most half of them of one host, and a quarter for one namespace")
+	fs.IntVar(&c.ProfilesPerNamespace, "profiles-per-namespace", c.ProfilesPerNamespace, "How many ModelProfiles are made for the pods of one namespace")
 }
 
 // complete checks the flags and reads the configuration file. It returns the sources of both.
@@ -82,6 +83,9 @@ func (o *options) complete() (*sources, error) {
 	}
 	if o.controller.Concurrency < 1 {
 		errs = append(errs, errors.New("--concurrent-resolutions must be at least 1"))
+	}
+	if o.controller.ProfilesPerNamespace < 1 {
+		errs = append(errs, errors.New("--profiles-per-namespace must be at least 1"))
 	}
 	all := &sources{}
 	if o.config != "" {

@@ -79,3 +79,12 @@ func TestASourceThatIsNowhereSaysWhatToDo(t *testing.T) {
 		}
 	}
 }
+
+func TestASourceWithASecretIsRefusedWithoutShowingIt(t *testing.T) {
+	for _, source := range []string{"https://host.example/x.gguf?sig=MARKER", "https://user:MARKER@host.example/x.gguf", "hf://org/m#MARKER"} {
+		out, err := estimate(t, source, "--server=http://127.0.0.1:1")
+		if err == nil || !strings.Contains(err.Error(), "neither a ?query") || strings.Contains(err.Error()+out, "MARKER") {
+			t.Errorf("%s: error %v, printed %q", source, err, out)
+		}
+	}
+}

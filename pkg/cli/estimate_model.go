@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/redact"
 	"github.com/berth-dev/berth/pkg/berthclient"
 	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/estimator/modelfile"
@@ -52,6 +53,9 @@ func (o *estimateOptions) loadModel(ctx context.Context) (*estimator.Model, erro
 	if scheme, rest, ok := strings.Cut(o.model, "://"); ok {
 		if scheme == "file" {
 			return modelfile.ReadPath(rest)
+		}
+		if redact.HasSecret(o.model) {
+			return nil, fmt.Errorf("%s: %s", redact.URI(o.model), redact.Why)
 		}
 		return o.loadSource(ctx)
 	}

@@ -17,7 +17,7 @@ import (
 
 // restarted is the world after its controller ended and another one started: nothing is in memory.
 func (w *world) restarted() {
-	w.profiles = &profileReconciler{client: w.client, status: w.profiles.status, resolver: w.resolver, clock: w.clock, options: w.profiles.options}
+	w.profiles = &profileReconciler{client: w.client, status: w.profiles.status, resolver: w.resolver, clock: w.clock, options: w.profiles.options, turns: newTurns(1)}
 }
 
 // deadClient writes nothing once its process is dead.

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	ctrlsource "sigs.k8s.io/controller-runtime/pkg/source"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpunode"
@@ -34,8 +36,10 @@ type Options struct {
 	RefreshInterval time.Duration
 	// ResolveTimeout bounds one look-up, all its requests and retries included.
 	ResolveTimeout time.Duration
-	// Concurrency is how many models are looked up at once.
+	// Concurrency is how many models are looked up at once; see turns.
 	Concurrency int
+	// ProfilesPerNamespace is how many profiles are made for the pods of one namespace.
+	ProfilesPerNamespace int
 	// Clock is time; default: the real one.
 	Clock clock.PassiveClock
 }
@@ -43,12 +47,13 @@ type Options struct {
 // DefaultOptions returns the defaults: a profile is worth keeping for the peaks in it.
 func DefaultOptions() Options {
 	return Options{
-		ProfileTTL:       30 * 24 * time.Hour,
-		FailedProfileTTL: time.Hour,
-		RefreshInterval:  6 * time.Hour,
-		ResolveTimeout:   3 * time.Minute,
-		Concurrency:      4,
-		Clock:            clock.RealClock{},
+		ProfileTTL:           30 * 24 * time.Hour,
+		FailedProfileTTL:     time.Hour,
+		RefreshInterval:      6 * time.Hour,
+		ResolveTimeout:       3 * time.Minute,
+		Concurrency:          8,
+		ProfilesPerNamespace: 100,
+		Clock:                clock.RealClock{},
 	}
 }
 
@@ -69,7 +74,9 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 	c := mgr.GetClient()
 	status := statusWriter{client: c, live: mgr.GetAPIReader()}
 
-	pods := &podReconciler{client: c, tell: newAnnouncer(mgr.GetEventRecorder(recorderName), o.Clock)}
+	pods := &podReconciler{
+		client: c, live: mgr.GetAPIReader(), tell: newAnnouncer(mgr.GetEventRecorder(recorderName), o.Clock), profilesPerNamespace: o.ProfilesPerNamespace,
+	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("pod").
 		For(&corev1.Pod{}, builder.WithPredicates(podNeedsLook())).
@@ -80,12 +87,17 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 		return fmt.Errorf("add the pod controller: %w", err)
 	}
 
-	profiles := &profileReconciler{client: c, status: status, resolver: resolver, clock: o.Clock, options: o}
+	profiles := &profileReconciler{client: c, status: status, resolver: resolver, clock: o.Clock, options: o, turns: newTurns(max(o.Concurrency, 1))}
 	err = ctrl.NewControllerManagedBy(mgr).
 		Named("modelprofile").
 		For(&berthv1alpha1.ModelProfile{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(profileOf), builder.WithPredicates(useChanged())).
-		WithOptions(controller.Options{MaxConcurrentReconciles: max(o.Concurrency, 1)}).
+		WatchesRawSource(ctrlsource.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+			profiles.turns.wake = func(name string) { queue.Add(reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}) }
+			return nil
+		})).
+		// Those without a turn are done in no time, and must not wait for those that have one.
+		WithOptions(controller.Options{MaxConcurrentReconciles: profiles.turns.total + 2}).
 		Complete(profiles)
 	if err != nil {
 		return fmt.Errorf("add the profile controller: %w", err)
@@ -104,12 +116,16 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 	return nil
 }
 
-// addIndices makes cached pods findable by their profile and by their UID.
+// addIndices makes cached pods findable by their profile and by their UID, and profiles by whom they were made for.
 func addIndices(mgr ctrl.Manager) error {
+	indexer := mgr.GetFieldIndexer()
 	for name, extract := range podIndices {
-		if err := mgr.GetFieldIndexer().IndexField(context.Background(), &corev1.Pod{}, name, extract); err != nil {
+		if err := indexer.IndexField(context.Background(), &corev1.Pod{}, name, extract); err != nil {
 			return fmt.Errorf("index pods by %s: %w", name, err)
 		}
+	}
+	if err := indexer.IndexField(context.Background(), &berthv1alpha1.ModelProfile{}, indexMadeFor, madeFor); err != nil {
+		return fmt.Errorf("index profiles by namespace: %w", err)
 	}
 	return nil
 }

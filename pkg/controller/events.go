@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+
+	"github.com/berth-dev/berth/internal/eventnote"
 )
 
 // Reasons of the Events on gated pods. docs/models.md says what to do about each.
@@ -21,6 +23,8 @@ const (
 	EventUnknown = "ModelUnknown"
 	// EventNoProfile: the pod names a profile that does not exist.
 	EventNoProfile = "ModelProfileMissing"
+	// EventLimit: the pods of the namespace name as many models as may be looked up for them.
+	EventLimit = "ModelLimitReached"
 )
 
 // repeatAfter is when a pod that still waits is told again: the API server forgets Events after an hour.
@@ -59,7 +63,7 @@ func (a *announcer) tell(pod *corev1.Pod, kind, reason, what, message string) ti
 	}
 	a.told[key] = announcement{uid: pod.UID, what: reason + what, at: now}
 	a.mu.Unlock()
-	a.recorder.Eventf(pod, nil, kind, reason, "ResolveModel", "%s", message)
+	a.recorder.Eventf(pod, nil, kind, reason, "ResolveModel", "%s", eventnote.Fit(message))
 	return repeatAfter
 }
 

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/redact"
 )
 
 // Names of the indices of cached pods.
@@ -22,10 +23,11 @@ const (
 	indexUID     = "berth.uid"
 )
 
-// profileNameOf returns the name of the profile of the pod's model, "" if it needs none.
+// profileNameOf returns the name of the profile of the pod's model, "" if it needs none or must not have one, because its
+// URI holds a secret.
 func profileNameOf(pod *corev1.Pod) string {
 	source := pod.Annotations[berthv1alpha1.AnnotationModel]
-	if source == "" || pod.Spec.SchedulerName != berthv1alpha1.SchedulerName || isOver(pod) {
+	if source == "" || redact.HasSecret(source) || pod.Spec.SchedulerName != berthv1alpha1.SchedulerName || isOver(pod) {
 		return ""
 	}
 	return berthv1alpha1.ModelProfileName(source)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,7 +20,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/redact"
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/modelsource"
 )
 
 // profileReconciler resolves profiles and deletes those that nobody uses. The work queue holds each profile once,
@@ -30,11 +33,27 @@ type profileReconciler struct {
 	resolver Resolver
 	clock    clock.PassiveClock
 	attempts attempts
+	turns    *turns
 	options  Options
 }
 
+// waitForTurn is when a profile asks for its turn again that nobody woke. It should never be needed.
+const waitForTurn = time.Minute
+
+// errNotYet is that another model's turn is first.
+var errNotYet = errors.New("it is not its turn")
+
 // Reconcile implements reconcile.Reconciler for profiles.
 func (r *profileReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	result, err := r.reconcile(ctx, req)
+	if errors.Is(err, errNotYet) {
+		return ctrl.Result{RequeueAfter: waitForTurn}, nil
+	}
+	r.turns.done(req.Name)
+	return result, err
+}
+
+func (r *profileReconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	profile := &berthv1alpha1.ModelProfile{}
 	if err := r.client.Get(ctx, req.NamespacedName, profile); err != nil {
 		r.attempts.forget(req.Name)
@@ -47,9 +66,8 @@ func (r *profileReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if err := r.client.List(ctx, &pods, client.MatchingFields{indexProfile: profile.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return ctrl.Result{}, fmt.Errorf("list the pods of profile %s: %w", profile.Name, err)
 	}
-	used := slices.ContainsFunc(pods.Items, func(p corev1.Pod) bool {
-		return profile.IsOf(p.Annotations[berthv1alpha1.AnnotationModel])
-	})
+	namespaces := namespacesOf(profile, pods.Items)
+	used := len(namespaces) > 0
 	if !used && isManaged(profile) {
 		left := r.keptFor(profile)
 		if left <= 0 {
@@ -57,22 +75,29 @@ func (r *profileReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		}
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
-	next, err := r.resolveIfDue(ctx, profile, used)
+	next, err := r.resolveIfDue(ctx, profile, namespaces)
 	return ctrl.Result{RequeueAfter: next}, err
+}
+
+// namespacesOf returns the namespaces of the pods, of those with the profile's name, that name its model.
+func namespacesOf(profile *berthv1alpha1.ModelProfile, pods []corev1.Pod) []string {
+	found := map[string]bool{}
+	for i := range pods {
+		if profile.IsOf(pods[i].Annotations[berthv1alpha1.AnnotationModel]) {
+			found[pods[i].Namespace] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
 }
 
 // keptFor returns how long the profile is still kept though no pod names it.
 func (r *profileReconciler) keptFor(profile *berthv1alpha1.ModelProfile) time.Duration {
-	last := profile.CreationTimestamp.Time
-	if t := profile.Status.LastUsedTime; t != nil && t.After(last) {
-		last = t.Time
-	}
 	ttl := r.options.ProfileTTL
 	if profile.Status.Model == nil || len(profile.Status.ObservedPeaks) == 0 {
 		// All that it holds can be read again; whoever makes up URIs by the hundred leaves such ones.
 		ttl = min(ttl, r.options.FailedProfileTTL)
 	}
-	return last.Add(ttl).Sub(r.clock.Now())
+	return lastUseOf(profile).Add(ttl).Sub(r.clock.Now())
 }
 
 // collect deletes the profile unless it changed since it was read.
@@ -81,12 +106,14 @@ func (r *profileReconciler) collect(ctx context.Context, profile *berthv1alpha1.
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	log.FromContext(ctx).Info("Deleted a profile that no pod uses", "source", profile.Spec.Source)
+	log.FromContext(ctx).Info("Deleted a profile that no pod uses", "source", redact.URI(profile.Spec.Source))
 	return nil
 }
 
-// resolveIfDue looks the model up when it is time to, and returns when it is time again.
-func (r *profileReconciler) resolveIfDue(ctx context.Context, profile *berthv1alpha1.ModelProfile, used bool) (time.Duration, error) {
+// resolveIfDue looks the model up when it is time to and it is its turn, and returns when it is time again. namespaces are
+// those of the pods that name it.
+func (r *profileReconciler) resolveIfDue(ctx context.Context, profile *berthv1alpha1.ModelProfile, namespaces []string) (time.Duration, error) {
+	used := len(namespaces) > 0
 	now := r.clock.Now()
 	name, uid := profile.Name, string(profile.UID)
 	wait, known := r.attempts.due(name, uid, now)
@@ -99,6 +126,12 @@ func (r *profileReconciler) resolveIfDue(ctx context.Context, profile *berthv1al
 	}
 	if wait > 0 {
 		return r.touch(ctx, profile, used, wait)
+	}
+	if !used {
+		namespaces = []string{""} // an admin's
+	}
+	if !r.turns.take(profile.Name, r.resolver.Host(profile.Spec.Source), namespaces) {
+		return 0, errNotYet
 	}
 	err := r.status.patch(ctx, profile, func(s *berthv1alpha1.ModelProfileStatus) {
 		if profile.ReadyCondition() == nil {
@@ -142,7 +175,7 @@ func (r *profileReconciler) touch(ctx context.Context, profile *berthv1alpha1.Mo
 
 // resolve looks the model up and writes what came of it.
 func (r *profileReconciler) resolve(ctx context.Context, profile *berthv1alpha1.ModelProfile, used bool) (time.Duration, error) {
-	logger := log.FromContext(ctx).WithValues("source", profile.Spec.Source)
+	logger := log.FromContext(ctx).WithValues("source", redact.URI(profile.Spec.Source))
 	wasReady := profile.IsReady()
 	known := ""
 	if wasReady {
@@ -161,7 +194,8 @@ func (r *profileReconciler) resolve(ctx context.Context, profile *berthv1alpha1.
 	if resolveErr != nil {
 		reason, message, retryAfter := failure(resolveErr)
 		next := r.attempts.failed(profile.Name, string(profile.UID), now, reason, retryAfter)
-		logger.Info("Could not resolve a model", "reason", reason, "message", message, "retryIn", next.Round(time.Second))
+		logger.Info("Could not resolve a model", "reason", reason, "message", message, "retryIn", next.Round(time.Second),
+			"causeReason", modelsource.ReasonOf(modelsource.Cause(resolveErr)), "cause", modelsource.Cause(resolveErr).Error())
 		if wasReady {
 			// What was known of it still holds as far as anybody can tell.
 			return next, r.status.patch(ctx, profile, ended)

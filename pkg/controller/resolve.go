@@ -17,6 +17,8 @@ import (
 // Resolver finds the files of a model. modelsource.Resolver is one.
 type Resolver interface {
 	Resolve(ctx context.Context, uri string) (*modelsource.Snapshot, error)
+	// Host returns what answers first for a model.
+	Host(uri string) string
 }
 
 // resolution is what is known of a model after it was looked up.
@@ -52,7 +54,7 @@ func resolve(ctx context.Context, r Resolver, source, known string) (res *resolu
 		if ctx.Err() != nil && modelsource.ReasonOf(err) == "" {
 			err = &modelsource.Error{Reason: modelsource.BadFile, Message: "reading the model took longer than it may", Err: err}
 		}
-		return nil, err
+		return nil, snapshot.Told(err)
 	}
 	return res, nil
 }

@@ -67,7 +67,7 @@ func (a *attempts) failed(name, uid string, now time.Time, reason modelsource.Re
 	}
 	a.mu.Unlock()
 	wait := retryRules[reason].after(failures)
-	return a.set(name, attempt{uid: uid, failures: failures + 1, next: now.Add(max(jittered(wait), retryAfter))}, now)
+	return a.set(name, attempt{uid: uid, failures: failures + 1, next: now.Add(jittered(max(wait, retryAfter)))}, now)
 }
 
 // unfinished schedules the next attempt after count of them, the last at a time, did not end as far as anybody knows.

@@ -48,6 +48,8 @@ type fakeResolver struct {
 	during func()
 }
 
+func (f *fakeResolver) Host(string) string { return "hub" }
+
 func (f *fakeResolver) Resolve(context.Context, string) (*modelsource.Snapshot, error) {
 	f.calls++
 	if f.during != nil {
@@ -81,12 +83,17 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	for name, extract := range podIndices {
 		b = b.WithIndex(&corev1.Pod{}, name, extract)
 	}
+	b = b.WithIndex(&berthv1alpha1.ModelProfile{}, indexMadeFor, madeFor)
 	w := &world{t: t, client: b.Build(), clock: clocktesting.NewFakePassiveClock(testTime), recorder: events.NewFakeRecorder(1000), resolver: &fakeResolver{etag: "v1"}}
 	options := DefaultOptions()
 	options.Clock = w.clock
 	status := statusWriter{client: w.client, live: w.client}
-	w.pods = &podReconciler{client: w.client, tell: newAnnouncer(w.recorder, w.clock)}
-	w.profiles = &profileReconciler{client: w.client, status: status, resolver: w.resolver, clock: w.clock, options: options}
+	w.pods = &podReconciler{
+		client: w.client, live: w.client, tell: newAnnouncer(w.recorder, w.clock), profilesPerNamespace: options.ProfilesPerNamespace,
+	}
+	w.profiles = &profileReconciler{
+		client: w.client, status: status, resolver: w.resolver, clock: w.clock, options: options, turns: newTurns(options.Concurrency),
+	}
 	w.peaks = &peakReconciler{client: decoding{w.client}, status: status, clock: w.clock, started: testTime}
 	return w
 }

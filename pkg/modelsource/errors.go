@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/berth-dev/berth/internal/redact"
 )
 
 // Reason is why a model cannot be known. The values are reasons of a ModelProfile's Ready condition.
@@ -35,6 +37,8 @@ type Error struct {
 	// Err is the cause, if there is one.
 	Err error
 
+	// hidden is the failure itself, where not everybody may be told of it.
+	hidden error
 	// hubSays tells a model hub's own "no such model" from a 404 of a server that does not speak its protocol.
 	hubSays bool
 }
@@ -43,7 +47,7 @@ func (e *Error) Error() string {
 	if e.Err == nil {
 		return e.Message
 	}
-	return e.Message + ": " + e.Err.Error()
+	return e.Message + ": " + redact.Text(e.Err.Error())
 }
 
 func (e *Error) Unwrap() error { return e.Err }

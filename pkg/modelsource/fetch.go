@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -21,20 +20,19 @@ const (
 	maxAttempts = 4
 	// maxShortWait is the longest Retry-After that is waited for within one request; a longer one is the caller's.
 	maxShortWait = 5 * time.Second
-	// maxRetryAfter bounds what a source can ask for: a hub that says "next year" is asked again all the same.
-	maxRetryAfter = time.Hour
+	// maxRetryAfter bounds what a source can ask for: a hub that says "next year" is asked again all the same. The window of
+	// Hugging Face's own limits is 5 minutes (huggingface.co/docs/hub/rate-limits).
+	maxRetryAfter = 10 * time.Minute
 )
 
-// fetcher makes requests with retries, and keeps off hosts that asked for it.
+// fetcher makes requests with retries. That a host wants to be left alone (429) is said to the caller and holds for the
+// model alone that was asked for: what a host answers to one URI must not keep others from it.
 type fetcher struct {
 	client *http.Client
 	policy *Policy
 	// attemptTimeout bounds one request, its body included; backoff is the wait before the first retry.
 	attemptTimeout, backoff time.Duration
 	userAgent               string
-
-	mu        sync.Mutex
-	notBefore map[string]time.Time // host -> when it may be asked again
 }
 
 // request is one GET. Lengths are in bytes.
@@ -67,19 +65,12 @@ func (f *fetcher) get(ctx context.Context, r request) (*reply, error) {
 	}
 	wait := f.backoff
 	for attempt := 1; ; attempt++ {
-		if err := f.heldOff(r.url.Host); err != nil {
-			return nil, err
-		}
 		rep, err := f.once(ctx, r)
 		if err == nil {
 			return rep, nil
 		}
 		var e *Error
-		if !errors.As(err, &e) || e.Reason != Unreachable || errors.Is(err, errBusy) || attempt == maxAttempts || ctx.Err() != nil {
-			return nil, err
-		}
-		if e.RetryAfter > maxShortWait {
-			f.holdOff(r.url.Host, e.RetryAfter)
+		if !errors.As(err, &e) || e.Reason != Unreachable || errors.Is(err, errBusy) || attempt == maxAttempts || e.RetryAfter > maxShortWait || ctx.Err() != nil {
 			return nil, err
 		}
 		// Half of the wait is left to chance, so that many models do not come back at the same moment.
@@ -91,26 +82,6 @@ func (f *fetcher) get(ctx context.Context, r request) (*reply, error) {
 		}
 		wait *= 2
 	}
-}
-
-func (f *fetcher) heldOff(host string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	left := time.Until(f.notBefore[host])
-	if left <= 0 {
-		delete(f.notBefore, host)
-		return nil
-	}
-	return &Error{Reason: Unreachable, RetryAfter: left, Message: fmt.Sprintf("host %s asked to be left alone for a while (429)", host)}
-}
-
-func (f *fetcher) holdOff(host string, d time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.notBefore == nil {
-		f.notBefore = map[string]time.Time{}
-	}
-	f.notBefore[host] = time.Now().Add(d)
 }
 
 // once makes one attempt.

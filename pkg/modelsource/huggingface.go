@@ -53,6 +53,13 @@ func (r *Resolver) resolveHuggingFace(ctx context.Context, ref HuggingFaceRef, b
 	return s, nil
 }
 
+// listingOf is the address of the list of a repository's files.
+func (r *Resolver) listingOf(ref HuggingFaceRef) *url.URL {
+	u := r.huggingFace.JoinPath("api/models", ref.Repo, "revision", url.PathEscape(ref.Revision))
+	u.RawQuery = "blobs=true"
+	return u
+}
+
 // hubModel is the part of the API's answer that is used.
 type hubModel struct {
 	SHA      string `json:"sha"`
@@ -70,8 +77,7 @@ type hubModel struct {
 // listHuggingFace lists the files of a repository. Files are then read at the commit that is returned, so that they
 // are of one version though somebody pushes meanwhile.
 func (r *Resolver) listHuggingFace(ctx context.Context, ref HuggingFaceRef, b *budget) (commit string, entries []entry, err error) {
-	u := r.huggingFace.JoinPath("api/models", ref.Repo, "revision", url.PathEscape(ref.Revision))
-	u.RawQuery = "blobs=true"
+	u := r.listingOf(ref)
 	rep, err := r.fetcher.get(ctx, request{url: u, accept: "application/json", length: maxListing, budget: b})
 	if err != nil {
 		return "", nil, err

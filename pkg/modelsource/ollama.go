@@ -34,14 +34,18 @@ type manifest struct {
 	} `json:"layers"`
 }
 
+// registryOf is the registry that a model is in.
+func (r *Resolver) registryOf(ref OllamaRef) *url.URL {
+	if ref.Host != "" {
+		return &url.URL{Scheme: "https", Host: ref.Host}
+	}
+	return r.ollama
+}
+
 // resolveOllama speaks the registry protocol: GET /v2/NAME/manifests/TAG lists the layers, and
 // GET /v2/NAME/blobs/DIGEST answers (or redirects to) one, by ranges.
 func (r *Resolver) resolveOllama(ctx context.Context, ref OllamaRef, b *budget) (*Snapshot, error) {
-	endpoint := r.ollama
-	if ref.Host != "" {
-		endpoint = &url.URL{Scheme: "https", Host: ref.Host}
-	}
-	base := endpoint.JoinPath("v2", ref.Name)
+	base := r.registryOf(ref).JoinPath("v2", ref.Name)
 	u := base.JoinPath("manifests", ref.Tag)
 	rep, err := r.fetcher.get(ctx, request{url: u, accept: mediaManifest, length: maxManifest, budget: b})
 	if err != nil {

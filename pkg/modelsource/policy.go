@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/berth-dev/berth/internal/redact"
 )
 
 // DefaultHosts are the hosts that models may be read from unless an admin says otherwise: the public hubs and the
@@ -65,7 +67,7 @@ func NewPolicy(endpoints, hosts, allowed, denied []string) (*Policy, error) {
 func parseEndpoint(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("endpoint %q: want http(s)://HOST[:PORT][/PATH]", s)
+		return nil, fmt.Errorf("endpoint %s: want http(s)://HOST[:PORT][/PATH]", redact.URI(s))
 	}
 	return u, nil
 }

@@ -8,6 +8,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+
+	"github.com/berth-dev/berth/internal/redact"
 )
 
 // Ref is a parsed model URI: one of HuggingFaceRef, OllamaRef, WebRef, FileRef and ProfileRef.
@@ -68,6 +70,8 @@ func Parse(uri string) (Ref, error) {
 	switch {
 	case len(uri) > maxURI:
 		return nil, errorf(Unsupported, "the model's URI is longer than %d characters", maxURI)
+	case redact.HasSecret(uri):
+		return nil, errorf(Unsupported, "%s: %s", redact.URI(uri), redact.Why)
 	case !found:
 		return nil, errorf(Unsupported, "%q names no source: write hf://ORG/REPO, ollama://NAME:TAG, https://HOST/FILE.gguf, file:///PATH or profile://NAME", uri)
 	}
@@ -152,14 +156,8 @@ func parseOllama(uri, rest string) (Ref, error) {
 
 func parseWeb(uri string) (Ref, error) {
 	u, err := url.Parse(uri)
-	switch {
-	case err != nil || u.Hostname() == "" || u.Opaque != "":
+	if err != nil || u.Hostname() == "" || u.Opaque != "" {
 		return nil, errorf(Unsupported, "%q is not a URL: want https://HOST/PATH/FILE.gguf", uri)
-	case u.User != nil:
-		// The parsed URL is not shown: it holds what the user took for a safe place for a password.
-		return nil, errorf(Unsupported, "a model's URL cannot hold credentials: they are the admin's, see docs/models.md")
-	case u.Fragment != "":
-		return nil, errorf(Unsupported, "%q: a model's URL has no #fragment", uri)
 	}
 	if hub, ok := asHuggingFace(u); ok {
 		return nil, errorf(Unsupported, "%q is a page of a model hub: write %s", uri, hub)

@@ -38,6 +38,8 @@ type Config struct {
 	Proxy func(*http.Request) (*url.URL, error)
 	// RootCAs verify servers; default: the system's.
 	RootCAs *x509.CertPool
+	// Discreet says that whoever is told of failures is not who may read the models: see Snapshot.Told.
+	Discreet bool
 	// UserAgent is told to sources; default "berth-controller".
 	UserAgent string
 	// AttemptTimeout bounds one request, its body included; default 30s. Backoff is the wait before the first
@@ -58,6 +60,7 @@ type Resolver struct {
 	huggingFace *url.URL
 	ollama      *url.URL
 	roots       []string
+	discreet    bool
 	maxBytes    int64
 	memory      *memory
 }
@@ -95,6 +98,7 @@ func NewResolver(cfg Config) (*Resolver, error) {
 		huggingFace: hf,
 		ollama:      ollama,
 		roots:       cfg.Roots,
+		discreet:    cfg.Discreet,
 		maxBytes:    cfg.MaxBytes,
 		memory:      &memory{own: cfg.OwnBytes, shared: semaphore.NewWeighted(cfg.SharedBytes)},
 	}, nil
@@ -114,12 +118,15 @@ func (r *Resolver) Resolve(ctx context.Context, uri string) (*Snapshot, error) {
 		return nil, err
 	}
 	b := r.memory.newBudget(r.maxBytes)
+	ctx, shown := notingCredentials(ctx)
+	told := func(err error) error { return r.told(ctx, uri, ref, shown, err) }
 	s, err := r.find(ctx, uri, ref, b)
 	if err != nil {
 		_ = b.Close() // never fails
-		return nil, err
+		return nil, told(err)
 	}
 	s.closers = append(s.closers, b)
+	s.told = told
 	return s, nil
 }
 

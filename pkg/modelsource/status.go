@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/berth-dev/berth/internal/redact"
 )
 
 // transportError explains a request that got no answer, or not all of one.
@@ -77,9 +79,5 @@ func retryAfter(s string, now time.Time) time.Duration {
 	return 0
 }
 
-// redacted is u for messages, without its query, where tokens and signatures are.
-func redacted(u *url.URL) string {
-	short := *u
-	short.RawQuery, short.User = "", nil
-	return short.String()
-}
+// redacted is u for messages: where a source redirects to has signatures in its query.
+func redacted(u *url.URL) string { return redact.URI(u.String()) }

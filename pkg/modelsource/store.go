@@ -27,18 +27,25 @@ func (r *Resolver) resolveFile(ref FileRef, b *budget) (*Snapshot, error) {
 	if len(r.roots) == 0 {
 		return nil, errorf(Unsupported, "no model store is mounted into the controller; an admin can set --model-root")
 	}
-	for _, folder := range r.roots {
-		rel, err := filepath.Rel(folder, ref.Path)
-		if err != nil || !filepath.IsLocal(rel) {
-			continue
-		}
-		root, err := os.OpenRoot(folder)
-		if err != nil {
-			return nil, &Error{Reason: Unreachable, Message: "the model store cannot be opened", Err: err}
-		}
-		return resolveStore(root, rel, b)
+	folder, rel, found := r.storeOf(ref)
+	if !found {
+		return nil, errorf(Unsupported, "%s is not in a model store of the controller (%s)", ref.Path, strings.Join(r.roots, ", "))
 	}
-	return nil, errorf(Unsupported, "%s is not in a model store of the controller (%s)", ref.Path, strings.Join(r.roots, ", "))
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, &Error{Reason: Unreachable, Message: "the model store cannot be opened", Err: err}
+	}
+	return resolveStore(root, rel, b)
+}
+
+// storeOf returns the model store that a path is in, and the path within it.
+func (r *Resolver) storeOf(ref FileRef) (folder, rel string, found bool) {
+	for _, folder := range r.roots {
+		if rel, err := filepath.Rel(folder, ref.Path); err == nil && filepath.IsLocal(rel) {
+			return folder, rel, true
+		}
+	}
+	return "", "", false
 }
 
 // resolveStore reads the model at rel, a file or a folder.

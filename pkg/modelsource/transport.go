@@ -107,7 +107,7 @@ type authorizer struct {
 
 func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 	// Over plain HTTP a token would be everybody's, unless an admin configured this very endpoint.
-	if a.credentials == nil || req.URL.Scheme != "https" && !a.policy.trusted[originOf(req.URL)] {
+	if a.credentials == nil || isAnonymous(req.Context()) || req.URL.Scheme != "https" && !a.policy.trusted[originOf(req.URL)] {
 		return a.next.RoundTrip(req)
 	}
 	value, err := a.credentials(req.Context(), credentialsHost(req.URL))
@@ -121,6 +121,7 @@ func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 	if value == "" {
 		return a.next.RoundTrip(req)
 	}
+	noteCredentials(req.Context())
 	req = req.Clone(req.Context())
 	req.Header.Set("Authorization", value)
 	return a.next.RoundTrip(req)

@@ -19,7 +19,7 @@ func (r *Resolver) resolveWeb(ctx context.Context, ref WebRef, b *budget) (*Snap
 		folder, name = ref.URL.Path, ""
 	}
 	open := func(e entry) (File, error) {
-		u := *ref.URL // with its query, which may be what authorizes the download
+		u := *ref.URL
 		u.Path, u.RawPath = path.Join("/", folder, e.name), ""
 		return newRemoteFile(ctx, r.fetcher, &u, e.name, e.size, b)
 	}

@@ -140,5 +140,5 @@ func lossNote(node string, devices []gpustate.LostDevice) string {
 		}
 		note += ". "
 	}
-	return truncate(note + "A container that starts again will not get it: delete the pod, so that it is placed anew.")
+	return note + "A container that starts again will not get it: delete the pod, so that it is placed anew."
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/klog/v2"
 
+	"github.com/berth-dev/berth/internal/eventnote"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
@@ -33,7 +34,6 @@ const (
 	// The next two are of pods on a node whose driver is to be replaced.
 	eventEvictedForDriver = "EvictedForDriverUpgrade"
 	eventHoldsUpDriver    = "HoldsUpDriverUpgrade"
-	maxEventNote          = 1000 // the API refuses notes above 1 KiB
 	actionAllocate        = "Allocating"
 	actionEvict           = "Evicting"
 	actionWait            = "Waiting"
@@ -64,7 +64,7 @@ func decisionMessage(r *gpustate.Request, options []alloc.Allocation, n *alloc.N
 			fmt.Fprintf(&b, "%s %s of %s: %s", separator(i), plural(len(o.Shares), "GPU"), o.Shares[0], fits)
 		}
 	}
-	return truncate(b.String())
+	return b.String()
 }
 
 func separator(i int) string {
@@ -101,14 +101,7 @@ func (pl *Plugin) logDecision(logger klog.Logger, pod *corev1.Pod, r *gpustate.R
 
 // event writes an Event on a pod.
 func (pl *Plugin) event(pod *corev1.Pod, related runtime.Object, eventType, reason, action, note string) {
-	pl.handle.EventRecorder().Eventf(pod, related, eventType, reason, action, "%s", truncate(note))
-}
-
-func truncate(s string) string {
-	if len(s) <= maxEventNote {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxEventNote-3], "") + "..."
+	pl.handle.EventRecorder().Eventf(pod, related, eventType, reason, action, "%s", eventnote.Fit(note))
 }
 
 func plural(n int, noun string) string {

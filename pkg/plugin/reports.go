@@ -11,6 +11,7 @@ import (
 	"k8s.io/klog/v2"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/eventnote"
 	"github.com/berth-dev/berth/pkg/gpunode"
 )
 
@@ -48,7 +49,7 @@ func (pl *Plugin) objectSeen(o *gpunode.Object, live bool) {
 	klog.Background().Info("The report of a node cannot be read: it gets no pods with GPU memory", "node", o.Name, "problem", o.Problem)
 	pl.handle.EventRecorder().Eventf(&corev1.ObjectReference{
 		APIVersion: berthv1alpha1.GroupVersion.String(), Kind: gpunode.Kind, Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion,
-	}, nil, corev1.EventTypeWarning, eventUnreadable, actionReadReport, "%s", truncate("The report cannot be read, and the node gets no pods with "+
+	}, nil, corev1.EventTypeWarning, eventUnreadable, actionReadReport, "%s", eventnote.Fit("The report cannot be read, and the node gets no pods with "+
 		"GPU memory until its agent writes another: "+o.Problem))
 }
 

@@ -139,16 +139,6 @@ func TestDecisionIsTold(t *testing.T) {
 	}
 }
 
-// FuzzTruncate: notes of Events stay within what the API accepts, and are valid UTF-8.
-func FuzzTruncate(f *testing.F) {
-	f.Add(strings.Repeat("GPU-ä", 300))
-	f.Fuzz(func(t *testing.T, s string) {
-		if got := truncate(s); len(got) > maxEventNote || len(s) <= maxEventNote && got != s {
-			t.Fatalf("%d bytes became %d: %q", len(s), len(got), got)
-		}
-	})
-}
-
 // BenchmarkFilter is what Filter costs for one node of 8 GPUs and 16 pods.
 func BenchmarkFilter(b *testing.B) {
 	f := newFixture(b)

@@ -17,6 +17,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+
+	"github.com/berth-dev/berth/internal/eventnote"
 )
 
 const (
@@ -24,8 +26,6 @@ const (
 	eventQueue = 64
 	// eventTimeout bounds one request.
 	eventTimeout = 10 * time.Second
-	// eventMaxNote is the API's limit, in bytes.
-	eventMaxNote = 1024
 	// eventMaxName is how much of a pod's name goes into the Event's, which has 253 characters.
 	eventMaxName = 200
 	// eventAction is what Events say was done.
@@ -50,9 +50,6 @@ func NewEvents(client rest.Interface, node string, c clock.PassiveClock) *Events
 // Warn takes a warning on a pod.
 func (e *Events) Warn(pod *corev1.Pod, reason, note string) {
 	now := e.clock.Now()
-	if len(note) > eventMaxNote {
-		note = note[:eventMaxNote]
-	}
 	event := &eventsv1.Event{
 		TypeMeta: metav1.TypeMeta{APIVersion: "events.k8s.io/v1", Kind: "Event"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -65,7 +62,7 @@ func (e *Events) Warn(pod *corev1.Pod, reason, note string) {
 		Action:              eventAction,
 		Reason:              reason,
 		Type:                corev1.EventTypeWarning,
-		Note:                note,
+		Note:                eventnote.Fit(note),
 		Regarding: corev1.ObjectReference{
 			APIVersion:      "v1",
 			Kind:            "Pod",

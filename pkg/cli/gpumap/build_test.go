@@ -204,6 +204,20 @@ func TestBuildShowsWhoElseHoldsGPUs(t *testing.T) {
 	}
 }
 
+func TestPendingPodIsShownWithoutTheSecretInItsURI(t *testing.T) {
+	o := readObjects(t, "cluster.yaml")
+	for i := range o.Pods {
+		if o.Pods[i].Name == "unsized-0" {
+			o.Pods[i].Annotations[berthv1alpha1.AnnotationModel] = "https://host.example/x.gguf?sig=MARKER"
+		}
+	}
+	pending := buildMap(t, o).PendingPods
+	i := slices.IndexFunc(pending, func(p PendingPod) bool { return p.Name == "unsized-0" })
+	if i < 0 || pending[i].Model != "https://host.example/x.gguf?…" {
+		t.Errorf("got %+v", pending)
+	}
+}
+
 func TestPendingPodOfAModelSaysWhyItsSizeIsNotKnown(t *testing.T) {
 	o := readObjects(t, "cluster.yaml")
 	profile := berthv1alpha1.ModelProfile{ObjectMeta: metav1.ObjectMeta{

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/redact"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
@@ -22,7 +23,7 @@ func (b *builder) pending(pod *corev1.Pod) PendingPod {
 	return PendingPod{
 		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Since: pod.CreationTimestamp,
 		GPUMemory:     pod.Annotations[berthv1alpha1.AnnotationGPUMemory],
-		Model:         pod.Annotations[berthv1alpha1.AnnotationModel],
+		Model:         redact.URI(pod.Annotations[berthv1alpha1.AnnotationModel]),
 		GPUCount:      pod.Annotations[berthv1alpha1.AnnotationGPUCount],
 		NominatedNode: pod.Status.NominatedNodeName,
 		Reason:        b.pendingReason(pod),

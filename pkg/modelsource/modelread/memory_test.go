@@ -4,8 +4,6 @@
 package modelread_test
 
 import (
-	"encoding/binary"
-	"fmt"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -21,28 +19,6 @@ import (
 	"github.com/berth-dev/berth/pkg/modelsource/modelread"
 	"github.com/berth-dev/berth/pkg/modelsource/modeltest"
 )
-
-const dims = `"architectures":["Qwen3ForCausalLM"],"hidden_size":64,"num_hidden_layers":2,"num_attention_heads":4,"intermediate_size":128,"vocab_size":256`
-
-// shardHeader is the largest header of safetensors that is read, full of tensors.
-func shardHeader() []byte {
-	var b strings.Builder
-	b.WriteString(`{"__metadata__":{}`)
-	for i := range 1 << 18 {
-		fmt.Fprintf(&b, `,"model.layers.%d.self_attn.q_proj.weight":{"dtype":"F32","shape":[1],"data_offsets":[%d,%d]}`, i, 4*i, 4*i+4)
-		if b.Len() > 31<<20 {
-			break
-		}
-	}
-	b.WriteString("}")
-	return append(binary.LittleEndian.AppendUint64(nil, uint64(b.Len())), b.String()...)
-}
-
-// filled is a configuration of 8 MiB whose repeated part is in one list or object.
-func filled(before, part, after string) string {
-	n := (8<<20 - len(before) - len(after) - 16) / len(part)
-	return before + strings.Repeat(part, n) + after
-}
 
 // peakDuring returns the most memory that the process had from the system, apart from what it gave back, while do ran.
 func peakDuring(do func()) uint64 {
@@ -71,17 +47,13 @@ func peakDuring(do func()) uint64 {
 // kind, in a process with the soft limit that the controller gives itself under 512Mi.
 func TestHostileModelsAtOnceStayWithinTheLimit(t *testing.T) {
 	const limit = 512 << 20
-	shard := modeltest.File{Head: shardHeader(), Size: 1 << 30}
-	config := modeltest.Content(`{` + dims + `}`)
-	keys := modeltest.Content(filled(`{`+dims+`,"quantization_config":{"quantized_layers":{"a":{}`, `,"model.layers.1.mlp.experts.127.gate_proj.abcdefghijkl":{"quant_algo":"NVFP4"}`, `}}}`))
-	patterns := modeltest.Content(filled(`{`+dims+`,"quantization_config":{"ignore":["a"`, `,"re:.*layers.(1|2).*self_attn[a-z]{20}.model.layers.1.mlp.experts"`, `]}}`))
-	values := modeltest.Content(filled(`{`+dims+`,"x":[0`, `,1`, `]}`))
-	server := modeltest.NewServer(t, map[string]modeltest.File{
-		"/shards/config.json": config, "/shards/model.safetensors": shard,
-		"/keys/config.json": keys, "/keys/model.safetensors": shard,
-		"/patterns/config.json": patterns, "/patterns/model.safetensors": shard,
-		"/values/config.json": values, "/values/model.safetensors": shard,
-	})
+	files := map[string]modeltest.File{}
+	for folder, inside := range modeltest.Hostile() {
+		for name, file := range inside {
+			files["/"+folder+"/"+name] = file
+		}
+	}
+	server := modeltest.NewServer(t, files)
 	policy, err := modelsource.NewPolicy([]string{server.URL}, []string{strings.Replace(server.URL, "https://", "", 1)}, []string{"127.0.0.0/8"}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +74,7 @@ func TestHostileModelsAtOnceStayWithinTheLimit(t *testing.T) {
 	var read atomic.Int32
 	peak := peakDuring(func() {
 		var workers sync.WaitGroup
-		for worker := range 4 {
+		for worker := range 8 {
 			workers.Go(func() {
 				for i := range 2 {
 					folder := []string{"shards", "keys", "patterns", "values"}[(worker+i)%4]
