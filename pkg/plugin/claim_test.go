@@ -26,8 +26,8 @@ import (
 func twoFullNodes(t *testing.T) *fixture {
 	f := newFixture(t)
 	for _, n := range []string{"a", "b"} {
-		f.node(bt.MakeNode(n), bt.MakeGPUNode(n).GPU("GPU-0", "80Gi").Process(types.UID("on-"+n), "70Gi"))
-		f.resident("on-"+n, n, nil, "GPU-0=70Gi")
+		f.node(bt.MakeNode(n), bt.MakeGPUNode(n).GPU("GPU-"+n, "80Gi").Process(types.UID("on-"+n), "70Gi"))
+		f.resident("on-"+n, n, nil, "GPU-"+n+"=70Gi")
 	}
 	return f
 }
@@ -112,7 +112,7 @@ func TestClaimFollowsTheCluster(t *testing.T) {
 			f.changeNode("a", func(n *corev1.Node) { n.Status.Allocatable["nvidia.com/gpu"] = resource.MustParse("1") })
 		}, "advertised nvidia.com/gpu"},
 		{"its GPUs are smaller than before", func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNode("a").ResourceVersion("2").GPU("GPU-0", "40Gi").Obj(), true)
+			f.pl.reportSeen(bt.MakeGPUNode("a").ResourceVersion("2").GPU("GPU-a", "40Gi").Obj(), true)
 		}, "could ever hold"},
 		{"the node is gone", func(f *fixture) { f.removeNode("a") }, "the node is gone"},
 	} {
@@ -218,7 +218,7 @@ func TestWaitingHasAPrice(t *testing.T) {
 	t.Run("the memory comes soon", func(t *testing.T) {
 		f, pod := leaving(20*time.Second), preemptor()
 		f.wantPostFilter("at first", pod, "a")
-		f.wantEvent("WaitingForGPUMemory", "pod default/on-a is still terminating and holds 70Gi on GPU 0 (GPU-0)")
+		f.wantEvent("WaitingForGPUMemory", "pod default/on-a is still terminating and holds 70Gi on GPU 0 (GPU-a)")
 		f.clock.Step(29 * time.Second)
 		f.wantPostFilter("within waitBeforeEviction", pod, "a")
 		f.clock.Step(2 * time.Second)
@@ -232,10 +232,10 @@ func TestWaitingHasAPrice(t *testing.T) {
 	t.Run("the memory comes in an hour, and beside it is a smaller pod: its eviction would not be enough", func(t *testing.T) {
 		f := newFixture(t)
 		f.node(bt.MakeNode("a"), bt.MakeGPUNodeOf("a", 1, "80Gi"))
-		f.node(bt.MakeNode("b"), bt.MakeGPUNodeOf("b", 1, "80Gi"))
+		f.node(bt.MakeNode("b"), bt.MakeGPUsOf("b", 1, "80Gi"))
 		f.resident("leaving", "a", nil, "GPU-0=50Gi")
 		f.resident("beside", "a", nil, "GPU-0=20Gi")
-		f.resident("large", "b", func(p *bt.Pod) { p.Priority(10) }, "GPU-0=70Gi")
+		f.resident("large", "b", func(p *bt.Pod) { p.Priority(10) }, "GPU-b-0=70Gi")
 		f.terminatingUntil("leaving", epoch.Add(time.Hour))
 		f.wantPostFilter("at first", preemptor(), "b", "large")
 	})
@@ -275,11 +275,11 @@ func TestRoomThatComesDuringTheCycle(t *testing.T) {
 	f := newFixture(t)
 	f.node(bt.MakeNode("a"), bt.MakeGPUNode("a").GPU("GPU-0", "80Gi").Process("on-a", "70Gi"))
 	f.resident("on-a", "a", nil, "GPU-0=70Gi")
-	f.node(bt.MakeNode("b"), bt.MakeGPUNode("b").GPU("GPU-0", "80Gi").Process("", "70Gi"))
+	f.node(bt.MakeNode("b"), bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").Process("", "70Gi"))
 	pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
 	f.known(pod)
 	state := f.cycleState(pod)
-	f.pl.reportSeen(bt.MakeGPUNode("b").ResourceVersion("2").GPU("GPU-0", "80Gi").Obj(), true)
+	f.pl.reportSeen(bt.MakeGPUNode("b").ResourceVersion("2").GPU("GPU-1", "80Gi").Obj(), true)
 	f.queue.take()
 	_, status := f.pl.PostFilter(f.ctx, state, pod, refusedByBerth())
 	if got := f.api.takeDeleted(); len(got) > 0 || !strings.Contains(status.Message(), "room came up on node b") {
