@@ -21,6 +21,7 @@ type pluginMetrics struct {
 	// driverUpgradeEvictions are by outcome.
 	driverUpgradeEvictions *metrics.CounterVec
 	overbooked             *metrics.Gauge
+	contested              *metrics.Gauge
 }
 
 const metricsSubsystem = "berth_scheduler"
@@ -56,7 +57,11 @@ var registerMetrics = sync.OnceValue(func() *pluginMetrics {
 			Name: "berth_overbooked_devices", StabilityLevel: metrics.ALPHA,
 			Help: "GPUs on which more memory is booked than they have. Only the leader counts them.",
 		}),
+		contested: metrics.NewGauge(&metrics.GaugeOpts{
+			Name: "berth_contested_devices", StabilityLevel: metrics.ALPHA,
+			Help: "GPUs that more than one node reports, counted on each of these nodes. They get no pods.",
+		}),
 	}
-	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected, m.cutShort, m.driverUpgradeEvictions, m.overbooked)
+	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.plansRejected, m.cutShort, m.driverUpgradeEvictions, m.overbooked, m.contested)
 	return m
 })

@@ -26,6 +26,7 @@ const (
 	eventOverbooked    = "GPUMemoryOverbooked"
 	eventLost          = "GPULost"
 	eventUnreadable    = "GPUNodeUnreadable" // of a GPUNode
+	eventContested     = "GPUReportedTwice"  // of a Node
 	eventUnallocated   = "BoundWithoutGPUMemory"
 	// The next two are of pods on a node whose driver is to be replaced.
 	eventEvictedForDriver = "EvictedForDriverUpgrade"

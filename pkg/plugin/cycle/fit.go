@@ -39,6 +39,7 @@ const (
 	Instances
 	Unhealthy
 	Claimed
+	Contested
 )
 
 func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
@@ -49,8 +50,11 @@ func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
 		}
 		return TooSmall
 	case !alloc.CanEverFit(usable(n), &r.Request):
-		if alloc.CanEverFit(usable(n, alloc.ReasonClaimed), &r.Request) {
+		switch {
+		case alloc.CanEverFit(usable(n, alloc.ReasonClaimed), &r.Request):
 			return Claimed
+		case alloc.CanEverFit(usable(n, alloc.ReasonContested), &r.Request):
+			return Contested
 		}
 		return Unhealthy
 	}
