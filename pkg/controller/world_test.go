@@ -87,7 +87,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	status := statusWriter{client: w.client, live: w.client}
 	w.pods = &podReconciler{client: w.client, tell: newAnnouncer(w.recorder, w.clock)}
 	w.profiles = &profileReconciler{client: w.client, status: status, resolver: w.resolver, clock: w.clock, options: options}
-	w.peaks = &peakReconciler{client: decoding{w.client}, status: status, clock: w.clock, started: testTime}
+	w.peaks = &peakReconciler{client: decoding{w.client}, status: status, clock: w.clock}
 	return w
 }
 
