@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-dev/berth/pkg/estimator"
 )
@@ -52,6 +53,14 @@ type ModelProfileSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.startsWith('profile://')",message="a profile must name the model itself (hf://, ollama://, https:// or file://), not another profile"
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[?#]|^([A-Za-z][A-Za-z0-9+.-]*://)?[^/]*@')",message="a model's URI is shown to others, so it holds neither a ?query nor a #fragment nor a user",reason=FieldValueForbidden
 	Source string `json:"source"`
+	// PeaksFrom are namespaces whose measurements count for pods of all namespaces, where nothing was measured in a pod's
+	// own. An admin writes them.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=4
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	PeaksFrom []string `json:"peaksFrom,omitempty"`
 }
 
 // ModelProfileStatus is what is known of the model.
@@ -80,10 +89,11 @@ type ModelProfileStatus struct {
 	// Model is what the estimator needs of the model; nothing is booked by a profile without it.
 	// +optional
 	Model *estimator.Model `json:"model,omitempty"`
-	// ObservedPeaks is what agents measured of pods that ran this model, latest first.
+	// ObservedPeaks is what agents measured of pods that ran this model, latest first. What was measured in one namespace
+	// counts in no other, but for those of spec.peaksFrom.
 	// +optional
 	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:MaxItems=64
 	ObservedPeaks []ObservedPeak `json:"observedPeaks,omitempty"`
 	// LastAttemptTime is when the controller last began to look the model up.
 	// +optional
@@ -97,26 +107,48 @@ type ModelProfileStatus struct {
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
 }
 
-// ObservedPeak is the most memory that pods of one engine, with the same settings and GPU count, were measured to
-// hold while they were Ready.
+// ObservedPeak is the most memory that the latest pods of a namespace, of one engine with the same settings and GPU
+// count, were measured to hold while they were Ready.
 type ObservedPeak struct {
+	// Namespace is that of the pods. Entries that an older controller wrote have none, and count nowhere.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace,omitempty"`
 	// Settings are the engine and how it was told to run the model.
 	Settings estimator.Settings `json:"settings"`
 	// GPUCount is the number of GPUs that the model was spread over.
 	// +kubebuilder:validation:Minimum=1
 	GPUCount int32 `json:"gpuCount"`
-	// Devices is the peak of each GPU, largest first; as many as GPUCount.
+	// Devices is the peak of each GPU over all runs, largest first; as many as GPUCount.
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Devices []resource.Quantity `json:"devices"`
-	// Excess is the most that a GPU was measured to hold beyond its booking, zero if none ever did. Of an engine that
-	// fills whatever it is booked (vLLM), this, and not the peak, says what an estimate lacks.
+	// Excess is the most that a GPU was measured to hold beyond what was booked by the estimate alone, over all runs; zero
+	// if none did. Of an engine that fills whatever it is booked (vLLM), this, and not the peak, says what an estimate lacks.
 	// +optional
 	Excess resource.Quantity `json:"excess,omitzero"`
-	// Samples is the number of pods that were measured.
+	// Samples is the number of pods that were measured since the entry was made.
 	Samples int32 `json:"samples"`
 	// LastTime is when the entry last changed.
 	LastTime metav1.Time `json:"lastTime"`
+	// Runs are the latest pods that were measured, newest first.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=5
+	Runs []MeasuredRun `json:"runs,omitempty"`
+}
+
+// MeasuredRun is the most memory that one pod was measured to hold.
+type MeasuredRun struct {
+	// PodUID is the pod, and Created when the apiserver made it.
+	PodUID  types.UID   `json:"podUID"`
+	Created metav1.Time `json:"created"`
+	// Devices and Excess are as in ObservedPeak.
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Devices []resource.Quantity `json:"devices"`
+	// +optional
+	Excess resource.Quantity `json:"excess,omitzero"`
 }
 
 const (
@@ -152,8 +184,8 @@ func (p *ModelProfile) ReadyCondition() *metav1.Condition {
 	return meta.FindStatusCondition(p.Status.Conditions, ConditionReady)
 }
 
-// IsReady says whether the model is known, for the spec as it is now.
+// IsReady says whether the model is known. It is whatever the generation: the source never changes, and what else an
+// admin writes into the spec does not make it unknown.
 func (p *ModelProfile) IsReady() bool {
-	return p.Status.Model != nil && p.Status.ObservedGeneration == p.Generation &&
-		meta.IsStatusConditionTrue(p.Status.Conditions, ConditionReady)
+	return p.Status.Model != nil && meta.IsStatusConditionTrue(p.Status.Conditions, ConditionReady)
 }

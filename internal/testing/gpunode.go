@@ -24,17 +24,24 @@ func MakeGPUNode(name string) *GPUNode {
 }
 
 // MakeGPUNodeOf returns a report of n empty, healthy GPUs of one model, "GPU-0" to "GPU-<n-1>", linked with one
-// another.
-func MakeGPUNodeOf(name string, n int, total string) *GPUNode {
+// another. A GPU is in one node: where there are several nodes, MakeGPUsOf makes their reports.
+func MakeGPUNodeOf(name string, n int, total string) *GPUNode { return linked(name, n, total, GPU) }
+
+// MakeGPUsOf is MakeGPUNodeOf with UUIDs as GPUOf makes them.
+func MakeGPUsOf(name string, n int, total string) *GPUNode {
+	return linked(name, n, total, func(i int) string { return GPUOf(name, i) })
+}
+
+func linked(name string, n int, total string, uuid func(int) string) *GPUNode {
 	g := MakeGPUNode(name)
 	for i := range n {
-		g.GPU(GPU(i), total)
+		g.GPU(uuid(i), total)
 	}
 	for i := range g.Status.Devices {
 		for j := range n {
 			if i != j {
 				g.Status.Devices[i].Links = append(g.Status.Devices[i].Links,
-					berthv1alpha1.GPULink{Peer: GPU(j), Type: berthv1alpha1.LinkNVLink})
+					berthv1alpha1.GPULink{Peer: uuid(j), Type: berthv1alpha1.LinkNVLink})
 			}
 		}
 	}
@@ -43,6 +50,9 @@ func MakeGPUNodeOf(name string, n int, total string) *GPUNode {
 
 // GPU returns the UUID of the GPU with an index.
 func GPU(index int) string { return fmt.Sprintf("GPU-%d", index) }
+
+// GPUOf returns the UUID of the GPU with an index of one of several nodes.
+func GPUOf(node string, index int) string { return fmt.Sprintf("GPU-%s-%d", node, index) }
 
 // Obj returns the GPUNode.
 func (g *GPUNode) Obj() *berthv1alpha1.GPUNode { return g.DeepCopy() }

@@ -25,6 +25,8 @@ const (
 	ReasonAssigned Reason = "the GPU is held whole by a pod of the device plugin"
 	// ReasonResourceClaimed: a claim of dynamic resource allocation holds the device.
 	ReasonResourceClaimed Reason = "the GPU is held by a resource claim"
+	// ReasonContested: more than one node says that it has the device.
+	ReasonContested Reason = "another node reports the same GPU"
 	// ReasonLoading: another pod is loading its model there, and one of the two engines measures free memory while
 	// it loads.
 	ReasonLoading Reason = "another pod is loading its model on the GPU"

@@ -103,7 +103,7 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 		return fmt.Errorf("add the profile controller: %w", err)
 	}
 
-	peaks := &peakReconciler{client: c, status: status, clock: o.Clock, started: o.Clock.Now()}
+	peaks := &peakReconciler{client: c, status: status, clock: o.Clock}
 	err = ctrl.NewControllerManagedBy(mgr).
 		Named("peak").
 		For(&gpunode.Object{}).

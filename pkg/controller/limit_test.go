@@ -17,8 +17,8 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
 
-// of makes a pod one of a namespace, of a model.
-func of(namespace, model string) func(*corev1.Pod) {
+// in makes a pod one of a namespace, of a model.
+func in(namespace, model string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		p.Namespace = namespace
 		p.Annotations[berthv1alpha1.AnnotationModel] = model
@@ -62,7 +62,7 @@ func TestProfilesOfANamespaceAreLimited(t *testing.T) {
 	var pods []*corev1.Pod
 	refused := 0
 	for i := range 20 {
-		pod := modelPod(fmt.Sprintf("p%d", i), of("mallory", fmt.Sprintf("hf://made/up-%d", i)))
+		pod := modelPod(fmt.Sprintf("p%d", i), in("mallory", fmt.Sprintf("hf://made/up-%d", i)))
 		pods = append(pods, pod)
 		if told := w.create(pod); strings.Contains(told, "Warning "+EventLimit) {
 			refused++
@@ -76,10 +76,10 @@ func TestProfilesOfANamespaceAreLimited(t *testing.T) {
 	if got := w.sources(); len(strings.Fields(got)) != 5 || refused != 15 {
 		t.Fatalf("%d pods were refused and there are profiles of %s; want 15, and 5 of them", refused, got)
 	}
-	if told := w.create(modelPod("same", of("mallory", "hf://made/up-0"))); !strings.Contains(told, EventWaiting) {
+	if told := w.create(modelPod("same", in("mallory", "hf://made/up-0"))); !strings.Contains(told, EventWaiting) {
 		t.Errorf("a pod of a model that has a profile was told %q", told)
 	}
-	if told := w.create(modelPod("other", of("alice", "hf://org/model"))); !strings.Contains(told, EventWaiting) {
+	if told := w.create(modelPod("other", in("alice", "hf://org/model"))); !strings.Contains(told, EventWaiting) {
 		t.Errorf("a pod of another namespace was told %q", told)
 	}
 	// A pod goes, and the next one gets its place.
@@ -96,7 +96,7 @@ func TestProfileThatWasNotUsedForLongestMakesRoom(t *testing.T) {
 	w := newWorld(t)
 	w.pods.profilesPerNamespace = 3
 	for i, name := range []string{"hf://org/b", "hf://org/a", "hf://org/c"} {
-		pod := modelPod(fmt.Sprintf("p%d", i), of("alice", name))
+		pod := modelPod(fmt.Sprintf("p%d", i), in("alice", name))
 		w.create(pod)
 		if _, err := w.profiles.Reconcile(t.Context(), request("", berthv1alpha1.ModelProfileName(name))); err != nil {
 			t.Fatal(err)
@@ -104,7 +104,7 @@ func TestProfileThatWasNotUsedForLongestMakesRoom(t *testing.T) {
 		w.delete(pod)
 		w.advance(2 * time.Hour)
 	}
-	if told := w.create(modelPod("p", of("alice", "hf://org/d"))); !strings.Contains(told, EventWaiting) {
+	if told := w.create(modelPod("p", in("alice", "hf://org/d"))); !strings.Contains(told, EventWaiting) {
 		t.Fatalf("told %q", told)
 	}
 	if got := w.sources(); got != "org/a org/c org/d" {
@@ -118,12 +118,12 @@ func TestNobodyUsesUpTheLimitOfAnotherNamespace(t *testing.T) {
 	w.pods.profilesPerNamespace = 2
 	for i := range 2 {
 		model := fmt.Sprintf("hf://org/m%d", i)
-		pod := modelPod(fmt.Sprintf("p%d", i), of("alice", model))
+		pod := modelPod(fmt.Sprintf("p%d", i), in("alice", model))
 		w.create(pod)
-		w.create(modelPod(fmt.Sprintf("p%d", i), of("mallory", model)))
+		w.create(modelPod(fmt.Sprintf("p%d", i), in("mallory", model)))
 		w.delete(pod)
 	}
-	if told := w.create(modelPod("p", of("alice", "hf://org/d"))); !strings.Contains(told, EventWaiting) {
+	if told := w.create(modelPod("p", in("alice", "hf://org/d"))); !strings.Contains(told, EventWaiting) {
 		t.Errorf("told %q though no pod of its namespace names a model", told)
 	}
 }
@@ -134,7 +134,7 @@ func TestLimitHoldsThoughTheCacheIsBehind(t *testing.T) {
 	w.pods.profilesPerNamespace = 2
 	w.pods.client = forgetful{w.client}
 	for i := range 5 {
-		w.create(modelPod(fmt.Sprintf("p%d", i), of("mallory", fmt.Sprintf("hf://made/up-%d", i))))
+		w.create(modelPod(fmt.Sprintf("p%d", i), in("mallory", fmt.Sprintf("hf://made/up-%d", i))))
 	}
 	if got := w.sources(); len(strings.Fields(got)) != 2 {
 		t.Errorf("profiles of %s, want 2", got)

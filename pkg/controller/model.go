@@ -69,7 +69,7 @@ func isGated(pod *corev1.Pod) bool {
 	return pod.Spec.NodeName == "" && pod.DeletionTimestamp == nil && pod.Annotations[berthv1alpha1.AnnotationGPUMemory] == ""
 }
 
-// isManaged says whether the controller made the profile, and may delete it.
+// isManaged says whether the controller made the profile, and may delete it: an admin's choice in it would be lost.
 func isManaged(p *berthv1alpha1.ModelProfile) bool {
-	return p.Labels[berthv1alpha1.LabelManagedBy] == berthv1alpha1.ManagedByController
+	return p.Labels[berthv1alpha1.LabelManagedBy] == berthv1alpha1.ManagedByController && len(p.Spec.PeaksFrom) == 0
 }

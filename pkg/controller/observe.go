@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,31 +25,21 @@ type peakReconciler struct {
 	client client.Client
 	status statusWriter
 	clock  clock.PassiveClock
-	// started is when this controller did: what it does not remember, an earlier one may have counted.
-	started time.Time
-
-	mu sync.Mutex
-	// measured are the pods that were counted, by the node that reported them.
-	measured map[string]map[types.UID]bool
 }
 
 // Reconcile implements reconcile.Reconciler for GPUNodes.
 func (r *peakReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	object := &gpunode.Object{}
 	if err := r.client.Get(ctx, req.NamespacedName, object, client.UnsafeDisableDeepCopy); err != nil {
-		r.keep(req.Name, nil)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	node := object.GPUNode()
 	if node == nil {
 		ctrl.LoggerFrom(ctx).Info("The report cannot be read, and nothing of it counts", "problem", object.Problem)
-		r.keep(req.Name, nil)
 		return ctrl.Result{}, nil
 	}
-	held := heldBy(node)
-	r.keep(node.Name, held)
 	var errs []error
-	for uid, devices := range held {
+	for uid, devices := range heldBy(node) {
 		errs = append(errs, r.observe(ctx, node.Name, uid, devices))
 	}
 	return ctrl.Result{}, errors.Join(errs...)
@@ -101,20 +90,15 @@ func (r *peakReconciler) observe(ctx context.Context, node string, uid types.UID
 	if !r.isOfThisRevision(profile, pod) {
 		return nil
 	}
-	m.isNew = !r.wasMeasured(node, uid)
-	if since := readySince(pod); since.Before(r.started) {
-		m.countedAfter = since
-	}
 	// A profile whose model is not known can have peaks all the same: they are what will be known of it.
 	folded := false
-	err = r.status.patch(ctx, profile, func(s *berthv1alpha1.ModelProfileStatus) { folded = fold(s, m, r.clock.Now()) })
+	err = r.status.patch(ctx, profile, func(*berthv1alpha1.ModelProfileStatus) { folded = fold(profile, m, r.clock.Now()) })
 	if err != nil {
 		return err
 	}
 	if folded {
 		peaksFolded.Inc()
 	}
-	r.setMeasured(node, uid)
 	return nil
 }
 
@@ -132,14 +116,14 @@ func measure(pod *corev1.Pod, devices map[string]int64) *measurement {
 	if err != nil {
 		return nil
 	}
-	m := &measurement{settings: settings}
+	m := &measurement{namespace: pod.Namespace, pod: pod.UID, created: pod.CreationTimestamp, settings: settings}
 	for _, d := range booking.Devices {
 		held := devices[d.UUID]
 		if held <= 0 {
 			return nil
 		}
 		m.devices = append(m.devices, held)
-		m.booked = append(m.booked, d.Memory.Int64())
+		m.booked = append(m.booked, d.Memory.Minus(booking.Correction).Int64())
 	}
 	return m
 }
@@ -159,36 +143,4 @@ func readySince(pod *corev1.Pod) time.Time {
 		}
 	}
 	return time.Time{}
-}
-
-func (r *peakReconciler) wasMeasured(node string, uid types.UID) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.measured[node][uid]
-}
-
-func (r *peakReconciler) setMeasured(node string, uid types.UID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.measured == nil {
-		r.measured = map[string]map[types.UID]bool{}
-	}
-	if r.measured[node] == nil {
-		r.measured[node] = map[types.UID]bool{}
-	}
-	r.measured[node][uid] = true
-}
-
-// keep forgets the pods of a node that are not held any more.
-func (r *peakReconciler) keep(node string, held map[types.UID]map[string]int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for uid := range r.measured[node] {
-		if _, ok := held[uid]; !ok {
-			delete(r.measured[node], uid)
-		}
-	}
-	if len(r.measured[node]) == 0 {
-		delete(r.measured, node)
-	}
 }

@@ -229,7 +229,7 @@ func TestAnotherRevisionForgetsPeaksAndTheSameOneKeepsThem(t *testing.T) {
 	w := newWorld(t, modelPod("p"))
 	w.pod("p")
 	p, _ := w.profile()
-	fold(&p.Status, &measurement{devices: []int64{gib}, booked: []int64{0}, isNew: true}, testTime)
+	fold(p, of("ns", 1, llama, gib), testTime)
 	if err := w.client.Status().Update(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
@@ -256,6 +256,8 @@ func TestUnusedProfilesAreCollected(t *testing.T) {
 	measured := managed.DeepCopy()
 	measured.Status.ETag = "v1"
 	measured.Status.ObservedPeaks = []berthv1alpha1.ObservedPeak{{GPUCount: 1, Samples: 1}}
+	promoted := managed.DeepCopy()
+	promoted.Spec.PeaksFrom = []string{"platform"}
 	for _, tc := range []struct {
 		name    string
 		profile *berthv1alpha1.ModelProfile
@@ -263,6 +265,7 @@ func TestUnusedProfilesAreCollected(t *testing.T) {
 		after   time.Duration
 		kept    bool
 	}{
+		{"one in which an admin chose whose peaks count stays", promoted, nil, 10 * options.ProfileTTL, true},
 		{"one that nothing was measured of goes soon, which ends attack 15", managed, nil, options.FailedProfileTTL + time.Minute, false},
 		{"a measured one is kept while it may be used again", measured, nil, options.ProfileTTL - 2*time.Hour, true},
 		{"a measured one goes after its time", measured, nil, options.ProfileTTL + time.Hour, false},

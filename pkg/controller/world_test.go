@@ -94,7 +94,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w.profiles = &profileReconciler{
 		client: w.client, status: status, resolver: w.resolver, clock: w.clock, options: options, turns: newTurns(options.Concurrency),
 	}
-	w.peaks = &peakReconciler{client: decoding{w.client}, status: status, clock: w.clock, started: testTime}
+	w.peaks = &peakReconciler{client: decoding{w.client}, status: status, clock: w.clock}
 	return w
 }
 

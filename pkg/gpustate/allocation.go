@@ -34,6 +34,8 @@ type Allocation struct {
 	TensorParallelSize int
 	// Runtime decides how the pod behaves while it loads.
 	Runtime berthv1alpha1.Runtime
+	// Correction is how much of the memory on each device is booked beyond the estimate, because earlier pods held more.
+	Correction alloc.Bytes
 }
 
 type allocationJSON struct {
@@ -41,6 +43,8 @@ type allocationJSON struct {
 	Devices            []allocationDeviceJSON `json:"devices"`
 	TensorParallelSize int                    `json:"tensorParallelSize,omitempty"`
 	Runtime            berthv1alpha1.Runtime  `json:"runtime,omitempty"`
+	// Correction is in bytes, as a string.
+	Correction string `json:"correction,omitempty"`
 }
 
 type allocationDeviceJSON struct {
@@ -58,6 +62,9 @@ func EncodeAllocation(a *Allocation) (string, error) {
 		Devices:            make([]allocationDeviceJSON, len(a.Devices)),
 		TensorParallelSize: a.TensorParallelSize,
 		Runtime:            a.Runtime,
+	}
+	if !a.Correction.IsZero() {
+		out.Correction = strconv.FormatUint(a.Correction.Uint64(), 10)
 	}
 	for i, d := range a.Devices {
 		out.Devices[i] = allocationDeviceJSON{UUID: d.UUID, Parent: a.parentOf(i), Memory: strconv.FormatUint(d.Memory.Uint64(), 10)}
@@ -95,6 +102,9 @@ func DecodeAllocation(s string) (*Allocation, error) {
 		}
 		a.Devices[i] = alloc.DeviceShare{UUID: d.UUID, Memory: alloc.BytesOf(memory)}
 		a.setParent(i, d.Parent)
+	}
+	if correction, err := strconv.ParseUint(in.Correction, 10, 63); err == nil { // else none: nothing is booked by it
+		a.Correction = alloc.BytesOf(correction)
 	}
 	return readable(a)
 }

@@ -31,6 +31,14 @@ func TestDecodeAllocation(t *testing.T) {
 	}{
 		{name: "the version that is written", in: `{"version":1,` + two + `,"tensorParallelSize":2,"runtime":"vllm"}`, want: known},
 		{name: "fields that a later release adds", in: `{"version":1,` + two + `,"tensorParallelSize":2,"runtime":"vllm","x":{}}`, want: known},
+		{
+			name: "a correction", in: `{"version":1,"devices":[{"uuid":"GPU-a","memory":"3"}],"correction":"2"}`,
+			want: &Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: alloc.BytesOf(3)}}, Correction: alloc.BytesOf(2)},
+		},
+		{
+			name: "a correction that is no number, by which nothing is booked", in: `{"version":1,"devices":[{"uuid":"GPU-a","memory":"3"}],"correction":"2Gi"}`,
+			want: &Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: alloc.BytesOf(3)}}},
+		},
 		{name: "an unknown version charges its devices whole", in: `{"version":2,` + two + `}`, want: whole},
 		{
 			name: "an unknown version that writes everything but the UUIDs in another way",

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
 )
@@ -83,14 +84,16 @@ func BenchmarkSnapshot(b *testing.B) {
 	s := NewStore(alloc.MiB(256), clock.RealClock{})
 	const nodes = 5000
 	for i := range nodes {
-		s.Apply(bt.MakeGPUNodeOf(fmt.Sprintf("node-%d", i), 8, "80Gi").Obj(), true)
+		s.Apply(bt.MakeGPUsOf(fmt.Sprintf("node-%d", i), 8, "80Gi").Obj(), true)
 	}
-	report := bt.MakeGPUNodeOf("", 8, "80Gi").Process("", "1Gi").Obj()
+	reports := make([]*berthv1alpha1.GPUNode, nodes)
+	for i := range reports {
+		reports[i] = bt.MakeGPUsOf(fmt.Sprintf("node-%d", i), 8, "80Gi").Process("", "1Gi").Obj()
+	}
 	i := 0
 	b.ReportAllocs()
 	for b.Loop() {
-		report.Name = fmt.Sprintf("node-%d", i%nodes)
-		s.Apply(report, true)
+		s.Apply(reports[i%nodes], true)
 		if s.Snapshot().Len() != nodes {
 			b.Fatal("a node is lost")
 		}

@@ -15,6 +15,9 @@ import (
 // Allocation returns what an allocation that was planned on a node books for the pod of this request.
 func (r *Request) Allocation(a *alloc.Allocation, node *alloc.Node) *Allocation {
 	booked := &Allocation{Devices: a.Devices, TensorParallelSize: a.TensorParallelSize, Runtime: r.Runtime}
+	if a.Option < len(r.corrections) {
+		booked.Correction = r.corrections[a.Option]
+	}
 	for i := range a.Devices {
 		for j := range node.Devices {
 			if node.Devices[j].UUID == a.Devices[i].UUID {

@@ -36,6 +36,8 @@ const (
 	ReasonUnhealthyDevices alloc.Reason = "node(s) didn't have healthy GPUs with enough memory"
 	// ReasonResourceClaimedDevices: GPUs are large enough, but that resource claims hold them.
 	ReasonResourceClaimedDevices alloc.Reason = "node(s) had no GPU with enough memory that no resource claim holds"
+	// ReasonContestedDevices: GPUs are large enough, but that other nodes report them too.
+	ReasonContestedDevices alloc.Reason = "node(s) had no GPU with enough memory that no other node reports too"
 	// ReasonLoading: memory would be free, but another pod is still loading on the GPUs.
 	ReasonLoading alloc.Reason = "node(s) had a pod still loading on the GPUs"
 	// ReasonNoRuntimeHandler: the kubelet would refuse to start the pod.

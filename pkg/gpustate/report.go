@@ -34,6 +34,8 @@ type Report struct {
 	pci []string
 	// instances says whether any device is a MIG instance.
 	instances bool
+	// rivals[i] are the other nodes that report device i too, stale ones included; nil if there are none for any device.
+	rivals [][]string
 	// handOff is what each runtime handler takes; one that is missing was not looked at.
 	handOff map[string]runtimeForms
 	// receivedAt is when the scheduler got it, by its own monotonic clock.

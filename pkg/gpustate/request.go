@@ -29,6 +29,8 @@ type Request struct {
 	MinRuntime time.Duration
 	// layerSplits has, for each option, the layers per device in the engine's order, where the model is known.
 	layerSplits [][]int64
+	// corrections has, for each option, what is booked on each device beyond the estimate; nil if the model is not known.
+	corrections []alloc.Bytes
 	// Notes are what a user may want to know of how the request was read.
 	Notes []Note
 }
@@ -71,7 +73,7 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 	case profile == nil || !profile.IsReady():
 		return nil, &alloc.Unresolved{Model: parsed.Model, Why: profileState(profile)}, nil
 	default:
-		options, err = r.optionsOfModel(profile, counts, &engine, sizing)
+		options, err = r.optionsOfModel(profile, pod.Namespace, counts, &engine, sizing)
 	}
 	if err != nil {
 		return nil, nil, err

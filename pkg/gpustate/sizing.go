@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/api/resource"
-
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/estimator"
@@ -26,8 +24,8 @@ func peakMargin(peak alloc.Bytes) alloc.Bytes {
 }
 
 // optionsOfModel sizes the options by the estimate of a model, corrected by what agents measured of pods that ran it
-// with the same settings.
-func (r *Request) optionsOfModel(profile *berthv1alpha1.ModelProfile, counts []int, engine *engine, sizing Sizing) ([]alloc.Option, error) {
+// with the same settings, in the pod's namespace or where an admin trusts it.
+func (r *Request) optionsOfModel(profile *berthv1alpha1.ModelProfile, namespace string, counts []int, engine *engine, sizing Sizing) ([]alloc.Option, error) {
 	estimate, err := estimator.Estimate(profile.Status.Model, engine.settings, counts, estimator.DeviceInfo{})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", profile.Spec.Source, err)
@@ -40,13 +38,16 @@ func (r *Request) optionsOfModel(profile *berthv1alpha1.ModelProfile, counts []i
 			shares[j] = alloc.BytesOfInt64(o.Devices[j].Total)
 		}
 		outside := alloc.BytesOfInt64(o.Outside)
-		if peak := observedPeak(profile, engine.settings, o.GPUCount); peak != nil {
+		var correction alloc.Bytes
+		if peak := peakFor(profile, namespace, engine.settings, o.GPUCount); peak != nil {
 			if engine.fillsBooking() {
-				outside = outside.Plus(r.addExcess(shares, bytesOf(&peak.Excess)))
+				correction = r.addExcess(shares, peak)
+				outside = outside.Plus(correction)
 			} else {
-				r.correct(shares, peak.Devices, sizing)
+				r.correct(shares, peak, sizing)
 			}
 		}
+		r.corrections = append(r.corrections, correction)
 		layers := inEngineOrder(shares, o)
 		options = append(options, alloc.Option{
 			Shares: shares, TensorParallelSize: o.TensorParallelSize, Take: engine.take, Outside: outside,
@@ -70,10 +71,10 @@ func (r *Request) optionsOfModel(profile *berthv1alpha1.ModelProfile, counts []i
 
 // correct replaces shares by what was measured before: the larger of the two, or the measured peak alone where the
 // admin trusts it. Both are largest first, so they match device by device.
-func (r *Request) correct(shares []alloc.Bytes, peak []resource.Quantity, sizing Sizing) {
+func (r *Request) correct(shares []alloc.Bytes, peak *peak, sizing Sizing) {
 	before := shares[0]
 	for i := range shares {
-		measured := bytesOf(&peak[i])
+		measured := peak.devices[i]
 		measured = measured.Plus(peakMargin(measured))
 		if sizing.TrustObservedPeaks {
 			shares[i] = measured
@@ -85,8 +86,8 @@ func (r *Request) correct(shares []alloc.Bytes, peak []resource.Quantity, sizing
 	if shares[0] != before {
 		r.Notes = append(r.Notes, Note{
 			Reason: "BookingCorrected",
-			Message: fmt.Sprintf("On %d GPUs the largest booking is %s instead of the estimated %s, because pods of this model were measured with a peak of %s",
-				len(shares), shares[0], before, peak[0].String()),
+			Message: fmt.Sprintf("On %d GPUs the largest booking is %s instead of the estimated %s, because pods of this model %s were measured with a peak of %s",
+				len(shares), shares[0], before, peak.where, peak.devices[0]),
 		})
 	}
 }
@@ -94,19 +95,19 @@ func (r *Request) correct(shares []alloc.Bytes, peak []resource.Quantity, sizing
 // addExcess corrects an engine that fills whatever it is booked (vLLM's cache takes all that is left of its fraction):
 // what it holds says nothing of what it needs, and booking that would raise the booking with every run. What counts
 // is how far it was measured beyond its booking, which lies outside its fraction. It returns the excess.
-func (r *Request) addExcess(shares []alloc.Bytes, excess alloc.Bytes) alloc.Bytes {
-	if excess.IsZero() {
-		return excess
+func (r *Request) addExcess(shares []alloc.Bytes, peak *peak) alloc.Bytes {
+	if peak.excess.IsZero() {
+		return peak.excess
 	}
 	for i := range shares {
-		shares[i] = shares[i].Plus(excess)
+		shares[i] = shares[i].Plus(peak.excess)
 	}
 	r.Notes = append(r.Notes, Note{
 		Reason: "BookingCorrected",
-		Message: fmt.Sprintf("On %d GPUs the booking is raised by %s to %s, because pods of this model were measured to hold that much beyond theirs",
-			len(shares), excess, shares[0]),
+		Message: fmt.Sprintf("On %d GPUs the booking is raised by %s to %s, because pods of this model %s were measured to hold that much beyond theirs",
+			len(shares), peak.excess, shares[0], peak.where),
 	})
-	return excess
+	return peak.excess
 }
 
 // inEngineOrder makes the shares of an engine that splits by layers fit whatever devices are chosen, and returns the
@@ -122,17 +123,6 @@ func inEngineOrder(shares []alloc.Bytes, o *estimator.Option) []int64 {
 	}
 	layers := slices.Delete(slices.Clone(o.LayerSplit), o.OutputDevice, o.OutputDevice+1)
 	return append(layers, o.LayerSplit[o.OutputDevice])
-}
-
-// observedPeak returns what was measured of pods with the same settings and GPU count; nil if nothing was.
-func observedPeak(profile *berthv1alpha1.ModelProfile, settings estimator.Settings, gpuCount int) *berthv1alpha1.ObservedPeak {
-	for i := range profile.Status.ObservedPeaks {
-		p := &profile.Status.ObservedPeaks[i]
-		if p.Settings == settings && int(p.GPUCount) == gpuCount && len(p.Devices) == gpuCount {
-			return p
-		}
-	}
-	return nil
 }
 
 // compare notes where the totals that the pod states are far from the estimate of its model: one of them is wrong, and

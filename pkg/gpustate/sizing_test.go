@@ -61,7 +61,7 @@ func TestBookingFollowsWhatWasMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	peak := func(s estimator.Settings, device string) berthv1alpha1.ObservedPeak {
-		return berthv1alpha1.ObservedPeak{Settings: s, GPUCount: 1, Devices: []resource.Quantity{resource.MustParse(device)}}
+		return berthv1alpha1.ObservedPeak{Namespace: "default", Settings: s, GPUCount: 1, Devices: []resource.Quantity{resource.MustParse(device)}}
 	}
 	estimate, _ := sized(t, custom, profileOf(t), Sizing{})
 	if estimate.Shares[0].Less(alloc.GiB(15)) {
@@ -100,7 +100,7 @@ func TestBookingOfAnEngineThatFillsItDoesNotCreep(t *testing.T) {
 		t.Fatal(err)
 	}
 	estimate, _ := sized(t, vllm, profileOf(t), Sizing{})
-	peak := berthv1alpha1.ObservedPeak{Settings: settings, GPUCount: 1, Devices: []resource.Quantity{resource.MustParse("70Gi")}}
+	peak := berthv1alpha1.ObservedPeak{Namespace: "default", Settings: settings, GPUCount: 1, Devices: []resource.Quantity{resource.MustParse("70Gi")}}
 	if o, _ := sized(t, vllm, profileOf(t, peak), Sizing{}); o.Shares[0] != estimate.Shares[0] {
 		t.Errorf("booked %s after a run that filled its booking, want %s as before", o.Shares[0], estimate.Shares[0])
 	}

@@ -37,6 +37,8 @@ type Store struct {
 	states map[string]*nodeState
 	// unreadable are nodes whose report could not be decoded, so that they have none; it is copied, never changed.
 	unreadable map[string]bool
+	// reporters says which nodes name a GPU.
+	reporters reporters
 }
 
 // nodeState is shared by all snapshots.
@@ -70,12 +72,13 @@ type nodeSlot struct {
 
 // NewStore returns an empty store. headroom is kept free on every device, beside what the driver reserves.
 func NewStore(headroom alloc.Bytes, c clock.PassiveClock) *Store {
-	return &Store{headroom: headroom, clock: c, start: c.Now(), position: map[string]int{}, states: map[string]*nodeState{}}
+	return &Store{headroom: headroom, clock: c, start: c.Now(), position: map[string]int{}, states: map[string]*nodeState{}, reporters: reporters{}}
 }
 
 // Apply takes a report. live says that it was just written, as opposed to found when the process started: only a
-// live report proves that the agent is alive. It returns the report before it (nil if there was none) and the new one.
-func (s *Store) Apply(gn *berthv1alpha1.GPUNode, live bool) (before, after *Report) {
+// live report proves that the agent is alive. It returns the report before it (nil if there was none), the new one, and
+// the other nodes that have come to share a GPU with it, or share one no more.
+func (s *Store) Apply(gn *berthv1alpha1.GPUNode, live bool) (before, after *Report, concerned []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Now()
@@ -92,24 +95,25 @@ func (s *Store) Apply(gn *berthv1alpha1.GPUNode, live bool) (before, after *Repo
 		state.hear(now.Sub(s.start))
 	}
 	after = newReport(gn, s.headroom, before, now)
+	concerned = s.reportChanged(gn.Name, before, after)
 	s.writable(i).reports[i%chunkSize] = &nodeSlot{report: after, state: state}
-	return before, after
+	return before, after, concerned
 }
 
-// Remove forgets a node's report, which is then as if there never was one.
-func (s *Store) Remove(node string) {
+// Remove forgets a node's report, which is then as if there never was one. It returns the nodes that shared a GPU with it.
+func (s *Store) Remove(node string) (concerned []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.remove(node)
 	s.setUnreadable(node, false)
+	return s.remove(node)
 }
 
-// RemoveUnreadable forgets a node's report, because a newer one cannot be decoded.
-func (s *Store) RemoveUnreadable(node string) {
+// RemoveUnreadable forgets a node's report, because a newer one cannot be decoded; it returns what Remove does.
+func (s *Store) RemoveUnreadable(node string) (concerned []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.remove(node)
 	s.setUnreadable(node, true)
+	return s.remove(node)
 }
 
 func (s *Store) setUnreadable(node string, unreadable bool) {
@@ -128,16 +132,18 @@ func (s *Store) setUnreadable(node string, unreadable bool) {
 	s.unreadable = copied
 }
 
-func (s *Store) remove(node string) {
+func (s *Store) remove(node string) (concerned []string) {
 	i, ok := s.position[node]
 	if !ok {
-		return
+		return nil
 	}
+	concerned = s.reportChanged(node, s.chunks[i/chunkSize].reports[i%chunkSize].report, nil)
 	s.writable(i).reports[i%chunkSize] = nil
 	s.ownPosition()
 	delete(s.position, node)
 	s.free = append(s.free, i)
 	delete(s.states, node) // a new report is heard of anew
+	return concerned
 }
 
 // dropState forgets when an agent was heard of whose node has no report.

@@ -29,13 +29,15 @@ type Tracker struct {
 	// Reshaped is called after a change of what a node is: it has more devices, or healthy ones, or its agent is back,
 	// or its container runtime takes GPUs in another way.
 	Reshaped func(node string)
+	// Rivals is called after the report of another node changed which devices of a node are reported twice.
+	Rivals func(node string)
 }
 
 // NewTracker returns a tracker with an empty store and an empty ledger. headroom is kept free on every device.
 func NewTracker(headroom alloc.Bytes, policy Policy, c clock.PassiveClock) *Tracker {
 	return &Tracker{
 		Store: NewStore(headroom, c), Ledger: NewLedger(c), Policy: policy,
-		Changed: func(string) {}, Reshaped: func(string) {},
+		Changed: func(string) {}, Reshaped: func(string) {}, Rivals: func(string) {},
 	}
 }
 
@@ -122,8 +124,9 @@ func (t *Tracker) PodGone(pod *corev1.Pod) (node string) {
 // ReportSeen applies a report; live as in Store.Apply.
 func (t *Tracker) ReportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	wasStale := live && t.isStale(gn.Name)
-	before, after := t.Store.Apply(gn, live)
+	before, after, concerned := t.Store.Apply(gn, live)
 	t.SettleNode(gn.Name)
+	t.tellRivals(concerned)
 	if before == nil || wasStale || offersMore(before, after) || !maps.EqualFunc(before.handOff, after.handOff, runtimeForms.equal) {
 		t.Reshaped(gn.Name)
 		return
@@ -146,16 +149,24 @@ func offersMore(before, after *Report) bool {
 
 // ReportGone applies the deletion of a node's GPUNode. Bookings stay: the pods may well be running.
 func (t *Tracker) ReportGone(node string) {
-	t.Store.Remove(node)
+	concerned := t.Store.Remove(node)
 	t.SettleNode(node)
 	t.Ledger.dropNode(node)
+	t.tellRivals(concerned)
 }
 
 // ReportUnreadable applies a report that could not be decoded: the node has none until it writes one that can.
 func (t *Tracker) ReportUnreadable(node string) {
-	t.Store.RemoveUnreadable(node)
+	concerned := t.Store.RemoveUnreadable(node)
 	t.SettleNode(node)
 	t.Ledger.dropNode(node)
+	t.tellRivals(concerned)
+}
+
+func (t *Tracker) tellRivals(nodes []string) {
+	for _, node := range nodes {
+		t.Rivals(node)
+	}
 }
 
 // LeaseGone applies the deletion of the Lease of a node's agent.

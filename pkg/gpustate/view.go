@@ -152,6 +152,10 @@ func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, dra *Node
 	if dra != nil {
 		view.blockResourceClaimed(dra)
 	}
+	if fresh && report.rivals != nil {
+		view.blockContested(v.Snapshot, v.Policy.StaleAfter)
+		c.timeless = false // a rival may fall silent
+	}
 	if explain {
 		view.Charges = make([]Charge, 0, len(pods))
 	}

@@ -26,8 +26,8 @@ import (
 func twoFullNodes(t *testing.T) *fixture {
 	f := newFixture(t)
 	for _, n := range []string{"a", "b"} {
-		f.node(bt.MakeNode(n), bt.MakeGPUNode(n).GPU("GPU-0", "80Gi").Process(types.UID("on-"+n), "70Gi"))
-		f.resident("on-"+n, n, nil, "GPU-0=70Gi")
+		f.node(bt.MakeNode(n), bt.MakeGPUNode(n).GPU("GPU-"+n, "80Gi").Process(types.UID("on-"+n), "70Gi"))
+		f.resident("on-"+n, n, nil, "GPU-"+n+"=70Gi")
 	}
 	return f
 }
@@ -112,7 +112,7 @@ func TestClaimFollowsTheCluster(t *testing.T) {
 			f.changeNode("a", func(n *corev1.Node) { n.Status.Allocatable["nvidia.com/gpu"] = resource.MustParse("1") })
 		}, "advertised nvidia.com/gpu"},
 		{"its GPUs are smaller than before", func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNode("a").ResourceVersion("2").GPU("GPU-0", "40Gi").Obj(), true)
+			f.pl.reportSeen(bt.MakeGPUNode("a").ResourceVersion("2").GPU("GPU-a", "40Gi").Obj(), true)
 		}, "could ever hold"},
 		{"the node is gone", func(f *fixture) { f.removeNode("a") }, "the node is gone"},
 	} {
@@ -225,7 +225,7 @@ func TestWaitingHasAPrice(t *testing.T) {
 	t.Run("the memory comes soon", func(t *testing.T) {
 		f, pod := leaving(20*time.Second), preemptor()
 		f.wantPostFilter("at first", pod, "a")
-		f.wantEvent("WaitingForGPUMemory", "pod default/on-a is still terminating and holds 70Gi on GPU 0 (GPU-0)")
+		f.wantEvent("WaitingForGPUMemory", "pod default/on-a is still terminating and holds 70Gi on GPU 0 (GPU-a)")
 		f.clock.Step(29 * time.Second)
 		f.wantPostFilter("within waitBeforeEviction", pod, "a")
 		f.clock.Step(2 * time.Second)
@@ -239,10 +239,10 @@ func TestWaitingHasAPrice(t *testing.T) {
 	t.Run("the memory comes in an hour, and beside it is a smaller pod: its eviction would not be enough", func(t *testing.T) {
 		f := newFixture(t)
 		f.node(bt.MakeNode("a"), bt.MakeGPUNodeOf("a", 1, "80Gi"))
-		f.node(bt.MakeNode("b"), bt.MakeGPUNodeOf("b", 1, "80Gi"))
+		f.node(bt.MakeNode("b"), bt.MakeGPUsOf("b", 1, "80Gi"))
 		f.resident("leaving", "a", nil, "GPU-0=50Gi")
 		f.resident("beside", "a", nil, "GPU-0=20Gi")
-		f.resident("large", "b", func(p *bt.Pod) { p.Priority(10) }, "GPU-0=70Gi")
+		f.resident("large", "b", func(p *bt.Pod) { p.Priority(10) }, "GPU-b-0=70Gi")
 		f.terminatingUntil("leaving", epoch.Add(time.Hour))
 		f.wantPostFilter("at first", preemptor(), "b", "large")
 	})
@@ -285,26 +285,26 @@ func TestRoomThatComesDuringTheCycle(t *testing.T) {
 		ends func(f *fixture)
 	}{
 		{"a process ends", func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("1").Process("", "70Gi").Obj(), true)
+			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("1").Process("", "70Gi").Obj(), true)
 		}, func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("2").Obj(), true)
+			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
 		}},
 		{"a pod that nobody may evict is gone, and its memory is back", func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("1").Process("batch", "70Gi").Obj(), true)
-			f.resident("batch", "b", func(p *bt.Pod) { p.Priority(1000) }, "GPU-0=70Gi")
+			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("1").Process("batch", "70Gi").Obj(), true)
+			f.resident("batch", "b", func(p *bt.Pod) { p.Priority(1000) }, "GPU-1=70Gi")
 		}, func(f *fixture) {
 			batch := f.pods[len(f.pods)-1] // the cycle's list goes on having it
 			f.forget(batch)
 			f.pl.podGone(batch)
 			f.clock.Step(2 * time.Second)
-			f.pl.reportSeen(bt.MakeGPUNodeOf("b", 1, "80Gi").ResourceVersion("2").Obj(), true)
+			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t)
 			f.node(bt.MakeNode("a"), bt.MakeGPUNode("a").GPU("GPU-0", "80Gi").Process("on-a", "70Gi"))
 			f.resident("on-a", "a", nil, "GPU-0=70Gi")
-			f.node(bt.MakeNode("b"), bt.MakeGPUNodeOf("b", 1, "80Gi"))
+			f.node(bt.MakeNode("b"), bt.MakeGPUNode("b").GPU("GPU-1", "80Gi"))
 			tc.on(f)
 			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
 			f.known(pod)

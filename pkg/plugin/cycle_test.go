@@ -136,13 +136,13 @@ func TestPreFilter(t *testing.T) {
 		},
 		{
 			name: "instances that would hold it together", pod: bt.MakePod("a").Memory("300Gi").GPUCount("3"),
-			nodes: map[string]*bt.GPUNode{"other": bt.MakeGPUNodeOf("other", 1, "300Gi").Instance("MIG-1", "GPU-0", "150Gi").Instance("MIG-2", "GPU-0", "150Gi")},
+			nodes: map[string]*bt.GPUNode{"other": bt.MakeGPUsOf("other", 1, "300Gi").Instance("MIG-1", "GPU-other-0", "150Gi").Instance("MIG-2", "GPU-other-0", "150Gi")},
 			code:  fwk.UnschedulableAndUnresolvable, says: "3 GPUs of one node: no node has as many (MIG instances cannot be used together)",
 		},
 		{name: "larger than any GPU, one node without a report", pod: bt.MakePod("a").Memory("100Gi"), nodes: map[string]*bt.GPUNode{"other": nil}, code: fwk.Success},
 		{name: "larger than any GPU, the report stale", pod: bt.MakePod("a").Memory("100Gi"), silent: time.Hour, code: fwk.Success},
-		{name: "a larger GPU on another node", pod: bt.MakePod("a").Memory("100Gi"), nodes: map[string]*bt.GPUNode{"other": bt.MakeGPUNodeOf("other", 1, "141Gi")}, code: fwk.Success},
-		{name: "a larger GPU that is unhealthy may come back", pod: bt.MakePod("a").Memory("100Gi"), nodes: map[string]*bt.GPUNode{"other": bt.MakeGPUNodeOf("other", 1, "141Gi").Unhealthy()}, code: fwk.Success},
+		{name: "a larger GPU on another node", pod: bt.MakePod("a").Memory("100Gi"), nodes: map[string]*bt.GPUNode{"other": bt.MakeGPUsOf("other", 1, "141Gi")}, code: fwk.Success},
+		{name: "a larger GPU that is unhealthy may come back", pod: bt.MakePod("a").Memory("100Gi"), nodes: map[string]*bt.GPUNode{"other": bt.MakeGPUsOf("other", 1, "141Gi").Unhealthy()}, code: fwk.Success},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t)

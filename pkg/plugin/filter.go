@@ -57,6 +57,8 @@ func (pl *Plugin) verdict(s *cycle.State, ni fwk.NodeInfo, view *gpustate.View, 
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonTooSmall
 	case cycle.ResourceClaimed:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonResourceClaimedDevices
+	case cycle.Contested:
+		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonContestedDevices
 	case cycle.Unhealthy:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonUnhealthyDevices
 	}

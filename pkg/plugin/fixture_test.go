@@ -134,6 +134,9 @@ func (f *fixture) node(node *corev1.Node, report *bt.GPUNode) {
 	}
 	if report != nil {
 		f.pl.reportSeen(report.Obj(), true)
+		if f.pl.tracker.Store.HasRivals(node.Name) {
+			f.t.Fatalf("node %s has a GPU of another node, so it gets no pods: name its GPUs by bt.GPUOf", node.Name)
+		}
 	}
 }
 

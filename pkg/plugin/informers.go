@@ -230,6 +230,11 @@ func transform(obj any) (any, error) {
 	if o, ok := obj.(*gpunode.Object); ok {
 		return gpunode.Transform(o)
 	}
+	if p, ok := obj.(*berthv1alpha1.ModelProfile); ok {
+		for i := range p.Status.ObservedPeaks {
+			p.Status.ObservedPeaks[i].Runs = nil // what they come to stands beside them
+		}
+	}
 	// Field managers are most of a small object, and nobody here reads them.
 	if accessor, err := meta.Accessor(obj); err == nil {
 		accessor.SetManagedFields(nil)

@@ -27,6 +27,7 @@ const (
 	eventOverbooked    = "GPUMemoryOverbooked"
 	eventLost          = "GPULost"
 	eventUnreadable    = "GPUNodeUnreadable" // of a GPUNode
+	eventContested     = "GPUReportedTwice"  // of a Node
 	eventUnallocated   = "BoundWithoutGPUMemory"
 	// The next two are of the scheduler's Lease.
 	eventPoliciesMissing = "AdmissionPoliciesMissing"

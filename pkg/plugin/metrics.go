@@ -23,6 +23,7 @@ type pluginMetrics struct {
 	overbooked             *metrics.Gauge
 	// policyInForce is by policy.
 	policyInForce *metrics.GaugeVec
+	contested     *metrics.Gauge
 }
 
 const metricsSubsystem = "berth_scheduler"
@@ -62,7 +63,12 @@ var registerMetrics = sync.OnceValue(func() *pluginMetrics {
 			Subsystem: metricsSubsystem, Name: "policy_in_force", StabilityLevel: metrics.ALPHA,
 			Help: "1 for an admission policy that refused what it must at the last check, 0 for one that did not, or could not be tried.",
 		}, []string{"policy"}),
+		contested: metrics.NewGauge(&metrics.GaugeOpts{
+			Name: "berth_contested_devices", StabilityLevel: metrics.ALPHA,
+			Help: "GPUs that more than one node reports, counted on each of these nodes. They get no pods.",
+		}),
 	}
-	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.claimsDropped, m.cutShort, m.driverUpgradeEvictions, m.overbooked, m.policyInForce)
+	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.claimsDropped, m.cutShort, m.driverUpgradeEvictions,
+		m.overbooked, m.policyInForce, m.contested)
 	return m
 })

@@ -66,6 +66,8 @@ type Plugin struct {
 	lost lost
 	// unreadable is whose report cannot be read.
 	unreadable unreadable
+	// contested is which GPUs several nodes report.
+	contested contested
 	// unallocated is who was told that it is bound without an allocation.
 	unallocated unallocated
 	// resourceClaims are of dynamic resource allocation; nil if that is off.
@@ -168,6 +170,7 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
 	pl.tracker.Changed = pl.nodeChanged
 	pl.tracker.Reshaped = pl.nodeReshaped
+	pl.tracker.Rivals = pl.watchContested
 	pl.announcer = newAnnouncer(ctx, c, func(p placement) {
 		pl.event(p.pod, nil, corev1.EventTypeNormal, eventAllocated, actionAllocate, p.note)
 	})

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/eventnote"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
@@ -78,5 +79,5 @@ func (pl *Plugin) tellPolicies(why string) {
 	if pl.args.OnMissingPolicies == StopPlacing {
 		note = "No pod that asks for GPU memory is placed. " + note
 	}
-	pl.handle.EventRecorder().Eventf(lease, nil, corev1.EventTypeWarning, eventPoliciesMissing, actionCheckPolicies, "%s", truncate(note))
+	pl.handle.EventRecorder().Eventf(lease, nil, corev1.EventTypeWarning, eventPoliciesMissing, actionCheckPolicies, "%s", eventnote.Fit(note))
 }

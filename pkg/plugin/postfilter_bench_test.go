@@ -24,7 +24,7 @@ func fillers(name string, rng *rand.Rand, small bool) (pods []*bt.Pod) {
 	place := func(share string, first, count int) {
 		var shares []string
 		for d := range count {
-			shares = append(shares, bt.GPU(first+d)+"="+share)
+			shares = append(shares, bt.GPUOf(name, first+d)+"="+share)
 		}
 		pods = append(pods, bt.MakePod(fmt.Sprintf("%s-%02d", name, len(pods))).Memory("1Gi").Bound(name, epoch, shares...).Started(epoch).Ready(epoch))
 	}
@@ -82,7 +82,7 @@ func BenchmarkPostFilter(parent *testing.B) {
 					var pods []*bt.Pod
 					for i := range 500 {
 						name := fmt.Sprintf("node-%03d", i)
-						f.node(bt.MakeNode(name), bt.MakeGPUNodeOf(name, 8, "80Gi"))
+						f.node(bt.MakeNode(name), bt.MakeGPUsOf(name, 8, "80Gi"))
 						pods = append(pods, fillers(name, rng, small)...)
 					}
 					f.running(pods...)

@@ -76,7 +76,7 @@ func crowded(t testing.TB, seed uint64, nodes int) *fixture {
 	for n := range nodes {
 		name := fmt.Sprintf("node-%03d", n)
 		const gpus = 4
-		f.node(bt.MakeNode(name), bt.MakeGPUNodeOf(name, gpus, "80Gi"))
+		f.node(bt.MakeNode(name), bt.MakeGPUsOf(name, gpus, "80Gi"))
 		free := [gpus]int{80, 80, 80, 80}
 		cpu := 64
 		for i := 0; i < 40; i++ {
@@ -88,7 +88,7 @@ func crowded(t testing.TB, seed uint64, nodes int) *fixture {
 			var shares []string
 			for d := range count {
 				if at := (first + d) % gpus; free[at] >= share {
-					shares = append(shares, fmt.Sprintf("%s=%dGi", bt.GPU(at), share))
+					shares = append(shares, fmt.Sprintf("%s=%dGi", bt.GPUOf(name, at), share))
 				}
 			}
 			cores := []int{1, 1, 1, 15}[rng.IntN(4)]
@@ -154,8 +154,8 @@ func TestEvictionsForOtherResourcesCount(t *testing.T) {
 	for i := range 3 {
 		f.running(withCPU(bt.MakePod(fmt.Sprintf("cpu-%d", i)).Node("cheap-gpu"), 20)) // of 64
 	}
-	f.node(bt.MakeNode("free-cpu"), bt.MakeGPUNodeOf("free-cpu", 1, "80Gi"))
-	f.resident("big", "free-cpu", nil, bt.GPU(0)+"=70Gi")
+	f.node(bt.MakeNode("free-cpu"), bt.MakeGPUsOf("free-cpu", 1, "80Gi"))
+	f.resident("big", "free-cpu", nil, bt.GPUOf("free-cpu", 0)+"=70Gi")
 	pod := withCPU(bt.MakePod("preemptor").Memory("60Gi").Priority(100), 50).Obj()
 	node, status := f.postFilter(pod)
 	if got := f.api.takeDeleted(); node != "free-cpu" || !slices.Equal(got, []string{"big"}) {
@@ -167,8 +167,8 @@ func TestEvictionsForOtherResourcesCount(t *testing.T) {
 func TestClaimIsKeptWhileTheAgentIsSilent(t *testing.T) {
 	f := newFixture(t)
 	for _, n := range []string{"n1", "n2"} {
-		f.node(bt.MakeNode(n), bt.MakeGPUNode(n).GPU("GPU-0", "80Gi").Process(types.UID("on-"+n), "70Gi"))
-		f.resident("on-"+n, n, nil, "GPU-0=70Gi")
+		f.node(bt.MakeNode(n), bt.MakeGPUNode(n).GPU("GPU-"+n, "80Gi").Process(types.UID("on-"+n), "70Gi"))
+		f.resident("on-"+n, n, nil, "GPU-"+n+"=70Gi")
 	}
 	pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
 	node, _ := f.postFilter(pod)
@@ -177,7 +177,7 @@ func TestClaimIsKeptWhileTheAgentIsSilent(t *testing.T) {
 	}
 	f.gone("on-n1")
 	f.clock.Step(f.pl.args.StaleAfter.Duration + time.Second)
-	f.pl.reportSeen(bt.MakeGPUNode("n2").ResourceVersion("2").GPU("GPU-0", "80Gi").Process("on-n2", "70Gi").Obj(), true)
+	f.pl.reportSeen(bt.MakeGPUNode("n2").ResourceVersion("2").GPU("GPU-n2", "80Gi").Process("on-n2", "70Gi").Obj(), true)
 	if node, status := f.postFilter(pod); node != "n1" || status.Code() != fwk.Unschedulable {
 		t.Errorf("while the agent is silent: nominated to %q, %v", node, status)
 	}
@@ -185,7 +185,7 @@ func TestClaimIsKeptWhileTheAgentIsSilent(t *testing.T) {
 		t.Fatalf("%v evicted for the same need", got)
 	}
 	f.clock.Step(f.pl.args.MemoryReturnTimeout.Duration)
-	f.pl.reportSeen(bt.MakeGPUNode("n2").ResourceVersion("3").GPU("GPU-0", "80Gi").Process("on-n2", "70Gi").Obj(), true)
+	f.pl.reportSeen(bt.MakeGPUNode("n2").ResourceVersion("3").GPU("GPU-n2", "80Gi").Process("on-n2", "70Gi").Obj(), true)
 	node, _ = f.postFilter(pod)
 	if got := f.api.takeDeleted(); node != "n2" || !slices.Equal(got, []string{"on-n2"}) {
 		t.Errorf("when the time is over: evicts %v on %q, want on-n2", got, node)

@@ -30,6 +30,7 @@ func (pl *Plugin) watchReports(client cache.Getter) (cache.SharedIndexInformer, 
 			if o, ok := deleted[*gpunode.Object](obj); ok {
 				pl.unreadable.forget(o.Name)
 				pl.tracker.ReportGone(o.Name)
+				pl.watchContested(o.Name)
 			}
 		},
 	})
@@ -43,6 +44,7 @@ func (pl *Plugin) objectSeen(o *gpunode.Object, live bool) {
 	}
 	pl.tracker.ReportUnreadable(o.Name)
 	pl.settle(o.Name)
+	pl.watchContested(o.Name)
 	if !pl.unreadable.first(o.Name) {
 		return
 	}
@@ -59,6 +61,7 @@ func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	pl.watchVictims(gn.Name)
 	pl.watchLost(gn.Name)
 	pl.watchBookings(gn.Name)
+	pl.watchContested(gn.Name)
 }
 
 // unreadable is the nodes whose report cannot be read, each of which is told of once.

@@ -88,7 +88,7 @@ func TestScoreRange(t *testing.T) {
 		f.pl.args.Strategy = strategy
 		for n := 1; n <= 8; n++ {
 			name := fmt.Sprintf("node-%d", n)
-			f.node(bt.MakeNode(name), bt.MakeGPUNodeOf(name, n, fmt.Sprintf("%dGi", 20*n)))
+			f.node(bt.MakeNode(name), bt.MakeGPUsOf(name, n, fmt.Sprintf("%dGi", 20*n)))
 		}
 		f.node(bt.MakeNode("full"), bt.MakeGPUNode("full").GPU("GPU-0", "200Gi").Process("", "190Gi"))
 		f.node(bt.MakeNode("unreported"), nil)

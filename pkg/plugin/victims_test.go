@@ -73,7 +73,7 @@ func TestWhoMayBeAVictim(t *testing.T) {
 // TestWhichVictimIsCheaper of two, each on a node of its own; the other one's name comes first.
 func TestWhichVictimIsCheaper(t *testing.T) {
 	on := func(name, node string) *bt.Pod {
-		return bt.MakePod(name).Memory("1Gi").Bound(node, epoch, "GPU-0=70Gi").Started(epoch)
+		return bt.MakePod(name).Memory("1Gi").Bound(node, epoch, bt.GPUOf(node, 0)+"=70Gi").Started(epoch)
 	}
 	for _, tc := range []struct {
 		name            string
@@ -87,7 +87,7 @@ func TestWhichVictimIsCheaper(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t)
 			for _, n := range []string{"a", "b"} {
-				f.node(bt.MakeNode(n), bt.MakeGPUNodeOf(n, 1, "80Gi"))
+				f.node(bt.MakeNode(n), bt.MakeGPUsOf(n, 1, "80Gi"))
 			}
 			f.running(tc.dearer, tc.cheaper)
 			f.clock.Step(time.Second)

@@ -55,7 +55,7 @@ func TestWaitingPodsAreRetriedByWhatHelps(t *testing.T) {
 			f.queue.take()
 			f.pl.reportSeen(bt.MakeGPUNode("other").GPU("GPU-9", "80Gi").Process("", "40Gi").Obj(), true)
 		}, false},
-		{"a new node whose GPUs are too small for it", func(f *fixture) { f.node(bt.MakeNode("other"), bt.MakeGPUNodeOf("other", 8, "40Gi")) }, false},
+		{"a new node whose GPUs are too small for it", func(f *fixture) { f.node(bt.MakeNode("other"), bt.MakeGPUsOf("other", 8, "40Gi")) }, false},
 		{"a new node whose GPUs are large enough, though held by a foreign process", func(f *fixture) {
 			f.node(bt.MakeNode("other"), bt.MakeGPUNode("other").GPU("GPU-9", "80Gi").Process("", "50Gi"))
 		}, false},
@@ -76,7 +76,7 @@ func TestWaitingPodsAreRetriedByWhatHelps(t *testing.T) {
 		{"a pod without a booking is deleted", func(f *fixture) { f.pl.podGone(bt.MakePod("plain").Node("node").Obj()) }, false},
 		{"another pod is bound", func(f *fixture) { f.pl.podSeen(bt.MakePod("z").Memory("1Gi").Bound("node", epoch, "GPU-0=1Gi").Obj()) }, false},
 		{"another pod gives its place back", func(f *fixture) {
-			f.node(bt.MakeNode("other"), bt.MakeGPUNodeOf("other", 1, "80Gi"))
+			f.node(bt.MakeNode("other"), bt.MakeGPUsOf("other", 1, "80Gi"))
 			other := bt.MakePod("z").Memory("60Gi").Obj()
 			state := f.reserve(other, "other")
 			f.queue.take()

@@ -85,9 +85,9 @@ func BenchmarkFailingCycle(parent *testing.B) {
 			for i := range nodes {
 				name := fmt.Sprintf("node-%04d", i)
 				f.nodes = append(f.nodes, bt.MakeNode(name))
-				f.pl.reportSeen(bt.MakeGPUNodeOf(name, 8, "80Gi").Obj(), true)
+				f.pl.reportSeen(bt.MakeGPUsOf(name, 8, "80Gi").Obj(), true)
 				for gpu := range 8 {
-					pods = append(pods, bt.MakePod(fmt.Sprintf("%s-%d", name, gpu)).Memory("1Gi").Bound(name, epoch, bt.GPU(gpu)+"=70Gi").Started(epoch).Ready(epoch))
+					pods = append(pods, bt.MakePod(fmt.Sprintf("%s-%d", name, gpu)).Memory("1Gi").Bound(name, epoch, bt.GPUOf(name, gpu)+"=70Gi").Started(epoch).Ready(epoch))
 				}
 			}
 			for _, n := range f.nodes {

@@ -35,13 +35,13 @@ func (f *fixture) fail(pod *corev1.Pod, byOthers ...string) {
 // fullNode adds a node with one GPU, on which somebody holds 70Gi who cannot be evicted.
 func (f *fixture) fullNode(name string) {
 	f.t.Helper()
-	f.node(bt.MakeNode(name), bt.MakeGPUNode(name).GPU("GPU-0", "80Gi").Process("", "70Gi"))
+	f.node(bt.MakeNode(name), bt.MakeGPUNode(name).GPU(bt.GPUOf(name, 0), "80Gi").Process("", "70Gi"))
 }
 
 // freed reports that the GPU of a node is free.
 func (f *fixture) freed(name, version string) {
 	f.t.Helper()
-	f.pl.reportSeen(bt.MakeGPUNodeOf(name, 1, "80Gi").ResourceVersion(version).Obj(), true)
+	f.pl.reportSeen(bt.MakeGPUsOf(name, 1, "80Gi").ResourceVersion(version).Obj(), true)
 }
 
 // TestRoomWhereOthersRefuse wakes nobody: a pod that is pinned to a full node is not tried for each report of the others.
@@ -58,7 +58,7 @@ func TestRoomWhereOthersRefuse(t *testing.T) {
 		f.freed(fmt.Sprintf("other-%d", i%4), fmt.Sprint(i+2))
 	}
 	f.wantActivated("328 reports of others woke it 321 times before")
-	f.node(bt.MakeNode("new"), bt.MakeGPUNodeOf("new", 1, "80Gi"))
+	f.node(bt.MakeNode("new"), bt.MakeGPUsOf("new", 1, "80Gi"))
 	f.wantActivated("a node that it has not been refused on", "pod")
 	f.freed("pinned", "2")
 	f.wantActivated("room on its own node", "pod")
@@ -163,11 +163,11 @@ func TestFailedReservationsKeepTheirBackoff(t *testing.T) {
 			f := newFixture(t)
 			f.pl.tracker.Policy.StaleAfter = 0
 			f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
-			f.node(bt.MakeNode("other"), bt.MakeGPUNode("other").GPU("GPU-0", "80Gi").Process("", "70Gi"))
+			f.node(bt.MakeNode("other"), bt.MakeGPUNode("other").GPU("GPU-1", "80Gi").Process("", "70Gi"))
 			pod := bt.MakePod("pod").Memory("60Gi").Obj()
 			tc.fail(f, pod)
 			f.queue.take()
-			f.pl.reportSeen(bt.MakeGPUNodeOf("other", 1, "80Gi").ResourceVersion("2").Obj(), true)
+			f.pl.reportSeen(bt.MakeGPUNode("other").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
 			f.wantActivated("room comes up elsewhere")
 			if hint, err := f.pl.afterPodDeleted(klog.FromContext(f.ctx), pod, bt.MakePod("x").Node("other").Obj(), nil); hint != fwk.Queue || err != nil {
 				t.Errorf("a pod is deleted: %v, %v, want to be queued behind its backoff", hint, err)

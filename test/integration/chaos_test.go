@@ -30,7 +30,7 @@ func TestSchedulerKilled(t *testing.T) {
 	lab := harness.Start(t, "--bare", "--no-controller")
 	for i := range chaosNodes {
 		name := fmt.Sprintf("n%d", i)
-		lab.AddNode(t, berthtesting.MakeNode(name), berthtesting.MakeGPUNodeOf(name, 8, "80Gi").Obj())
+		lab.AddNode(t, berthtesting.MakeNode(name), berthtesting.MakeGPUsOf(name, 8, "80Gi").Obj())
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -23,7 +23,7 @@ func TestLostBindings(t *testing.T) {
 	lab := harness.Start(t, "--bare", "--no-controller", "--no-scheduler")
 	for i := range 4 {
 		name := fmt.Sprintf("n%d", i)
-		lab.AddNode(t, berthtesting.MakeNode(name), berthtesting.MakeGPUNodeOf(name, 4, "80Gi").Obj())
+		lab.AddNode(t, berthtesting.MakeNode(name), berthtesting.MakeGPUsOf(name, 4, "80Gi").Obj())
 	}
 	proxy := newLossyProxy(t, lab)
 	runScheduler(t, lab, proxy.apiProxy, "{staleAfter: 0s, bindTimeout: 2s}")

@@ -4,9 +4,12 @@
 package integration
 
 import (
+	"context"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -56,5 +59,42 @@ func TestOperationsOnGPUs(t *testing.T) {
 		if got := after.Devices[0].UUID; got != "GPU-new" || got == old.Devices[0].UUID {
 			t.Errorf("the pod is on %s", got)
 		}
+	})
+
+	t.Run("a GPU that a node copies from another gets no pods, both nodes are told, and it gets them again when the copy is gone", func(t *testing.T) {
+		s, hostile := newSite(t, lab, "victim", 1, "80Gi"), newSite(t, lab, "hostile", 1, "80Gi")
+		hostile.edit = func(g *berthtesting.GPUNode) { g.Status.Devices[0].UUID = s.gpu(0) }
+		hostile.Report(t, hostile.report())
+		for _, nodes := range [][2]*site{{s, hostile}, {hostile, s}} {
+			waitNodeEvent(t, lab, nodes[0].node, "GPUReportedTwice", s.gpu(0)+") by "+nodes[0].node.Name+" and "+nodes[1].node.Name)
+		}
+		pod := harness.Create(t, lab, s.pod("waits", "60Gi"))
+		o.waitReason(pod, gpustate.ReasonContestedDevices)
+		hostile.edit = nil
+		hostile.Report(t, hostile.report())
+		lab.WaitBound(t, pod)
+	})
+}
+
+// waitNodeEvent waits for an Event on a node with a reason, and a part of its message.
+func waitNodeEvent(t *testing.T, lab *harness.Lab, node *corev1.Node, reason, part string) {
+	t.Helper()
+	harness.Eventually(t, "node "+node.Name+" has an Event "+reason, func(ctx context.Context) (bool, string) {
+		var list eventsv1.EventList
+		if err := lab.Client.List(ctx, &list); err != nil {
+			return false, err.Error()
+		}
+		var seen []string
+		for i := range list.Items {
+			e := &list.Items[i]
+			if e.Regarding.Kind != "Node" || e.Regarding.Name != node.Name {
+				continue
+			}
+			seen = append(seen, e.Reason+": "+e.Note)
+			if e.Reason == reason && strings.Contains(e.Note, part) {
+				return true, ""
+			}
+		}
+		return false, strings.Join(seen, "; ")
 	})
 }

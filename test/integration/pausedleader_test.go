@@ -72,7 +72,7 @@ func TestPausedLeader(t *testing.T) {
 	lab := harness.Start(t, "--bare", "--no-controller", "--no-scheduler")
 	for i := range form.nodes {
 		name := fmt.Sprintf("n%d", i)
-		lab.AddNode(t, berthtesting.MakeNode(name), berthtesting.MakeGPUNodeOf(name, gpusOfNode, "80Gi").Obj())
+		lab.AddNode(t, berthtesting.MakeNode(name), berthtesting.MakeGPUsOf(name, gpusOfNode, "80Gi").Obj())
 	}
 	old := runElected(t, lab, "scheduler-old", form.election, form.plugin)
 	var first string

@@ -265,6 +265,8 @@ func (b *builder) device(view *gpustate.View, i int, r *berthv1alpha1.GPUDevice)
 		out.State, out.Reason = StateAssigned, "held whole by "+b.holders(r)
 	case alloc.ReasonResourceClaimed:
 		out.State, out.Reason = StateAssigned, "held by a resource claim"
+	case alloc.ReasonContested:
+		out.State, out.Reason = StateContested, "reported by "+strings.Join(b.rivals(view.Name, d.UUID), ", ")+" too"
 	}
 	booked, measured := alloc.Bytes{}, view.Foreign[i]
 	counted := map[types.UID]bool{}
@@ -306,6 +308,16 @@ func (b *builder) share(report *gpustate.Report, c *gpustate.Charge, i int) PodS
 		p.IdleSince = &metav1.Time{Time: idle}
 	}
 	return p
+}
+
+// rivals names the other nodes that report a device.
+func (b *builder) rivals(node, uuid string) []string {
+	for _, d := range b.viewer.Snapshot.Contested(node, b.policy.StaleAfter) {
+		if d.UUID == uuid {
+			return d.Nodes
+		}
+	}
+	return nil
 }
 
 // holders names the pods that hold a device, or the GPU that it is a part of.

@@ -177,6 +177,33 @@ func TestBuildShowsANodeWhoseReportCannotBeRead(t *testing.T) {
 	}
 }
 
+func TestBuildShowsAGPUThatAnotherNodeReportsToo(t *testing.T) {
+	o := readObjects(t, "cluster.yaml")
+	for i := range o.GPUNodes {
+		if o.GPUNodes[i].Name == "gpu-b" {
+			o.GPUNodes[i].Status.Devices[0].UUID = "GPU-a1"
+		}
+	}
+	for i, d := range buildMap(t, o, "gpu-a").Nodes[0].Devices {
+		if d.State == StateContested {
+			t.Errorf("GPU %d is contested by a node that has long been silent", i)
+		}
+	}
+	for i := range o.Leases {
+		o.Leases[i].Spec.RenewTime = &metav1.MicroTime{Time: o.Time}
+	}
+	m := buildMap(t, o, "gpu-a", "gpu-b")
+	for i, rival := range []string{"gpu-b", "gpu-a"} {
+		for _, d := range m.Nodes[i].Devices {
+			if isIt := d.UUID == "GPU-a1"; isIt != (d.State == StateContested) {
+				t.Errorf("GPU %s of %s is %s", d.UUID, m.Nodes[i].Name, d.State)
+			} else if isIt && (d.Reason != "reported by "+rival+" too" || d.Free != 0) {
+				t.Errorf("GPU %s of %s: %q, %d free", d.UUID, m.Nodes[i].Name, d.Reason, d.Free)
+			}
+		}
+	}
+}
+
 func TestBuildShowsWhoElseHoldsGPUs(t *testing.T) {
 	o := readObjects(t, "cluster.yaml")
 	for i := range o.GPUNodes {

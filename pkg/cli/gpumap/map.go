@@ -78,6 +78,8 @@ const (
 	StateUnhealthy State = "Unhealthy"
 	// StateAssigned: pods hold the whole device through the kubelet's device manager, or a resource claim does.
 	StateAssigned State = "Assigned"
+	// StateContested: other nodes report the device too.
+	StateContested State = "Contested"
 )
 
 // PodShare is one pod on one device.

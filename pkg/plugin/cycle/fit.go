@@ -37,6 +37,7 @@ const (
 	Instances
 	Unhealthy
 	ResourceClaimed
+	Contested
 )
 
 func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
@@ -47,8 +48,11 @@ func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
 		}
 		return TooSmall
 	case !alloc.CanEverFit(usable(n), &r.Request):
-		if alloc.CanEverFit(usable(n, alloc.ReasonResourceClaimed), &r.Request) {
+		switch {
+		case alloc.CanEverFit(usable(n, alloc.ReasonResourceClaimed), &r.Request):
 			return ResourceClaimed
+		case alloc.CanEverFit(usable(n, alloc.ReasonContested), &r.Request):
+			return Contested
 		}
 		return Unhealthy
 	}
