@@ -3,6 +3,8 @@
 
 package v1alpha1
 
+import "github.com/berth-dev/berth/pkg/model"
+
 // GroupName is the API group, and the prefix of every annotation key.
 const GroupName = "berth.dev"
 
@@ -62,15 +64,14 @@ const (
 	ResourceNVIDIAGPU = "nvidia.com/gpu"
 )
 
-// Runtime is the inference engine of a pod: it decides how a model splits over GPUs, which flags it is handed and
-// how it behaves while loading.
-type Runtime string
+// Runtime is the inference engine of a pod.
+type Runtime = model.Runtime
 
 const (
-	RuntimeCustom   Runtime = "custom"
-	RuntimeVLLM     Runtime = "vllm"
-	RuntimeOllama   Runtime = "ollama"
-	RuntimeLlamaCpp Runtime = "llama.cpp"
+	RuntimeCustom   = model.RuntimeCustom
+	RuntimeVLLM     = model.RuntimeVLLM
+	RuntimeOllama   = model.RuntimeOllama
+	RuntimeLlamaCpp = model.RuntimeLlamaCpp
 )
 
 // LabelAllocated is "false" on a pod that asks for GPU memory and waits, "true" once it is bound: the scheduler's

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/berth-dev/berth/pkg/estimator"
+	"github.com/berth-dev/berth/pkg/model"
 )
 
 // ModelProfile is what is known of one model's memory: what its files say, and what agents measured while it ran.
@@ -78,7 +78,7 @@ type ModelProfileStatus struct {
 	Size string `json:"size,omitempty"`
 	// Model is what the estimator needs of the model; nothing is booked by a profile without it.
 	// +optional
-	Model *estimator.Model `json:"model,omitempty"`
+	Model *model.Model `json:"model,omitempty"`
 	// ObservedPeaks is what agents measured of pods that ran this model, latest first.
 	// +optional
 	// +listType=atomic
@@ -100,7 +100,7 @@ type ModelProfileStatus struct {
 // hold while they were Ready.
 type ObservedPeak struct {
 	// Settings are the engine and how it was told to run the model.
-	Settings estimator.Settings `json:"settings"`
+	Settings model.Settings `json:"settings"`
 	// GPUCount is the number of GPUs that the model was spread over.
 	// +kubebuilder:validation:Minimum=1
 	GPUCount int32 `json:"gpuCount"`

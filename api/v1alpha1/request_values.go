@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/berth-dev/berth/pkg/model"
 )
 
 // Bounds of the values. The upper ones are far above any hardware; they keep sums away from overflow.
@@ -47,7 +49,6 @@ var (
 const maxModelLength = 1024
 
 var (
-	runtimes     = []Runtime{RuntimeVLLM, RuntimeOllama, RuntimeLlamaCpp, RuntimeCustom}
 	kvCacheTypes = []string{
 		"auto", "f32", "f16", "bf16", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1", "iq4_nl", "fp8", "fp8_e4m3", "fp8_e5m2",
 	}
@@ -210,11 +211,11 @@ func parseParallel(s string) (int, error) {
 }
 
 func parseRuntime(s string) (Runtime, error) {
-	if slices.Contains(runtimes, Runtime(s)) {
+	if slices.Contains(model.Runtimes, Runtime(s)) {
 		return Runtime(s), nil
 	}
 	hint := ""
-	for _, r := range runtimes {
+	for _, r := range model.Runtimes {
 		if plain(string(r)) == plain(s) {
 			hint = string(r)
 		}

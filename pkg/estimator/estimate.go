@@ -23,10 +23,10 @@ const (
 // It fails when the engine cannot load the model at all, when a setting makes no sense, and when nothing is known
 // of the model's size: an estimate is never zero.
 func Estimate(m *Model, s Settings, gpuCounts []int, dev DeviceInfo) (Result, error) {
-	if err := m.Validate(); err != nil {
+	if err := ValidateModel(m); err != nil {
 		return Result{}, err
 	}
-	if err := s.Validate(); err != nil {
+	if err := validateSettings(&s); err != nil {
 		return Result{}, err
 	}
 	if len(gpuCounts) == 0 {
@@ -84,8 +84,8 @@ func newEngine(m *Model, s *Settings, dev DeviceInfo, e *Result) (engine, error)
 	return newVLLM(m, s, dev, e)
 }
 
-// Validate says what of m makes no sense. Every estimate starts with it, since a Model may come from an API object.
-func (m *Model) Validate() error {
+// ValidateModel says what of m makes no sense. Every estimate starts with it, since a Model may come from an API object.
+func ValidateModel(m *Model) error {
 	switch {
 	case m == nil:
 		return errors.New("there is no model")
@@ -93,7 +93,7 @@ func (m *Model) Validate() error {
 		return fmt.Errorf("the model has more than %d layers", maxLayers)
 	case m.HiddenSize < 0 || m.LayerCount < 0 || m.Embedding < 0 || m.Output < 0:
 		return errors.New("the model has a negative dimension")
-	case m.weightsAtLeast() == 0 && m.FileSize <= 0:
+	case weightsAtLeast(m) == 0 && m.FileSize <= 0:
 		return errors.New("the size of the model is not known")
 	case len(m.Layers) == 0 && m.LayerCount > 0:
 		return fmt.Errorf("the model has %d layers and says nothing of them", m.LayerCount)
@@ -116,7 +116,7 @@ func (m *Model) Validate() error {
 }
 
 // weightsAtLeast returns the bytes of weights that are accounted for.
-func (m *Model) weightsAtLeast() int64 {
+func weightsAtLeast(m *Model) int64 {
 	sum := add(m.Embedding, m.Output, m.OtherWeights)
 	sum = add(sum, add(m.LayerWeights...), add(m.ExpertWeights...))
 	if m.Vision != nil {
@@ -138,8 +138,8 @@ func quoteName(name string) string {
 	return fmt.Sprintf("%q", name)
 }
 
-// Validate says which setting makes no sense, and its right form.
-func (s *Settings) Validate() error {
+// validateSettings says which setting makes no sense, and its right form.
+func validateSettings(s *Settings) error {
 	if !slices.Contains([]Runtime{"", RuntimeCustom, RuntimeVLLM, RuntimeOllama, RuntimeLlamaCpp}, s.Runtime) {
 		return fmt.Errorf("runtime %q is none of vllm, ollama, llama.cpp, custom", s.Runtime)
 	}

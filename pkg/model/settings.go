@@ -1,9 +1,10 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package estimator
+package model
 
-// Runtime is the inference engine. The values are those of the annotation berth.dev/runtime.
+// Runtime is the inference engine: it decides how a model splits over GPUs, which flags it is handed and how it behaves
+// while loading. The values are those of the annotation berth.dev/runtime.
 type Runtime string
 
 const (
@@ -12,6 +13,9 @@ const (
 	RuntimeOllama   Runtime = "ollama"
 	RuntimeLlamaCpp Runtime = "llama.cpp"
 )
+
+// Runtimes are all of them, in the order in which they are told to people.
+var Runtimes = []Runtime{RuntimeVLLM, RuntimeOllama, RuntimeLlamaCpp, RuntimeCustom}
 
 // Settings are how an engine is told to run a model. The zero value of each field means "not said": the engine's
 // own default is then used. Settings are comparable, so that measured peaks can be kept by them.
