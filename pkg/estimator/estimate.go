@@ -33,7 +33,7 @@ func Estimate(m *Model, s Settings, gpuCounts []int, dev DeviceInfo) (Result, er
 		gpuCounts = []int{1, 2, 4, 8}
 	}
 	e := Result{Options: make([]Option, 0, len(gpuCounts)), Fallback: m.UnknownArchitecture || m.WeightsSource == WeightsFromFileSize}
-	engine, err := newEngine(m, &s, dev, &e)
+	sizer, err := EngineOf(s.Runtime).size(m, &s, dev, &e)
 	if err != nil {
 		return Result{}, err
 	}
@@ -44,44 +44,17 @@ func Estimate(m *Model, s Settings, gpuCounts []int, dev DeviceInfo) (Result, er
 		if slices.ContainsFunc(e.Options, func(o Option) bool { return o.GPUCount == n }) {
 			continue
 		}
-		if reason := engine.refuses(n); reason != "" {
+		if reason := sizer.refuses(n); reason != "" {
 			e.Refused = append(e.Refused, Refusal{GPUCount: n, Reason: reason})
 			continue
 		}
-		e.Options = append(e.Options, engine.option(n))
+		e.Options = append(e.Options, sizer.option(n))
 	}
 	if e.Fallback {
 		e.Notes = append(e.Notes, "the architecture "+quoteName(m.Architecture)+" is not known, or its configuration is incomplete: "+
 			"every layer is taken to attend to the whole context; the real need may differ, so measure it")
 	}
 	return e, nil
-}
-
-// engine estimates one model under one set of settings.
-type engine interface {
-	// refuses says why the engine cannot use n GPUs, "" if it can.
-	refuses(n int) string
-	// option estimates n GPUs.
-	option(n int) Option
-}
-
-// newEngine picks the engine: the one that was named, or for custom the one that loads files of this format.
-func newEngine(m *Model, s *Settings, dev DeviceInfo, e *Result) (engine, error) {
-	switch s.Runtime {
-	case RuntimeVLLM:
-		return newVLLM(m, s, dev, e)
-	case RuntimeLlamaCpp, RuntimeOllama:
-		if m.Format != FormatGGUF {
-			return nil, fmt.Errorf("%s loads GGUF files, and this model is %s: convert it, or use runtime vllm", s.Runtime, m.Format)
-		}
-		return newLlama(m, s, dev, e)
-	}
-	if m.Format == FormatGGUF {
-		e.Notes = append(e.Notes, "runtime custom: estimated as llama.cpp would load it")
-		return newLlama(m, s, dev, e)
-	}
-	e.Notes = append(e.Notes, "runtime custom: estimated as vLLM would load it")
-	return newVLLM(m, s, dev, e)
 }
 
 // ValidateModel says what of m makes no sense. Every estimate starts with it, since a Model may come from an API object.
@@ -129,6 +102,10 @@ func weightsAtLeast(m *Model) int64 {
 	return sum
 }
 
+func notGGUF(m *Model, s *Settings) error {
+	return fmt.Errorf("%s loads GGUF files, and this model is %s: convert it, or use runtime vllm", s.Runtime, m.Format)
+}
+
 // quoteName quotes a name that came from a file, cut to a reasonable length.
 func quoteName(name string) string {
 	const longest = 64
@@ -140,8 +117,8 @@ func quoteName(name string) string {
 
 // validateSettings says which setting makes no sense, and its right form.
 func validateSettings(s *Settings) error {
-	if !slices.Contains([]Runtime{"", RuntimeCustom, RuntimeVLLM, RuntimeOllama, RuntimeLlamaCpp}, s.Runtime) {
-		return fmt.Errorf("runtime %q is none of vllm, ollama, llama.cpp, custom", s.Runtime)
+	if s.Runtime != "" && EngineOf(s.Runtime).Name != s.Runtime {
+		return fmt.Errorf("runtime %q is none of %s", s.Runtime, strings.Join(RuntimeNames(), ", "))
 	}
 	for _, n := range []struct {
 		name  string

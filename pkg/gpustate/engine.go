@@ -6,8 +6,6 @@ package gpustate
 import (
 	"cmp"
 	"fmt"
-	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -21,15 +19,15 @@ import (
 
 // engine is what a pod's annotations and its container's own command line say about how its engine takes memory.
 type engine struct {
-	runtime berthv1alpha1.Runtime
+	*estimator.Engine
 	// settings are what the estimate depends on.
 	settings estimator.Settings
 	// followsCount: the command takes its tensor-parallel size from the allocation.
 	followsCount bool
 	// count is the number of GPUs that the command line names; zero if it names none.
 	count int
-	// handsUtilization: the command takes its memory fraction from the allocation.
-	handsUtilization bool
+	// told: the command takes its fraction of each GPU from the allocation.
+	told bool
 	// take is the fraction that the engine takes whatever it was promised; zero if it takes what it needs.
 	take  alloc.Ratio
 	notes []Note
@@ -51,23 +49,23 @@ func EngineSettings(pod *corev1.Pod) (estimator.Settings, error) {
 }
 
 func readEngine(parsed *berthv1alpha1.PodRequest, c *corev1.Container) engine {
-	args := engineargs.Parse(estimator.Runtime(parsed.Runtime), commandLine(c))
+	args := engineargs.Parse(parsed.Runtime, commandLine(c))
 	e := engine{
-		runtime:  parsed.Runtime,
+		Engine:   estimator.EngineOf(parsed.Runtime),
 		settings: args.Settings,
 		// A shell can hand a variable on in ways that no parser follows, so a mention is enough here.
-		followsCount:     args.TensorParallel.Source == engineargs.Berth || mentions(c, berthv1alpha1.EnvTensorParallelSize),
-		handsUtilization: args.GPUMemoryUtilization.Source == engineargs.Berth || mentions(c, berthv1alpha1.EnvGPUMemoryUtilization),
+		followsCount: args.TensorParallel.Source == engineargs.Berth || mentions(c, berthv1alpha1.EnvTensorParallelSize),
 	}
-	e.settings.Runtime = estimator.Runtime(parsed.Runtime)
+	e.settings.Runtime = e.Name
 	e.settings.ContextLength = cmp.Or(int64(parsed.ContextLength), e.settings.ContextLength)
 	e.settings.Parallel = cmp.Or(int64(parsed.Parallel), e.settings.Parallel)
 	if parsed.KVCacheType != "" {
 		e.settings.KVCacheType, e.settings.KVCacheTypeV = parsed.KVCacheType, ""
 	}
-	if parsed.Runtime == berthv1alpha1.RuntimeVLLM {
-		e.settings.Version = vllmVersion(c.Image)
-		e.readVLLM(&args)
+	e.settings.Version = e.ReleaseOf(c.Image)
+	if e.Share != nil {
+		e.told = args.GPUMemoryUtilization.Source == engineargs.Berth || mentions(c, e.Share.Variable)
+		e.readShare(&args)
 	}
 	if len(args.Unknown) > 0 && parsed.Model != "" && parsed.TotalMemory == nil {
 		e.notes = append(e.notes, Note{
@@ -78,44 +76,44 @@ func readEngine(parsed *berthv1alpha1.PodRequest, c *corev1.Container) engine {
 	return e
 }
 
-// readVLLM finds out which fraction of a device vLLM will take, unless it is told by the allocation or sizes its cache
-// in bytes.
-func (e *engine) readVLLM(args *engineargs.Result) {
+// readShare finds out which fraction of a device the engine will take, unless it is told by the allocation or sizes its
+// cache in bytes.
+func (e *engine) readShare(args *engineargs.Result) {
 	if args.TensorParallel.Source == engineargs.Literal {
 		e.count = int(args.TensorParallel.Value * max(args.PipelineParallel.Value, 1))
 	}
-	utilization, why := estimator.DefaultUtilization(e.settings.Version), "it sets no --gpu-memory-utilization"
+	fraction, why := e.Share.Default(&e.settings), "it sets no "+e.Share.Flag
 	switch {
-	case e.handsUtilization, args.KVCacheMemory.Source == engineargs.Literal:
+	case e.told, args.KVCacheMemory.Source == engineargs.Literal:
 		return
 	case args.GPUMemoryUtilization.Source == engineargs.Literal:
-		utilization, why = args.GPUMemoryUtilization.Value, "by its --gpu-memory-utilization"
+		fraction, why = args.GPUMemoryUtilization.Value, "by its "+e.Share.Flag
 	}
-	e.take = alloc.Ratio(utilization)
+	e.take = alloc.Ratio(fraction)
 	e.notes = append(e.notes, Note{
 		Reason: "TakesItsShare",
-		Message: fmt.Sprintf("vLLM will take %s of each GPU, %s, so that is booked; write --gpu-memory-utilization=$(%s) to give it what it was promised",
-			formatRatio(e.take), why, berthv1alpha1.EnvGPUMemoryUtilization),
+		Message: fmt.Sprintf("%s will take %s of each GPU, %s, so that is booked; write %s to give it what it was promised",
+			e.Title, formatRatio(e.take), why, e.Share.Told()),
 	})
 }
 
-var versionTag = regexp.MustCompile(`^v?([0-9]{1,4}\.[0-9]{1,4})([.+-].*|rc.*)?$`)
+// fillsBooking says whether the engine takes all that it is given, whatever it needs.
+func (e *engine) fillsBooking() bool { return e.Share != nil && e.settings.KVCacheMemory == 0 }
 
-// vllmVersion returns the release ("0.19") that an image is of by its tag, for what differs between them; empty if it
-// does not say, or is not called after vLLM, so that its tag may count something else.
-func vllmVersion(image string) string {
-	image, _, _ = strings.Cut(image, "@") // a digest
-	name, tag, _ := strings.Cut(path.Base(image), ":")
-	match := versionTag.FindStringSubmatch(tag)
-	if match == nil || !strings.Contains(name, "vllm") {
-		return ""
+// tensorParallelSize is what the engine is told for n devices; one that splits by layers has none.
+func (e *engine) tensorParallelSize(n int) int {
+	if e.SplitsByLayers {
+		return 1
 	}
-	return match[1]
+	return n
 }
 
-// fillsBooking says whether the engine takes all that it is given, whatever it needs.
-func (e *engine) fillsBooking() bool {
-	return e.runtime == berthv1alpha1.RuntimeVLLM && e.settings.KVCacheMemory == 0
+// outside is what a process takes on each of n devices beside its fraction.
+func (e *engine) outside(n int) alloc.Bytes {
+	if e.Share == nil {
+		return alloc.Bytes{}
+	}
+	return alloc.BytesOfInt64(e.Share.Outside(e.settings, n))
 }
 
 // counts are the numbers of GPUs to consider.
@@ -131,20 +129,8 @@ func (e *engine) counts(parsed *berthv1alpha1.PodRequest) ([]int, error) {
 		return []int{e.count}, nil
 	case counts != nil:
 		return counts, nil
-	case e.runtime == berthv1alpha1.RuntimeVLLM && e.followsCount:
-		return []int{1, 2, 4, 8}, nil
-	case e.runtime == berthv1alpha1.RuntimeOllama, e.runtime == berthv1alpha1.RuntimeLlamaCpp:
-		return []int{1, 2, 3, 4, 5, 6, 7, 8}, nil
 	}
-	return []int{1}, nil
-}
-
-// outside is what a process takes on each of n devices beside its fraction.
-func (e *engine) outside(n int) alloc.Bytes {
-	if e.runtime != berthv1alpha1.RuntimeVLLM {
-		return alloc.Bytes{}
-	}
-	return alloc.BytesOfInt64(estimator.OutsideUtilization(e.settings, n))
+	return e.Counts(e.followsCount), nil
 }
 
 // commandLine is the part of a container that says how its engine is run.

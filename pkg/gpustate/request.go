@@ -56,7 +56,7 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 		return nil, nil, err
 	}
 	r := &Request{
-		Runtime: parsed.Runtime, HandOff: handOffOf(containers), IdleAfter: parsed.IdleAfter, MinRuntime: parsed.MinRuntime,
+		Runtime: engine.Name, HandOff: handOffOf(containers), IdleAfter: parsed.IdleAfter, MinRuntime: parsed.MinRuntime,
 	}
 	for _, c := range containers {
 		r.Containers = append(r.Containers, c.Name)
@@ -77,7 +77,7 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 		return nil, nil, err
 	}
 	r.Notes = append(r.Notes, engine.notes...)
-	if r.Request, err = alloc.NewRequest(options, canMixModels(parsed.Runtime)); err != nil {
+	if r.Request, err = alloc.NewRequest(options, engine.SplitsByLayers); err != nil {
 		return nil, nil, err
 	}
 	return r, nil, nil
@@ -94,11 +94,11 @@ func (r *Request) optionsOfTotal(parsed *berthv1alpha1.PodRequest, counts []int,
 		share := alloc.BytesOfInt64(total).DividedUp(uint64(n))
 		o := alloc.Option{
 			Shares:             slices.Repeat([]alloc.Bytes{share}, n),
-			TensorParallelSize: tensorParallelSize(parsed.Runtime, n),
+			TensorParallelSize: engine.tensorParallelSize(n),
 			Take:               engine.take,
 			Outside:            engine.outside(n),
 		}
-		if engine.handsUtilization && !o.Outside.Less(share) {
+		if engine.told && !o.Outside.Less(share) {
 			r.Notes = append(r.Notes, Note{
 				Reason: "GPUMemoryTooSmall", Warning: true,
 				Message: fmt.Sprintf("%d GPUs are not considered: %s on each is less than the %s that the engine needs outside its cache", n, share, o.Outside),
@@ -112,19 +112,6 @@ func (r *Request) optionsOfTotal(parsed *berthv1alpha1.PodRequest, counts []int,
 			berthv1alpha1.AnnotationGPUMemory, parsed.Runtime, engine.outside(counts[0]))
 	}
 	return options, nil
-}
-
-// tensorParallelSize is what the engine is told for n devices: llama.cpp and Ollama split by layers instead.
-func tensorParallelSize(rt berthv1alpha1.Runtime, n int) int {
-	if rt == berthv1alpha1.RuntimeLlamaCpp || rt == berthv1alpha1.RuntimeOllama {
-		return 1
-	}
-	return n
-}
-
-// canMixModels says whether an engine can use devices of unlike models together: those that split by layers can.
-func canMixModels(rt berthv1alpha1.Runtime) bool {
-	return rt == berthv1alpha1.RuntimeLlamaCpp || rt == berthv1alpha1.RuntimeOllama
 }
 
 // gpuContainers returns the containers that share the GPUs; the first is the one whose engine they are for.

@@ -30,8 +30,8 @@ func TestParse(t *testing.T) {
 			},
 			want: Result{
 				Runtime: estimator.RuntimeVLLM, Model: "Qwen/Qwen3-8B",
-				TensorParallel:       Number{Literal, 2},
-				GPUMemoryUtilization: Number{Literal, 850_000},
+				TensorParallel:       Number{Source: Literal, Value: 2},
+				GPUMemoryUtilization: Number{Source: Literal, Value: 850_000},
 				Settings:             vllm(estimator.Settings{ContextLength: 8000, GPUMemoryUtilization: 850_000, EnforceEager: true}),
 			},
 		},
