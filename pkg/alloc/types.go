@@ -33,6 +33,9 @@ type Device struct {
 	// Used is the sum of all charges: bookings or measured use, whichever is larger, and nobody's memory.
 	// It may exceed Capacity.
 	Used Bytes
+	// Unused is the memory that no process holds by the last report: an engine that takes a fraction of what is free takes
+	// it of this. Nothing is planned by it.
+	Unused Bytes
 	// Blocked says why nothing may be placed here now, whatever is free; empty = it may.
 	Blocked Reason
 	// Links has bit i set if this device has a fast link (NVLink) to Node.Devices[i], which then has one to it.

@@ -52,10 +52,10 @@ type Engine struct {
 type Share struct {
 	// Flag sets the fraction, and Variable is the one of Berth's that tells it.
 	Flag, Variable string
-	// Default is the fraction when it is not told, in parts per million.
-	Default func(s *Settings) int64
+	// Default is the fraction when it is not told, in parts per million. dev is the zero value when the GPUs are not known.
+	Default func(s *Settings, dev DeviceInfo, gpus int) int64
 	// Outside is the bytes that it takes on each of its GPUs beside the fraction, when nothing is known of the model.
-	Outside func(s Settings, gpus int) int64
+	Outside func(s *Settings, dev DeviceInfo, gpus int) int64
 }
 
 // sizer estimates one model under one set of settings.

@@ -5,6 +5,7 @@ package estimator
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ var llamaEngine = register(&Engine{
 			return base == "llama-server" || base == "llama-server.exe"
 		})
 	},
+	Release:   llamaRelease,
 	Flags:     llamaFlags,
 	Variables: llamaVariables,
 	Settle: func(s *flags.Scanner) {
@@ -32,6 +34,17 @@ var llamaEngine = register(&Engine{
 	Counts:         upTo8,
 	size:           llamaSize,
 })
+
+var llamaTag = regexp.MustCompile(`^(?:[a-z0-9]+-)*(b[0-9]{3,6})$`)
+
+// llamaRelease returns the build ("b9849") that an image of llama.cpp's registry is of: its tags end in it.
+func llamaRelease(name, tag string) string {
+	match := llamaTag.FindStringSubmatch(tag)
+	if match == nil || !strings.Contains(name, "llama.cpp") {
+		return ""
+	}
+	return match[1]
+}
 
 func llamaSize(m *Model, s *Settings, dev DeviceInfo, e *Result) (sizer, error) {
 	if m.Format != FormatGGUF {

@@ -35,20 +35,23 @@ var vllmEngine = register(&Engine{
 		}
 	},
 	MeasuresFreeMemory: true,
-	Counts: func(followsCount bool) []int {
-		if followsCount {
-			return []int{1, 2, 4, 8}
-		}
-		return []int{1}
-	},
+	Counts:             powersOfTwo,
 	Share: &Share{
 		Flag:     "--gpu-memory-utilization",
 		Variable: "BERTH_GPU_MEMORY_UTILIZATION",
-		Default:  func(s *Settings) int64 { return DefaultUtilization(s.Version) },
-		Outside:  OutsideUtilization,
+		Default:  func(s *Settings, _ DeviceInfo, _ int) int64 { return DefaultUtilization(s.Version) },
+		Outside:  func(s *Settings, dev DeviceInfo, gpus int) int64 { return OutsideUtilization(*s, dev, gpus) },
 	},
 	size: func(m *Model, s *Settings, dev DeviceInfo, e *Result) (sizer, error) { return newVLLM(m, s, dev, e) },
 })
+
+// powersOfTwo are the counts of an engine that cuts each layer: one unless it follows the choice.
+func powersOfTwo(followsCount bool) []int {
+	if followsCount {
+		return []int{1, 2, 4, 8}
+	}
+	return []int{1}
+}
 
 // vllmFlags are the flags of "vllm serve" that memory depends on (docs.vllm.ai, "Engine Arguments"). vLLM takes
 // underscores for hyphens.

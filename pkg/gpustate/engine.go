@@ -26,11 +26,11 @@ type engine struct {
 	followsCount bool
 	// count is the number of GPUs that the command line names; zero if it names none.
 	count int
-	// told: the command takes its fraction of each GPU from the allocation.
-	told bool
-	// take is the fraction that the engine takes whatever it was promised; zero if it takes what it needs.
-	take  alloc.Ratio
-	notes []Note
+	// told: the command takes its fraction of each GPU from the allocation. sized: its cache has a size of its own.
+	told, sized bool
+	// fraction is the one that the command line says, in parts per million; zero if it says none.
+	fraction int64
+	notes    []Note
 }
 
 // EngineSettings returns the settings by which a pod's memory is estimated, and by which what agents measure of it is
@@ -64,37 +64,49 @@ func readEngine(parsed *berthv1alpha1.PodRequest, c *corev1.Container) engine {
 	}
 	e.settings.Version = e.ReleaseOf(c.Image)
 	if e.Share != nil {
-		e.told = args.GPUMemoryUtilization.Source == engineargs.Berth || mentions(c, e.Share.Variable)
-		e.readShare(&args)
+		e.readShare(c, &args)
 	}
 	if len(args.Unknown) > 0 && parsed.Model != "" && parsed.TotalMemory == nil {
 		e.notes = append(e.notes, Note{
 			Reason: "EngineSettingsUnknown", Warning: true,
-			Message: fmt.Sprintf("The values of %s come from a ConfigMap, a Secret or a shell, so the engine's defaults are assumed; say them by annotations", strings.Join(args.Unknown, ", ")),
+			Message: fmt.Sprintf("What %s says cannot be known before the container starts, so the engine's defaults are assumed; say it by annotations, or measure the pod and set "+berthv1alpha1.AnnotationGPUMemory, strings.Join(args.Unknown, ", ")),
 		})
 	}
 	return e
 }
 
-// readShare finds out which fraction of a device the engine will take, unless it is told by the allocation or sizes its
-// cache in bytes.
-func (e *engine) readShare(args *engineargs.Result) {
+// readShare finds out which fraction of a device the engine will take, unless it is told by the allocation or its cache
+// has a size of its own.
+func (e *engine) readShare(c *corev1.Container, args *engineargs.Result) {
+	e.told = args.GPUMemoryUtilization.Source == engineargs.Berth || mentions(c, e.Share.Variable)
+	e.sized = args.KVCacheMemory.Source == engineargs.Literal
 	if args.TensorParallel.Source == engineargs.Literal {
 		e.count = int(args.TensorParallel.Value * max(args.PipelineParallel.Value, 1))
 	}
-	fraction, why := e.Share.Default(&e.settings), "it sets no "+e.Share.Flag
-	switch {
-	case e.told, args.KVCacheMemory.Source == engineargs.Literal:
-		return
-	case args.GPUMemoryUtilization.Source == engineargs.Literal:
-		fraction, why = args.GPUMemoryUtilization.Value, "by its "+e.Share.Flag
+	if args.GPUMemoryUtilization.Source == engineargs.Literal {
+		e.fraction = args.GPUMemoryUtilization.Value
 	}
-	e.take = alloc.Ratio(fraction)
+	if e.told || e.sized {
+		return
+	}
+	why := "by its " + e.Share.Flag
+	if e.fraction == 0 {
+		why = "it sets no " + e.Share.Flag
+	}
 	e.notes = append(e.notes, Note{
 		Reason: "TakesItsShare",
 		Message: fmt.Sprintf("%s will take %s of each GPU, %s, so that is booked; write %s to give it what it was promised",
-			e.Title, formatRatio(e.take), why, e.Share.Told()),
+			e.Title, formatRatio(e.take(estimator.DeviceInfo{}, 1)), why, e.Share.Told()),
 	})
+}
+
+// take is the fraction of each of n devices that the engine takes whatever it was promised; zero if it takes what it
+// needs.
+func (e *engine) take(dev estimator.DeviceInfo, n int) alloc.Ratio {
+	if e.Share == nil || e.told || e.sized {
+		return 0
+	}
+	return alloc.Ratio(cmp.Or(e.fraction, e.Share.Default(&e.settings, dev, n)))
 }
 
 // fillsBooking says whether the engine takes all that it is given, whatever it needs.
@@ -108,12 +120,12 @@ func (e *engine) tensorParallelSize(n int) int {
 	return n
 }
 
-// outside is what a process takes on each of n devices beside its fraction.
-func (e *engine) outside(n int) alloc.Bytes {
+// outside is what a process takes on each of n devices beside its fraction, when nothing is known of its model.
+func (e *engine) outside(dev estimator.DeviceInfo, n int) alloc.Bytes {
 	if e.Share == nil {
 		return alloc.Bytes{}
 	}
-	return alloc.BytesOfInt64(e.Share.Outside(e.settings, n))
+	return alloc.BytesOfInt64(e.Share.Outside(&e.settings, dev, n))
 }
 
 // counts are the numbers of GPUs to consider.

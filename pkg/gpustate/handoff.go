@@ -28,7 +28,7 @@ func (r *Request) Allocation(a *alloc.Allocation, node *alloc.Node) *Allocation 
 // Annotations returns what the pod is told of its allocation on a node, from which its environment is made. form is
 // what the node's container runtime takes.
 func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node, form berthv1alpha1.DeviceForm) (map[string]string, error) {
-	booked := r.Allocation(a, node)
+	booked, sizes := r.Allocation(a, node), r.sizedOn(node)
 	encoded, err := EncodeAllocation(booked)
 	if err != nil {
 		return nil, err
@@ -38,9 +38,9 @@ func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node, form berthv
 		berthv1alpha1.AnnotationGPUUUIDs:           booked.UUIDs(),
 		berthv1alpha1.AnnotationVisibleDevices:     visibleDevices(booked, form),
 		berthv1alpha1.AnnotationTensorParallelSize: strconv.Itoa(a.TensorParallelSize),
-		berthv1alpha1.AnnotationTensorSplit:        r.tensorSplit(a),
+		berthv1alpha1.AnnotationTensorSplit:        sizes.tensorSplit(a),
 	}
-	if ratio := utilization(a, node, r.Options()[a.Option].Outside); ratio > 0 {
+	if ratio := utilization(a, node, sizes.request.Options()[a.Option].Outside); ratio > 0 {
 		out[berthv1alpha1.AnnotationGPUMemoryUtilization] = formatRatio(ratio)
 	}
 	if form == berthv1alpha1.DeviceFormNRI {
@@ -75,13 +75,13 @@ func formatRatio(r alloc.Ratio) string {
 
 // tensorSplit is llama.cpp's --tensor-split: the layers per device, in the engine's order, where the model is known,
 // else proportions of the booked memory in MiB. It is never empty, which llama.cpp would not parse.
-func (r *Request) tensorSplit(a *alloc.Allocation) string {
+func (s *sizes) tensorSplit(a *alloc.Allocation) string {
 	parts := make([]string, len(a.Devices))
 	for i, share := range a.Devices {
 		parts[i] = strconv.FormatUint(max(share.Memory.Uint64()>>20, 1), 10)
 	}
-	if a.Option < len(r.layerSplits) && len(r.layerSplits[a.Option]) == len(parts) {
-		for i, layers := range r.layerSplits[a.Option] {
+	if a.Option < len(s.layerSplits) && len(s.layerSplits[a.Option]) == len(parts) {
+		for i, layers := range s.layerSplits[a.Option] {
 			parts[i] = strconv.FormatInt(layers, 10)
 		}
 	}

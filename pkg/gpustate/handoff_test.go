@@ -115,7 +115,7 @@ func TestFractionStaysWithinTheBooking(t *testing.T) {
 func TestLayersInTheEnginesOrder(t *testing.T) {
 	shares := []alloc.Bytes{alloc.GiB(21), alloc.GiB(20), alloc.GiB(12)}
 	option := &estimator.Option{LayerSplit: []int64{21, 20, 12}, OutputDevice: 1}
-	r := &Request{Runtime: llamaCpp, layerSplits: [][]int64{inEngineOrder(shares, option)}}
+	s := &sizes{layerSplits: [][]int64{inEngineOrder(shares, option)}}
 	a := &alloc.Allocation{}
 	for i, share := range shares {
 		if share != alloc.GiB(21) {
@@ -123,7 +123,7 @@ func TestLayersInTheEnginesOrder(t *testing.T) {
 		}
 		a.Devices = append(a.Devices, alloc.DeviceShare{UUID: "GPU-" + strconv.Itoa(i), Memory: share})
 	}
-	if got := r.tensorSplit(a); got != "21,12,20" {
+	if got := s.tensorSplit(a); got != "21,12,20" {
 		t.Errorf("got %s, want 21,12,20: the layers of the device with the output layer last", got)
 	}
 	if layers := inEngineOrder(shares, &estimator.Option{}); layers != nil {

@@ -4,7 +4,6 @@
 package gpustate
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -12,11 +11,13 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/estimator"
 )
 
 // Request is what a pod asks for, with its memory known: what the planner needs, and what the pod is told once it is
 // placed.
 type Request struct {
+	// Request is what it asks for of GPUs of which nothing is known; On says what it asks for of those of a node.
 	alloc.Request
 	// Runtime is the engine.
 	Runtime berthv1alpha1.Runtime
@@ -27,8 +28,7 @@ type Request struct {
 	// IdleAfter and MinRuntime are the pod's own terms as a victim.
 	IdleAfter  time.Duration
 	MinRuntime time.Duration
-	// layerSplits has, for each option, the layers per device in the engine's order, where the model is known.
-	layerSplits [][]int64
+	kinds
 	// Notes are what a user may want to know of how the request was read.
 	Notes []Note
 }
@@ -61,57 +61,22 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 	for _, c := range containers {
 		r.Containers = append(r.Containers, c.Name)
 	}
-	var options []alloc.Option
-	switch {
-	case parsed.TotalMemory != nil:
-		options, err = r.optionsOfTotal(parsed, counts, &engine)
-		if profile != nil && profile.IsReady() {
-			r.compare(profile, options, &engine)
-		}
-	case profile == nil || !profile.IsReady():
+	known := profile != nil && profile.IsReady()
+	if parsed.TotalMemory == nil && !known {
 		return nil, &alloc.Unresolved{Model: parsed.Model, Why: profileState(profile)}, nil
-	default:
-		options, err = r.optionsOfModel(profile, counts, &engine, sizing)
 	}
-	if err != nil {
+	z := sizer{parsed: parsed, counts: counts, engine: &engine, sizing: sizing}
+	if known {
+		z.profile = profile
+	}
+	if r.general, err = z.on(estimator.DeviceInfo{}); err != nil {
 		return nil, nil, err
 	}
-	r.Notes = append(r.Notes, engine.notes...)
-	if r.Request, err = alloc.NewRequest(options, engine.SplitsByLayers); err != nil {
-		return nil, nil, err
+	r.Request, r.Notes = r.general.request, append(r.general.notes, engine.notes...)
+	if parsed.TotalMemory == nil || engine.Share != nil {
+		r.size, r.sizing = z.on, z.key()
 	}
 	return r, nil, nil
-}
-
-// optionsOfTotal splits a total that an admin measured evenly over the devices of each count.
-func (r *Request) optionsOfTotal(parsed *berthv1alpha1.PodRequest, counts []int, engine *engine) ([]alloc.Option, error) {
-	var options []alloc.Option
-	for _, n := range counts {
-		total, ok := parsed.TotalMemory[n]
-		if !ok {
-			total = parsed.TotalMemory[0]
-		}
-		share := alloc.BytesOfInt64(total).DividedUp(uint64(n))
-		o := alloc.Option{
-			Shares:             slices.Repeat([]alloc.Bytes{share}, n),
-			TensorParallelSize: engine.tensorParallelSize(n),
-			Take:               engine.take,
-			Outside:            engine.outside(n),
-		}
-		if engine.told && !o.Outside.Less(share) {
-			r.Notes = append(r.Notes, Note{
-				Reason: "GPUMemoryTooSmall", Warning: true,
-				Message: fmt.Sprintf("%d GPUs are not considered: %s on each is less than the %s that the engine needs outside its cache", n, share, o.Outside),
-			})
-			continue
-		}
-		options = append(options, o)
-	}
-	if len(options) == 0 {
-		return nil, fmt.Errorf("%s leaves nothing for the model on any count of GPUs: %s needs %s on each GPU outside its cache",
-			berthv1alpha1.AnnotationGPUMemory, parsed.Runtime, engine.outside(counts[0]))
-	}
-	return options, nil
 }
 
 // gpuContainers returns the containers that share the GPUs; the first is the one whose engine they are for.

@@ -25,12 +25,80 @@ func peakMargin(peak alloc.Bytes) alloc.Bytes {
 	return peak.DividedUp(50).Max(alloc.MiB(256))
 }
 
+// sizer finds out what a request needs on a kind of GPU.
+type sizer struct {
+	parsed *berthv1alpha1.PodRequest
+	counts []int
+	engine *engine
+	// profile is what is known of the model, nil if nothing is.
+	profile *berthv1alpha1.ModelProfile
+	sizing  Sizing
+}
+
+// key stands for all that the sizes follow from beside the options.
+func (z *sizer) key() string {
+	key := fmt.Sprint(z.engine.settings, z.engine.fraction, z.engine.told, z.engine.sized)
+	if z.profile != nil {
+		key += z.profile.Spec.Source + "@" + z.profile.ResourceVersion
+	}
+	return key
+}
+
+// on returns the size on a kind of GPU.
+func (z sizer) on(dev estimator.DeviceInfo) (*sizes, error) {
+	s := &sizes{}
+	var options []alloc.Option
+	var err error
+	if z.parsed.TotalMemory == nil {
+		options, err = s.optionsOfModel(&z, dev)
+	} else if options, err = s.optionsOfTotal(&z, dev); err == nil && z.profile != nil {
+		s.compare(&z, options)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.request, err = alloc.NewRequest(options, z.engine.SplitsByLayers)
+	return s, err
+}
+
+// optionsOfTotal splits a total that an admin measured evenly over the devices of each count.
+func (s *sizes) optionsOfTotal(z *sizer, dev estimator.DeviceInfo) ([]alloc.Option, error) {
+	var options []alloc.Option
+	for _, n := range z.counts {
+		total, ok := z.parsed.TotalMemory[n]
+		if !ok {
+			total = z.parsed.TotalMemory[0]
+		}
+		share := alloc.BytesOfInt64(total).DividedUp(uint64(n))
+		o := alloc.Option{
+			Shares:             slices.Repeat([]alloc.Bytes{share}, n),
+			TensorParallelSize: z.engine.tensorParallelSize(n),
+			Take:               z.engine.take(dev, n),
+			Outside:            z.engine.outside(dev, n),
+		}
+		if z.engine.told && !o.Outside.Less(share) {
+			s.notes = append(s.notes, Note{
+				Reason: "GPUMemoryTooSmall", Warning: true,
+				Message: fmt.Sprintf("%d GPUs are not considered: %s on each is less than the %s that the engine needs outside its cache", n, share, o.Outside),
+			})
+			continue
+		}
+		options = append(options, o)
+	}
+	if len(options) == 0 {
+		return nil, fmt.Errorf("%s leaves nothing for the model on any count of GPUs: %s needs %s on each GPU outside its cache",
+			berthv1alpha1.AnnotationGPUMemory, z.engine.Name, z.engine.outside(dev, z.counts[0]))
+	}
+	return options, nil
+}
+
 // optionsOfModel sizes the options by the estimate of a model, corrected by what agents measured of pods that ran it
 // with the same settings.
-func (r *Request) optionsOfModel(profile *berthv1alpha1.ModelProfile, counts []int, engine *engine, sizing Sizing) ([]alloc.Option, error) {
-	estimate, err := estimator.Estimate(profile.Status.Model, engine.settings, counts, estimator.DeviceInfo{})
+func (s *sizes) optionsOfModel(z *sizer, dev estimator.DeviceInfo) ([]alloc.Option, error) {
+	source := z.profile.Spec.Source
+	estimate, err := estimator.Estimate(z.profile.Status.Model, z.engine.settings, z.counts, dev)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", profile.Spec.Source, err)
+		return nil, fmt.Errorf("%s: %w", source, err)
 	}
 	var options []alloc.Option
 	for i := range estimate.Options {
@@ -40,29 +108,29 @@ func (r *Request) optionsOfModel(profile *berthv1alpha1.ModelProfile, counts []i
 			shares[j] = alloc.BytesOfInt64(o.Devices[j].Total)
 		}
 		outside := alloc.BytesOfInt64(o.Outside)
-		if peak := observedPeak(profile, engine.settings, o.GPUCount); peak != nil {
-			if engine.fillsBooking() {
-				outside = outside.Plus(r.addExcess(shares, bytesOf(&peak.Excess)))
+		if peak := observedPeak(z.profile, z.engine.settings, o.GPUCount); peak != nil {
+			if z.engine.fillsBooking() {
+				outside = outside.Plus(s.addExcess(shares, bytesOf(&peak.Excess)))
 			} else {
-				r.correct(shares, peak.Devices, sizing)
+				s.correct(shares, peak.Devices, z.sizing)
 			}
 		}
 		layers := inEngineOrder(shares, o)
 		options = append(options, alloc.Option{
-			Shares: shares, TensorParallelSize: o.TensorParallelSize, Take: engine.take, Outside: outside,
+			Shares: shares, TensorParallelSize: o.TensorParallelSize, Take: z.engine.take(dev, o.GPUCount), Outside: outside,
 		})
-		r.layerSplits = append(r.layerSplits, layers)
+		s.layerSplits = append(s.layerSplits, layers)
 	}
 	if len(options) == 0 {
 		if len(estimate.Refused) > 0 {
-			return nil, fmt.Errorf("%s: %s cannot use %d GPUs: %s", profile.Spec.Source, r.Runtime, estimate.Refused[0].GPUCount, estimate.Refused[0].Reason)
+			return nil, fmt.Errorf("%s: %s cannot use %d GPUs: %s", source, z.engine.Name, estimate.Refused[0].GPUCount, estimate.Refused[0].Reason)
 		}
-		return nil, fmt.Errorf("%s: no number of GPUs to consider", profile.Spec.Source)
+		return nil, fmt.Errorf("%s: no number of GPUs to consider", source)
 	}
 	if estimate.Fallback {
-		r.Notes = append(r.Notes, Note{
+		s.notes = append(s.notes, Note{
 			Reason: "ModelArchitectureUnknown", Warning: true,
-			Message: fmt.Sprintf("%s is of an architecture that is not known: its memory is an upper bound from its file size", profile.Spec.Source),
+			Message: fmt.Sprintf("%s is of an architecture that is not known, or its configuration is incomplete: every layer is taken to attend to the whole context, and the real need may differ", source),
 		})
 	}
 	return options, nil
@@ -70,7 +138,7 @@ func (r *Request) optionsOfModel(profile *berthv1alpha1.ModelProfile, counts []i
 
 // correct replaces shares by what was measured before: the larger of the two, or the measured peak alone where the
 // admin trusts it. Both are largest first, so they match device by device.
-func (r *Request) correct(shares []alloc.Bytes, peak []resource.Quantity, sizing Sizing) {
+func (s *sizes) correct(shares []alloc.Bytes, peak []resource.Quantity, sizing Sizing) {
 	before := shares[0]
 	for i := range shares {
 		measured := bytesOf(&peak[i])
@@ -83,7 +151,7 @@ func (r *Request) correct(shares []alloc.Bytes, peak []resource.Quantity, sizing
 	}
 	slices.SortFunc(shares, func(a, b alloc.Bytes) int { return b.Compare(a) })
 	if shares[0] != before {
-		r.Notes = append(r.Notes, Note{
+		s.notes = append(s.notes, Note{
 			Reason: "BookingCorrected",
 			Message: fmt.Sprintf("On %d GPUs the largest booking is %s instead of the estimated %s, because pods of this model were measured with a peak of %s",
 				len(shares), shares[0], before, peak[0].String()),
@@ -94,14 +162,14 @@ func (r *Request) correct(shares []alloc.Bytes, peak []resource.Quantity, sizing
 // addExcess corrects an engine that fills whatever it is booked (vLLM's cache takes all that is left of its fraction):
 // what it holds says nothing of what it needs, and booking that would raise the booking with every run. What counts
 // is how far it was measured beyond its booking, which lies outside its fraction. It returns the excess.
-func (r *Request) addExcess(shares []alloc.Bytes, excess alloc.Bytes) alloc.Bytes {
+func (s *sizes) addExcess(shares []alloc.Bytes, excess alloc.Bytes) alloc.Bytes {
 	if excess.IsZero() {
 		return excess
 	}
 	for i := range shares {
 		shares[i] = shares[i].Plus(excess)
 	}
-	r.Notes = append(r.Notes, Note{
+	s.notes = append(s.notes, Note{
 		Reason: "BookingCorrected",
 		Message: fmt.Sprintf("On %d GPUs the booking is raised by %s to %s, because pods of this model were measured to hold that much beyond theirs",
 			len(shares), excess, shares[0]),
@@ -137,12 +205,12 @@ func observedPeak(profile *berthv1alpha1.ModelProfile, settings estimator.Settin
 
 // compare notes where the totals that the pod states are far from the estimate of its model: one of them is wrong, and
 // too little is an out-of-memory error. The stated totals are booked all the same.
-func (r *Request) compare(profile *berthv1alpha1.ModelProfile, stated []alloc.Option, engine *engine) {
+func (s *sizes) compare(z *sizer, stated []alloc.Option) {
 	counts := make([]int, len(stated))
 	for i := range stated {
 		counts[i] = len(stated[i].Shares)
 	}
-	estimate, err := estimator.Estimate(profile.Status.Model, engine.settings, counts, estimator.DeviceInfo{})
+	estimate, err := estimator.Estimate(z.profile.Status.Model, z.engine.settings, counts, estimator.DeviceInfo{})
 	if err != nil {
 		return
 	}
@@ -154,10 +222,10 @@ func (r *Request) compare(profile *berthv1alpha1.ModelProfile, stated []alloc.Op
 		if gap.Compare(needs.DividedUp(4).Max(alloc.GiB(2))) <= 0 {
 			continue
 		}
-		r.Notes = append(r.Notes, Note{
+		s.notes = append(s.notes, Note{
 			Reason: "GPUMemoryFarFromEstimate", Warning: says.Less(needs),
 			Message: fmt.Sprintf("On %d GPUs %s books %s on each, but %s is estimated to need up to %s on one; the annotation is booked",
-				o.GPUCount, berthv1alpha1.AnnotationGPUMemory, says, profile.Spec.Source, needs),
+				o.GPUCount, berthv1alpha1.AnnotationGPUMemory, says, z.profile.Spec.Source, needs),
 		})
 		return
 	}

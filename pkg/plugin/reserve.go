@@ -49,7 +49,7 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if reason != "" {
 		return rejected(fwk.Unschedulable, reason)
 	}
-	options := alloc.Plan(&view.Node, &s.Request.Request, pl.args.Strategy)
+	options := alloc.Plan(&view.Node, s.Request.On(&view.Node), pl.args.Strategy)
 	if len(options) == 0 {
 		// Filter judged this same view with nominated pods on it, so this is a change of the books in between.
 		return rejected(fwk.Unschedulable, gpustate.ReasonInsufficientMemory)

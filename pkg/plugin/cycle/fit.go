@@ -23,7 +23,7 @@ func (s *State) Fit(view *gpustate.View) gpustate.Fit {
 		return known
 	}
 	var f gpustate.Fit
-	if best, ok := alloc.Best(&view.Node, &s.Request.Request, s.Strategy); ok {
+	if best, ok := alloc.Best(&view.Node, s.Request.On(&view.Node), s.Strategy); ok {
 		f = gpustate.Fit{Fits: true, Score: alloc.Score(&view.Node, &best, s.Strategy)}
 	} else {
 		f.Why = whyNot(&view.Node, s.Request)
@@ -42,14 +42,15 @@ const (
 )
 
 func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
+	asked := r.On(n)
 	switch {
-	case !alloc.CanEverFit(n, &r.Request):
-		if reason, _ := alloc.Unfit(n, &r.Request); reason == alloc.ReasonInstances {
+	case !alloc.CanEverFit(n, asked):
+		if reason, _ := alloc.Unfit(n, asked); reason == alloc.ReasonInstances {
 			return Instances
 		}
 		return TooSmall
-	case !alloc.CanEverFit(usable(n), &r.Request):
-		if alloc.CanEverFit(usable(n, alloc.ReasonClaimed), &r.Request) {
+	case !alloc.CanEverFit(usable(n), asked):
+		if alloc.CanEverFit(usable(n, alloc.ReasonClaimed), asked) {
 			return Claimed
 		}
 		return Unhealthy
@@ -89,7 +90,7 @@ const maxShapes = 4096
 
 // Of returns the number of what a request asks for.
 func (s *Shapes) Of(r *gpustate.Request) uint64 {
-	key := fmt.Sprint(r.MixedModels(), OptionSignatures(r))
+	key := fmt.Sprint(r.MixedModels(), OptionSignatures(r), r.Sizing())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	number, ok := s.numbers[key]
