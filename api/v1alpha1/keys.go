@@ -34,6 +34,9 @@ const (
 	AnnotationTensorParallelSize   = GroupName + "/tensor-parallel-size"
 	AnnotationGPUMemoryUtilization = GroupName + "/gpu-memory-utilization"
 	AnnotationTensorSplit          = GroupName + "/tensor-split"
+	// Fractions of what is free, for engines that take one: SGLang's weights and cache, TensorRT-LLM's cache.
+	AnnotationMemFractionStatic     = GroupName + "/mem-fraction-static"
+	AnnotationFreeGPUMemoryFraction = GroupName + "/free-gpu-memory-fraction"
 )
 
 // Environment variables of the chosen container, fed from the allocation annotations by the downward API.
@@ -42,6 +45,9 @@ const (
 	EnvTensorParallelSize   = "BERTH_TENSOR_PARALLEL_SIZE"
 	EnvGPUMemoryUtilization = "BERTH_GPU_MEMORY_UTILIZATION"
 	EnvTensorSplit          = "BERTH_TENSOR_SPLIT"
+
+	EnvMemFractionStatic     = "BERTH_MEM_FRACTION_STATIC"
+	EnvFreeGPUMemoryFraction = "BERTH_FREE_GPU_MEMORY_FRACTION"
 )
 
 const (

@@ -52,10 +52,14 @@ type Engine struct {
 type Share struct {
 	// Flag sets the fraction, and Variable is the one of Berth's that tells it.
 	Flag, Variable string
+	// OfFree: it is a fraction of what is free on a GPU when the engine starts, not of the GPU. NeedsModel: what it takes
+	// beside the fraction is known of known models only.
+	OfFree, NeedsModel bool
 	// Default is the fraction when it is not told, in parts per million. dev is the zero value when the GPUs are not known.
 	Default func(s *Settings, dev DeviceInfo, gpus int) int64
-	// Outside is the bytes that it takes on each of its GPUs beside the fraction, when nothing is known of the model.
-	Outside func(s *Settings, dev DeviceInfo, gpus int) int64
+	// Outside is the bytes that it takes on each of its GPUs beside the fraction, and before those of them that it holds
+	// before it looks at what is free, when nothing is known of the model.
+	Outside func(s *Settings, dev DeviceInfo, gpus int) (outside, before int64)
 }
 
 // sizer estimates one model under one set of settings.

@@ -120,12 +120,23 @@ func (e *engine) tensorParallelSize(n int) int {
 	return n
 }
 
-// outside is what a process takes on each of n devices beside its fraction, when nothing is known of its model.
-func (e *engine) outside(dev estimator.DeviceInfo, n int) alloc.Bytes {
-	if e.Share == nil {
-		return alloc.Bytes{}
+// outside is what a process takes on each of n devices beside its fraction, and what of that it holds before it looks
+// at what is free, when nothing is known of its model but what it is said to need there.
+func (e *engine) outside(dev estimator.DeviceInfo, n int, says alloc.Bytes) (outside, before alloc.Bytes) {
+	switch {
+	case e.Share == nil:
+		return alloc.Bytes{}, alloc.Bytes{}
+	case e.Share.NeedsModel:
+		return says, says
 	}
-	return alloc.BytesOfInt64(e.Share.Outside(&e.settings, dev, n))
+	o, b := e.Share.Outside(&e.settings, dev, n)
+	return alloc.BytesOfInt64(o), alloc.BytesOfInt64(b)
+}
+
+// beside is what an engine takes on a device beside its fraction of it: one that takes a fraction f of what is free after
+// it holds before takes outside + f × (free − before), and no more than that is free on any device.
+func beside(outside, before alloc.Bytes, take alloc.Ratio) alloc.Bytes {
+	return outside.Minus(take.Of(before))
 }
 
 // counts are the numbers of GPUs to consider.

@@ -43,6 +43,12 @@ func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node, form berthv
 	if ratio := utilization(a, node, sizes.request.Options()[a.Option].Outside); ratio > 0 {
 		out[berthv1alpha1.AnnotationGPUMemoryUtilization] = formatRatio(ratio)
 	}
+	if r.share != nil {
+		outside, before := sizes.request.Options()[a.Option].Outside, sizes.before[len(a.Devices)]
+		if ratio := fractionOfFree(a, node, outside, before); ratio > 0 {
+			out[freeFractions[r.share.Variable]] = formatRatio(ratio)
+		}
+	}
 	if form == berthv1alpha1.DeviceFormNRI {
 		for _, name := range r.Containers {
 			out[berthv1alpha1.NRIAnnotationPrefix+name] = booked.qualified(berthv1alpha1.CDIKind)
@@ -66,6 +72,37 @@ func utilization(a *alloc.Allocation, node *alloc.Node, outside alloc.Bytes) all
 		least = min(least, share.Memory.Minus(outside).FractionOf(total))
 	}
 	return least
+}
+
+// freeFractions are the annotations that engines are told a fraction of what is free by, under their variables.
+var freeFractions = map[string]string{
+	berthv1alpha1.EnvMemFractionStatic:     berthv1alpha1.AnnotationMemFractionStatic,
+	berthv1alpha1.EnvFreeGPUMemoryFraction: berthv1alpha1.AnnotationFreeGPUMemoryFraction,
+}
+
+// fractionOfFree is the largest fraction of what is free when it starts that an engine may take so that its process stays
+// within its booking: (booked − outside) / (free − before), where free is what nobody holds by the last report. Its ranks
+// go by the least free of their GPUs (see package estimator).
+//
+// Until the engine is ready nobody else is placed there (the loader rule), so what is free can only grow meanwhile, when
+// somebody leaves; then it takes more than it was given, as it would by a fraction of its own.
+func fractionOfFree(a *alloc.Allocation, node *alloc.Node, outside, before alloc.Bytes) alloc.Ratio {
+	var booked, free alloc.Bytes
+	for j, share := range a.Devices {
+		unused := alloc.Bytes{}
+		for i := range node.Devices {
+			if node.Devices[i].UUID == share.UUID {
+				unused = node.Devices[i].Unused
+			}
+		}
+		if j == 0 || share.Memory.Less(booked) {
+			booked = share.Memory
+		}
+		if j == 0 || unused.Less(free) {
+			free = unused
+		}
+	}
+	return booked.Minus(outside).FractionOf(free.Minus(before))
 }
 
 // formatRatio writes a ratio with three decimals, rounded down: what every version of vLLM reads.

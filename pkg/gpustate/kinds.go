@@ -18,7 +18,9 @@ type sizes struct {
 	request alloc.Request
 	// layerSplits has, for each option, the layers per device in the engine's order, where the model is known.
 	layerSplits [][]int64
-	notes       []Note
+	// before has, by number of GPUs, what the process holds on each before it looks at what is free.
+	before map[int]alloc.Bytes
+	notes  []Note
 }
 
 // kinds are the sizes of a request by kind of GPU, each found out when it is first asked for.

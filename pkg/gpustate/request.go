@@ -23,6 +23,8 @@ type Request struct {
 	Runtime berthv1alpha1.Runtime
 	// Containers are the names of those that get the GPUs.
 	Containers []string
+	// share is how the engine takes a fraction of what is free, nil if it does not.
+	share *estimator.Share
 	// HandOff is how they can be told, without the handler of the pod's RuntimeClass.
 	HandOff HandOff
 	// IdleAfter and MinRuntime are the pod's own terms as a victim.
@@ -60,6 +62,9 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 	}
 	for _, c := range containers {
 		r.Containers = append(r.Containers, c.Name)
+	}
+	if engine.Share != nil && engine.Share.OfFree && engine.told {
+		r.share = engine.Share
 	}
 	known := profile != nil && profile.IsReady()
 	if parsed.TotalMemory == nil && !known {

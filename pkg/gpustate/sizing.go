@@ -46,7 +46,11 @@ func (z *sizer) key() string {
 
 // on returns the size on a kind of GPU.
 func (z sizer) on(dev estimator.DeviceInfo) (*sizes, error) {
-	s := &sizes{}
+	if z.engine.told && z.engine.Share.NeedsModel && (z.parsed.TotalMemory != nil || z.profile == nil) {
+		return nil, fmt.Errorf("%s is told its fraction by what is known of its model: name it in %s instead of %s, or write a fraction of your own",
+			z.engine.Title, berthv1alpha1.AnnotationModel, berthv1alpha1.AnnotationGPUMemory)
+	}
+	s := &sizes{before: map[int]alloc.Bytes{}}
 	var options []alloc.Option
 	var err error
 	if z.parsed.TotalMemory == nil {
@@ -70,12 +74,14 @@ func (s *sizes) optionsOfTotal(z *sizer, dev estimator.DeviceInfo) ([]alloc.Opti
 			total = z.parsed.TotalMemory[0]
 		}
 		share := alloc.BytesOfInt64(total).DividedUp(uint64(n))
+		outside, before := z.engine.outside(dev, n, share)
 		o := alloc.Option{
 			Shares:             slices.Repeat([]alloc.Bytes{share}, n),
 			TensorParallelSize: z.engine.tensorParallelSize(n),
 			Take:               z.engine.take(dev, n),
-			Outside:            z.engine.outside(dev, n),
 		}
+		o.Outside = beside(outside, before, o.Take)
+		s.before[n] = before
 		if z.engine.told && !o.Outside.Less(share) {
 			s.notes = append(s.notes, Note{
 				Reason: "GPUMemoryTooSmall", Warning: true,
@@ -86,8 +92,9 @@ func (s *sizes) optionsOfTotal(z *sizer, dev estimator.DeviceInfo) ([]alloc.Opti
 		options = append(options, o)
 	}
 	if len(options) == 0 {
+		outside, _ := z.engine.outside(dev, z.counts[0], alloc.Bytes{})
 		return nil, fmt.Errorf("%s leaves nothing for the model on any count of GPUs: %s needs %s on each GPU outside its cache",
-			berthv1alpha1.AnnotationGPUMemory, z.engine.Name, z.engine.outside(dev, z.counts[0]))
+			berthv1alpha1.AnnotationGPUMemory, z.engine.Name, outside)
 	}
 	return options, nil
 }
@@ -116,9 +123,11 @@ func (s *sizes) optionsOfModel(z *sizer, dev estimator.DeviceInfo) ([]alloc.Opti
 			}
 		}
 		layers := inEngineOrder(shares, o)
+		take, before := z.engine.take(dev, o.GPUCount), alloc.BytesOfInt64(o.Before)
 		options = append(options, alloc.Option{
-			Shares: shares, TensorParallelSize: o.TensorParallelSize, Take: z.engine.take(dev, o.GPUCount), Outside: outside,
+			Shares: shares, TensorParallelSize: o.TensorParallelSize, Take: take, Outside: beside(outside, before, take),
 		})
+		s.before[o.GPUCount] = before
 		s.layerSplits = append(s.layerSplits, layers)
 	}
 	if len(options) == 0 {

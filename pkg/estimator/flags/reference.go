@@ -11,7 +11,8 @@ const UnknownMark = '\x00'
 // IsBerthVariable says whether a variable is one that the scheduler feeds through the downward API.
 func IsBerthVariable(name string) bool {
 	switch name {
-	case "BERTH_TENSOR_PARALLEL_SIZE", "BERTH_GPU_MEMORY_UTILIZATION", "BERTH_TENSOR_SPLIT":
+	case "BERTH_TENSOR_PARALLEL_SIZE", "BERTH_GPU_MEMORY_UTILIZATION", "BERTH_TENSOR_SPLIT", "BERTH_MEM_FRACTION_STATIC",
+		"BERTH_FREE_GPU_MEMORY_FRACTION":
 		return true
 	}
 	return false
