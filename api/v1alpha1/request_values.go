@@ -214,13 +214,14 @@ func parseRuntime(s string) (Runtime, error) {
 	if slices.Contains(model.Runtimes, Runtime(s)) {
 		return Runtime(s), nil
 	}
-	hint := ""
+	hint, names := "", make([]string, 0, len(model.Runtimes))
 	for _, r := range model.Runtimes {
+		names = append(names, string(r))
 		if plain(string(r)) == plain(s) {
 			hint = string(r)
 		}
 	}
-	return "", hinted("no such runtime", hint, "write one of vllm, ollama, llama.cpp, custom")
+	return "", hinted("no such runtime", hint, "write one of "+strings.Join(names, ", "))
 }
 
 func parseKVCacheType(s string) (string, error) {

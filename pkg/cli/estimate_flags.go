@@ -47,7 +47,7 @@ func (o *estimateOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.config, "config", "", "config.json of a model whose weights are not at hand")
 	f.StringVar(&o.quantConfig, "hf-quant-config", "", "hf_quant_config.json that goes with --config (default: the one beside it)")
 	f.StringVar(&o.projector, "mmproj", "", "GGUF file of the image projector that is loaded with the model")
-	f.StringVar(&o.runtime, "runtime", "", "vllm, ollama, llama.cpp or custom (default: vllm for safetensors, llama.cpp for GGUF)")
+	f.StringVar(&o.runtime, "runtime", "", "one of "+strings.Join(estimator.RuntimeNames(), ", ")+" (default: vllm for safetensors, llama.cpp for GGUF)")
 	f.StringVar(&s.Version, "runtime-version", "", "version of the engine: 0.19.0, b9849 (default: the newest known)")
 	f.StringVar(&o.gpuCount, "gpu-count", "", "numbers of GPUs: 1,2,4 or 2-8 (default: 1,2,4,8)")
 	f.Int64Var(&o.tensorSize, "tensor-parallel-size", 0, "one tensor-parallel size instead of --gpu-count")
