@@ -71,14 +71,24 @@ type Option struct {
 	// Outside is what lies outside the engine's own fraction on each device. Also used to derive the fraction
 	// that is handed to the engine from its booking.
 	Outside Bytes
+	// OfFree: Take is a fraction of what is free when the engine starts. It then takes no more than the device has: what
+	// does not leave room for anybody else is the whole device.
+	OfFree bool
 }
 
 // On returns what share i of the option books on device d.
-func (o *Option) On(i int, d *Device) Bytes {
+func (o *Option) On(i int, d *Device) Bytes { return o.Shares[i].Max(o.takes(d)) }
+
+// takes is what the engine takes of a device whatever it needs.
+func (o *Option) takes(d *Device) Bytes {
 	if o.Take == 0 {
-		return o.Shares[i]
+		return Bytes{}
 	}
-	return o.Shares[i].Max(o.Take.Of(d.Total).Plus(o.Outside))
+	takes := o.Take.Of(d.Total).Plus(o.Outside)
+	if o.OfFree {
+		return takes.Min(d.Capacity)
+	}
+	return takes
 }
 
 // Request is what a pod asks for, with its memory known. The zero Request asks for nothing and fits nowhere;

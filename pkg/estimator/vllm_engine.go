@@ -40,7 +40,9 @@ var vllmEngine = register(&Engine{
 		Flag:     "--gpu-memory-utilization",
 		Variable: "BERTH_GPU_MEMORY_UTILIZATION",
 		Default:  func(s *Settings, _ DeviceInfo, _ int) int64 { return DefaultUtilization(s.Version) },
-		Outside:  func(s *Settings, dev DeviceInfo, gpus int) (int64, int64) { return OutsideUtilization(*s, dev, gpus), 0 },
+		Outside: func(s *Settings, dev DeviceInfo, gpus int) (int64, int64) {
+			return OutsideUtilization(*s, dev, gpus), 0
+		},
 	},
 	size: func(m *Model, s *Settings, dev DeviceInfo, e *Result) (sizer, error) { return newVLLM(m, s, dev, e) },
 })

@@ -80,8 +80,8 @@ func readEngine(parsed *berthv1alpha1.PodRequest, c *corev1.Container) engine {
 func (e *engine) readShare(c *corev1.Container, args *engineargs.Result) {
 	e.told = args.GPUMemoryUtilization.Source == engineargs.Berth || mentions(c, e.Share.Variable)
 	e.sized = args.KVCacheMemory.Source == engineargs.Literal
-	if args.TensorParallel.Source == engineargs.Literal {
-		e.count = int(args.TensorParallel.Value * max(args.PipelineParallel.Value, 1))
+	if s := args.TensorParallel.Source; s == engineargs.Literal || s == engineargs.Unset && args.DataParallel.Value > 0 {
+		e.count = int(max(args.TensorParallel.Value, 1) * max(args.PipelineParallel.Value, 1) * max(args.DataParallel.Value, 1))
 	}
 	if args.GPUMemoryUtilization.Source == engineargs.Literal {
 		e.fraction = args.GPUMemoryUtilization.Value
@@ -109,8 +109,11 @@ func (e *engine) take(dev estimator.DeviceInfo, n int) alloc.Ratio {
 	return alloc.Ratio(cmp.Or(e.fraction, e.Share.Default(&e.settings, dev, n)))
 }
 
+// ofFree says whether the fraction is one of what is free.
+func (e *engine) ofFree() bool { return e.Share != nil && e.Share.OfFree }
+
 // fillsBooking says whether the engine takes all that it is given, whatever it needs.
-func (e *engine) fillsBooking() bool { return e.Share != nil && e.settings.KVCacheMemory == 0 }
+func (e *engine) fillsBooking() bool { return e.Share != nil && !e.sized }
 
 // tensorParallelSize is what the engine is told for n devices; one that splits by layers has none.
 func (e *engine) tensorParallelSize(n int) int {

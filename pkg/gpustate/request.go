@@ -63,7 +63,7 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 	for _, c := range containers {
 		r.Containers = append(r.Containers, c.Name)
 	}
-	if engine.Share != nil && engine.Share.OfFree && engine.told {
+	if engine.ofFree() && engine.told {
 		r.share = engine.Share
 	}
 	known := profile != nil && profile.IsReady()

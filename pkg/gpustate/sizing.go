@@ -79,6 +79,7 @@ func (s *sizes) optionsOfTotal(z *sizer, dev estimator.DeviceInfo) ([]alloc.Opti
 			Shares:             slices.Repeat([]alloc.Bytes{share}, n),
 			TensorParallelSize: z.engine.tensorParallelSize(n),
 			Take:               z.engine.take(dev, n),
+			OfFree:             z.engine.ofFree(),
 		}
 		o.Outside = beside(outside, before, o.Take)
 		s.before[n] = before
@@ -125,7 +126,7 @@ func (s *sizes) optionsOfModel(z *sizer, dev estimator.DeviceInfo) ([]alloc.Opti
 		layers := inEngineOrder(shares, o)
 		take, before := z.engine.take(dev, o.GPUCount), alloc.BytesOfInt64(o.Before)
 		options = append(options, alloc.Option{
-			Shares: shares, TensorParallelSize: o.TensorParallelSize, Take: take, Outside: beside(outside, before, take),
+			Shares: shares, TensorParallelSize: o.TensorParallelSize, Take: take, OfFree: z.engine.ofFree(), Outside: beside(outside, before, take),
 		})
 		s.before[o.GPUCount] = before
 		s.layerSplits = append(s.layerSplits, layers)

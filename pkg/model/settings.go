@@ -88,7 +88,15 @@ type Settings struct {
 	EnforceEager bool `json:"enforceEager,omitempty"`
 	// ExpertParallel is vLLM's --enable-expert-parallel.
 	ExpertParallel bool `json:"expertParallel,omitempty"`
-	// PipelineParallel is vLLM's --pipeline-parallel-size; a GPU count is then tensor times pipeline parallel.
+	// DataParallel is SGLang's --dp-size: so many copies of the model, each on GPUs of its own; with DPAttention
+	// (--enable-dp-attention) so many groups of the ranks of one copy, each of which attends for itself.
+	DataParallel int64 `json:"dataParallel,omitempty"`
+	DPAttention  bool  `json:"dpAttention,omitempty"`
+	// GraphBatchSize is SGLang's --cuda-graph-max-bs, the largest batch with a CUDA graph.
+	GraphBatchSize int64 `json:"graphBatchSize,omitempty"`
+	// MaxTotalTokens is SGLang's --max-total-tokens: the cache holds this many tokens, whatever is free.
+	MaxTotalTokens int64 `json:"maxTotalTokens,omitempty"`
+	// PipelineParallel is the --pipeline-parallel-size; a GPU count is then tensor times pipeline parallel.
 	PipelineParallel int64 `json:"pipelineParallel,omitempty"`
 	// MaxLoRAs and MaxLoRARank size vLLM's adapter buffers; zero MaxLoRAs means that LoRA is off.
 	MaxLoRAs    int64 `json:"maxLoRAs,omitempty"`

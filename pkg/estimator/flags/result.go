@@ -35,8 +35,9 @@ type Result struct {
 	Model string
 	// Settings are the engine's settings that are literals. Its Runtime is that of the result.
 	Settings model.Settings
-	// TensorParallel and PipelineParallel are vLLM's sizes.
-	TensorParallel, PipelineParallel Number
+	// TensorParallel and PipelineParallel are the sizes of an engine that cuts layers; DataParallel is how many copies of
+	// the model it makes, each on GPUs of its own.
+	TensorParallel, PipelineParallel, DataParallel Number
 	// GPUMemoryUtilization is in parts per million.
 	GPUMemoryUtilization Number
 	// KVCacheMemory is vLLM's --kv-cache-memory-bytes.
