@@ -78,6 +78,7 @@ const (
 	RuntimeVLLM     = model.RuntimeVLLM
 	RuntimeOllama   = model.RuntimeOllama
 	RuntimeLlamaCpp = model.RuntimeLlamaCpp
+	RuntimeSGLang   = model.RuntimeSGLang
 )
 
 // LabelAllocated is "false" on a pod that asks for GPU memory and waits, "true" once it is bound: the scheduler's

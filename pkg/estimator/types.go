@@ -41,6 +41,7 @@ const (
 	RuntimeVLLM     = model.RuntimeVLLM
 	RuntimeOllama   = model.RuntimeOllama
 	RuntimeLlamaCpp = model.RuntimeLlamaCpp
+	RuntimeSGLang   = model.RuntimeSGLang
 
 	SwitchDefault = model.SwitchDefault
 	SwitchOn      = model.SwitchOn

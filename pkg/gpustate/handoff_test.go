@@ -110,6 +110,45 @@ func TestFractionStaysWithinTheBooking(t *testing.T) {
 	}
 }
 
+// TestAFractionOfWhatIsFree: an engine that takes a fraction of what is free takes outside + f × (free − before), with
+// the least free of its GPUs, and stays within its booking by it, whoever else is on them.
+func TestAFractionOfWhatIsFree(t *testing.T) {
+	pod := bt.MakePod("p").Memory("60Gi").Runtime(berthv1alpha1.RuntimeSGLang).GPUCount("2").
+		Args("--mem-fraction-static=$(BERTH_MEM_FRACTION_STATIC)")
+	r := askedBy(t, pod, nil)
+	for _, unused := range [][2]uint64{{80, 80}, {40, 40}, {80, 40}, {31, 79}} {
+		node := nodeOf(h100, h100)
+		a := &alloc.Allocation{TensorParallelSize: 2}
+		for i := range node.Devices {
+			node.Devices[i].Unused = alloc.GiB(unused[i])
+			a.Devices = append(a.Devices, alloc.DeviceShare{UUID: node.Devices[i].UUID, Memory: alloc.GiB(30)})
+		}
+		told, err := r.Annotations(a, node, berthv1alpha1.DeviceFormUUID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := strconv.ParseFloat(told[berthv1alpha1.AnnotationMemFractionStatic], 64)
+		if err != nil {
+			t.Fatalf("%v GiB free: told %v", unused, told)
+		}
+		s := r.sizedOn(node)
+		outside, before := float64(s.request.Options()[0].Outside.Uint64()), float64(s.before[2].Uint64())
+		free := float64(alloc.GiB(min(unused[0], unused[1])).Uint64())
+		takes := (outside + f*(free-before)) / (1 << 30)
+		if takes > 30 || takes < 29.9 {
+			t.Errorf("%v GiB free: a fraction of %v takes %.2f GiB of 30", unused, f, takes)
+		}
+		if _, told := told[berthv1alpha1.AnnotationFreeGPUMemoryFraction]; told {
+			t.Error("it is told the fraction of another engine")
+		}
+	}
+	own, err := askedBy(t, bt.MakePod("p").Memory("60Gi").Runtime(berthv1alpha1.RuntimeSGLang).GPUCount("2"), nil).
+		Annotations(&alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: alloc.GiB(30)}, {UUID: "GPU-b", Memory: alloc.GiB(30)}}}, nodeOf(h100, h100), berthv1alpha1.DeviceFormUUID)
+	if err != nil || own[berthv1alpha1.AnnotationMemFractionStatic] != "" {
+		t.Errorf("a pod that does not ask for it was told %v, error %v", own, err)
+	}
+}
+
 // TestLayersInTheEnginesOrder: llama.cpp puts the output layer on its last device whatever is booked there, so any
 // device must have room for it, and the last is told the layers that come with it.
 func TestLayersInTheEnginesOrder(t *testing.T) {

@@ -185,6 +185,37 @@ func TestParse(t *testing.T) {
 			container: Container{Args: []string{"llama-server", "--draft-max", "8", "-md", "draft.gguf"}},
 			want:      Result{Runtime: estimator.RuntimeLlamaCpp, Settings: llama(estimator.Settings{}), Unknown: []string{"-md"}},
 		},
+		{
+			name: "SGLang, in its abbreviations and with underscores",
+			container: Container{
+				Command: []string{"python3", "-m", "sglang.launch_server"},
+				Args: []string{"--model-path", "Qwen/Qwen3-8B", "--tp", tp, "--mem_fraction_static=$(BERTH_MEM_FRACTION_STATIC)", "--context-length", "32768",
+					"--chunked-prefill-size", "4096", "--cuda-graph-max-bs=64", "--kv-cache-dtype", "fp8_e4m3", "--max-running-requests", "128", "--quantization", "fp8"},
+			},
+			want: Result{
+				Runtime: estimator.RuntimeSGLang, Model: "Qwen/Qwen3-8B",
+				TensorParallel: Number{Source: Berth}, GPUMemoryUtilization: Number{Source: Berth},
+				Settings: estimator.Settings{
+					Runtime: estimator.RuntimeSGLang, ContextLength: 32768, MaxNumBatchedTokens: 4096, GraphBatchSize: 64, KVCacheType: "fp8_e4m3",
+					MaxNumSeqs: 128, Quantization: "fp8", UtilizationHandedOver: true,
+				},
+			},
+		},
+		{
+			name: "SGLang with two copies of the model, its draft and a cache of its own size",
+			container: Container{
+				Command: []string{"sglang", "serve"},
+				Args: []string{"--model-path=m", "--tp-size=2", "--dp-size", "2", "--max-total-tokens", "65536", "--speculative-algorithm", "EAGLE3",
+					"--speculative-draft-model-path", "draft", "--speculative-num-draft-tokens=8", "--chunked-prefill-size", "-1"},
+			},
+			want: Result{
+				Runtime: estimator.RuntimeSGLang, Model: "m", TensorParallel: Number{Source: Literal, Value: 2}, DataParallel: Number{Source: Literal, Value: 2},
+				KVCacheMemory: Number{Source: Literal, Value: 65536},
+				Settings: estimator.Settings{
+					Runtime: estimator.RuntimeSGLang, DataParallel: 2, MaxTotalTokens: 65536, SpeculativeTokens: 8, DraftModel: "draft", MaxNumBatchedTokens: 16384,
+				},
+			},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
