@@ -79,6 +79,7 @@ const (
 	RuntimeOllama   = model.RuntimeOllama
 	RuntimeLlamaCpp = model.RuntimeLlamaCpp
 	RuntimeSGLang   = model.RuntimeSGLang
+	RuntimeTensorRT = model.RuntimeTensorRT
 )
 
 // LabelAllocated is "false" on a pod that asks for GPU memory and waits, "true" once it is bound: the scheduler's

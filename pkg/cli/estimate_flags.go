@@ -29,6 +29,8 @@ var estimateAliases = map[string]string{
 	"cpu-moe": "experts-on-cpu", "n-cpu-moe": "cpu-expert-layers", "no-mmproj": "no-vision", "language-model-only": "no-vision",
 	"expert-parallel": "enable-expert-parallel", "pipeline-parallel": "pipeline-parallel-size", "tensor-parallel": "tensor-parallel-size",
 	"num-speculative-tokens": "speculative-tokens", "kv-cache-memory": "kv-cache-memory-bytes",
+	"kv-cache-free-gpu-memory-fraction": "gpu-memory-utilization", "free-gpu-memory-fraction": "gpu-memory-utilization",
+	"max-seq-len": "context-length", "max-batch-size": "max-num-seqs", "max-num-tokens": "max-num-batched-tokens",
 	"mem-fraction-static": "gpu-memory-utilization", "chunked-prefill-size": "max-num-batched-tokens", "max-running-requests": "max-num-seqs",
 	"tp-size": "tensor-parallel-size", "tp": "tensor-parallel-size", "pp-size": "pipeline-parallel-size", "pp": "pipeline-parallel-size",
 	"data-parallel-size": "dp-size", "dp": "dp-size", "disable-cuda-graph": "enforce-eager", "is-embedding": "embeddings",
@@ -60,7 +62,7 @@ func (o *estimateOptions) addFlags(f *pflag.FlagSet) {
 	f.Int64Var(&s.Parallel, "parallel", 0, "sequences served at once; for vLLM, requests of the full context that must fit")
 	f.StringVar(&s.KVCacheType, "kv-cache-type", "", "type of the KV cache: f16, q8_0, fp8, …")
 	f.StringVar(&s.KVCacheTypeV, "kv-cache-type-v", "", "type of the values where it differs (llama.cpp)")
-	f.StringVar(&o.utilization, "gpu-memory-utilization", "", "vLLM's fraction of each GPU, SGLang's of what is free: 0.9; or auto, for a fraction made to fit the model")
+	f.StringVar(&o.utilization, "gpu-memory-utilization", "", "vLLM's fraction of each GPU, SGLang's and TensorRT-LLM's of what is free: 0.9; or auto, for a fraction made to fit the model")
 	f.Int64Var(&s.KVCacheMemory, "kv-cache-memory-bytes", 0, "vLLM's cache in bytes, instead of a fraction")
 	f.Int64Var(&s.MaxNumSeqs, "max-num-seqs", 0, "vLLM's sequences of one step, SGLang's of all")
 	f.Var(number{&s.MaxNumBatchedTokens}, "max-num-batched-tokens", "tokens of one step (vLLM), of one prefill (SGLang)")

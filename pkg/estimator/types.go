@@ -42,6 +42,7 @@ const (
 	RuntimeOllama   = model.RuntimeOllama
 	RuntimeLlamaCpp = model.RuntimeLlamaCpp
 	RuntimeSGLang   = model.RuntimeSGLang
+	RuntimeTensorRT = model.RuntimeTensorRT
 
 	SwitchDefault = model.SwitchDefault
 	SwitchOn      = model.SwitchOn

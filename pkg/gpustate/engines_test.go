@@ -83,6 +83,11 @@ func TestWhatEachEngineTakesStaysWithinItsBooking(t *testing.T) {
 			func(map[string]string) []float64 {
 				return []float64{0.5*(total-startOnOne) + startOnOne + sglangReserve}
 			}, 0.99},
+		// 20Gi that are not cache, and 0.9 of the rest.
+		{"TensorRT-LLM that is told nothing takes 0.9 of what it leaves", bt.MakePod("p").Memory("20Gi").Runtime(berthv1alpha1.RuntimeTensorRT),
+			func(map[string]string) []float64 { return []float64{20480 + 0.9*(total-20480)} }, 0.99},
+		{"TensorRT-LLM with a fraction of its own", bt.MakePod("p").Memory("20Gi").Runtime(berthv1alpha1.RuntimeTensorRT).Args("--free_gpu_memory_fraction=0.3"),
+			func(map[string]string) []float64 { return []float64{20480 + 0.3*(total-20480)} }, 0.99},
 		{"llama.cpp on three GPUs by its split", bt.MakePod("p").Memory("90Gi").Runtime(llamaCpp).GPUCount("3"), llamaTakes(90 << 10), 1},
 		{"Ollama on two GPUs, as it spreads by itself", bt.MakePod("p").Memory("100Gi").Runtime(berthv1alpha1.RuntimeOllama).GPUCount("2"), evenly(100 << 10), 1},
 		{"any other engine", bt.MakePod("p").Memory("1=30Gi,2=34Gi"), evenly(30 << 10), 1},

@@ -149,6 +149,38 @@ func TestAFractionOfWhatIsFree(t *testing.T) {
 	}
 }
 
+// TestTensorRTIsToldItsFraction: a process of which N is not cache takes N + f × (free − N), whoever else is on its GPU.
+func TestTensorRTIsToldItsFraction(t *testing.T) {
+	pod := bt.MakePod("p").Model("hf://org/llama-8b").Runtime(berthv1alpha1.RuntimeTensorRT).Annotation("context-length", "8192").
+		Args("--kv_cache_free_gpu_memory_fraction=$(BERTH_FREE_GPU_MEMORY_FRACTION)")
+	r := askedBy(t, pod, profileOf(t))
+	node := nodeOf(h100)
+	option := r.On(node).Options()[0]
+	booked, rest := float64(option.Shares[0].Uint64()), float64(option.Outside.Uint64())
+	for _, unused := range []uint64{80, 50, 30} {
+		node.Devices[0].Unused = alloc.GiB(unused)
+		told, err := r.Annotations(&alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: option.Shares[0]}}}, node, berthv1alpha1.DeviceFormUUID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := strconv.ParseFloat(told[berthv1alpha1.AnnotationFreeGPUMemoryFraction], 64)
+		if err != nil {
+			t.Fatalf("%d GiB free: told %v", unused, told)
+		}
+		if takes := rest + f*(float64(alloc.GiB(unused).Uint64())-rest); takes > booked || takes < booked-(100<<20) {
+			t.Errorf("%d GiB free: a fraction of %v takes %.2f GiB of %.2f", unused, f, takes/(1<<30), booked/(1<<30))
+		}
+	}
+	stated := bt.MakePod("p").Memory("30Gi").Runtime(berthv1alpha1.RuntimeTensorRT).Args("--free_gpu_memory_fraction=$(BERTH_FREE_GPU_MEMORY_FRACTION)").Obj()
+	parsed, err := berthv1alpha1.ParsePodRequest(stated)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := NewRequest(stated, parsed, nil, Sizing{}); err == nil || !strings.Contains(err.Error(), "berth.dev/model") {
+		t.Errorf("a fraction of a model that is not known: %v", err)
+	}
+}
+
 // TestLayersInTheEnginesOrder: llama.cpp puts the output layer on its last device whatever is booked there, so any
 // device must have room for it, and the last is told the layers that come with it.
 func TestLayersInTheEnginesOrder(t *testing.T) {

@@ -13,10 +13,11 @@ const (
 	RuntimeOllama   Runtime = "ollama"
 	RuntimeLlamaCpp Runtime = "llama.cpp"
 	RuntimeSGLang   Runtime = "sglang"
+	RuntimeTensorRT Runtime = "tensorrt-llm"
 )
 
 // Runtimes are all of them, in the order in which they are told to people.
-var Runtimes = []Runtime{RuntimeVLLM, RuntimeOllama, RuntimeLlamaCpp, RuntimeSGLang, RuntimeCustom}
+var Runtimes = []Runtime{RuntimeVLLM, RuntimeOllama, RuntimeLlamaCpp, RuntimeSGLang, RuntimeTensorRT, RuntimeCustom}
 
 // Settings are how an engine is told to run a model. The zero value of each field means "not said": the engine's
 // own default is then used. Settings are comparable, so that measured peaks can be kept by them.

@@ -202,6 +202,21 @@ func TestParse(t *testing.T) {
 			},
 		},
 		{
+			name: "TensorRT-LLM behind its launcher, with underscores",
+			container: Container{
+				Command: []string{"trtllm-llmapi-launch", "trtllm-serve", "nvidia/Llama-3.1-8B-Instruct-FP8"},
+				Args: []string{"--tp_size", "2", "--kv_cache_free_gpu_memory_fraction=$(BERTH_FREE_GPU_MEMORY_FRACTION)", "--max_seq_len", "32768",
+					"--max_batch_size=64", "--max_num_tokens", "4096", "--extra_llm_api_options", "/config/extra.yaml"},
+			},
+			want: Result{
+				Runtime: estimator.RuntimeTensorRT, Model: "nvidia/Llama-3.1-8B-Instruct-FP8", Unknown: []string{"--extra_llm_api_options"},
+				TensorParallel: Number{Source: Literal, Value: 2}, GPUMemoryUtilization: Number{Source: Berth},
+				Settings: estimator.Settings{
+					Runtime: estimator.RuntimeTensorRT, ContextLength: 32768, MaxNumSeqs: 64, MaxNumBatchedTokens: 4096, UtilizationHandedOver: true,
+				},
+			},
+		},
+		{
 			name: "SGLang with two copies of the model, its draft and a cache of its own size",
 			container: Container{
 				Command: []string{"sglang", "serve"},
