@@ -15,13 +15,16 @@ import (
 // Engine is all that is known of one inference engine. Each has a file of its own (*_engine.go), and nothing outside of
 // it asks which engine it is.
 type Engine struct {
-	// Name is the value of berth.dev/runtime.
+	// Name is the value of berth.dev/runtime. Engines that are not in model.Runtimes are recognised only.
 	Name Runtime
 	// Title is its name for people.
 	Title string
 
-	// Starts says whether a command line starts it; nil if no command line shows it.
+	// Starts says whether a command line starts it, Image whether an image is made for it, Set whether variables are there
+	// that only it reads; each may be nil. They find an engine that takes a fraction of its GPUs without being asked.
 	Starts func(words []string) bool
+	Image  func(name, tag string) bool
+	Set    func(env flags.Environment) bool
 	// Release returns the release that an image is of, "" if its name and tag do not say; nil if no image says.
 	Release func(name, tag string) string
 
@@ -50,7 +53,8 @@ type Engine struct {
 
 // Share is how an engine takes a fraction of each of its GPUs.
 type Share struct {
-	// Flag sets the fraction, and Variable is the one of Berth's that tells it.
+	// Flag sets the fraction (a flag, or a variable of the engine's), and Variable is the one of Berth's that tells it; empty
+	// if none can.
 	Flag, Variable string
 	// OfFree: it is a fraction of what is free on a GPU when the engine starts, not of the GPU. NeedsModel: what it takes
 	// beside the fraction is known of known models only.
@@ -112,15 +116,36 @@ func Started(words []string) *Engine {
 	return nil
 }
 
+// Shown returns the engine that an image, or else variables, show where the command line does not; nil if they show none
+// that takes a fraction of its GPUs.
+func Shown(image string, env flags.Environment) *Engine {
+	name, tag := nameAndTag(image)
+	for _, e := range Engines() {
+		if e.Image != nil && e.Image(name, tag) {
+			return e
+		}
+	}
+	for _, e := range Engines() {
+		if e.Set != nil && e.Set(env) {
+			return e
+		}
+	}
+	return nil
+}
+
+// nameAndTag splits an image; a digest is neither.
+func nameAndTag(image string) (name, tag string) {
+	image, _, _ = strings.Cut(image, "@")
+	_, tag, _ = strings.Cut(path.Base(image), ":")
+	return strings.TrimSuffix(image, ":"+tag), tag
+}
+
 // ReleaseOf returns the release of the engine that an image is of, empty if it does not say.
 func (e *Engine) ReleaseOf(image string) string {
 	if e.Release == nil {
 		return ""
 	}
-	image, _, _ = strings.Cut(image, "@") // a digest
-	base := path.Base(image)
-	_, tag, _ := strings.Cut(base, ":")
-	return e.Release(strings.TrimSuffix(image, ":"+tag), tag)
+	return e.Release(nameAndTag(image))
 }
 
 // Read applies a command line and an environment to what is known of a container.
@@ -137,5 +162,10 @@ func (e *Engine) Read(s *flags.Scanner, words []string, entrypoint bool) {
 	}
 }
 
-// Told says how an engine is started so that it takes what it was promised.
-func (s *Share) Told() string { return s.Flag + "=$(" + s.Variable + ")" }
+// Told says how an engine is started so that it takes what it was promised, or less.
+func (s *Share) Told() string {
+	if s.Variable == "" {
+		return s.Flag + " with a smaller fraction, since nothing can tell it what it was promised"
+	}
+	return s.Flag + "=$(" + s.Variable + ") to give it what it was promised"
+}

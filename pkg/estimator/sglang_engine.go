@@ -32,6 +32,10 @@ var sglangEngine = register(&Engine{
 		}
 		return false
 	},
+	Image: func(name, _ string) bool {
+		base := path.Base(name)
+		return strings.Contains(base, "sglang") && !strings.Contains(base, "router") && !strings.Contains(base, "gateway")
+	},
 	Release:   sglangRelease,
 	Flags:     sglangFlags,
 	Arguments: sglangArguments,

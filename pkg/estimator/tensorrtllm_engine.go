@@ -27,6 +27,10 @@ var tensorrtEngine = register(&Engine{
 			return base == "trtllm-serve" || base == "launch_triton_server.py" || w == "dynamo.trtllm"
 		})
 	},
+	// Triton's images with the backend have it in their tags.
+	Image: func(name, tag string) bool {
+		return strings.Contains(name, "tensorrt-llm") || strings.Contains(name, "tensorrtllm") || strings.Contains(name, "trtllm") || strings.Contains(tag, "trtllm")
+	},
 	Release:            tensorrtRelease,
 	Flags:              tensorrtFlags,
 	Arguments:          tensorrtArguments,

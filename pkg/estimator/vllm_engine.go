@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/berth-dev/berth/pkg/estimator/flags"
@@ -17,12 +18,22 @@ var vllmEngine = register(&Engine{
 	Name:  RuntimeVLLM,
 	Title: "vLLM",
 	Starts: func(words []string) bool {
-		for _, w := range words {
-			if path.Base(w) == "vllm" || strings.HasPrefix(w, "vllm.entrypoints") {
+		for i, w := range words {
+			switch {
+			case path.Base(w) == "vllm", strings.HasPrefix(w, "vllm.entrypoints"), w == "dynamo.vllm",
+				strings.Contains(w, "from vllm import"), strings.Contains(w, "import vllm"):
 				return true
+			case w == "huggingfaceserver": // KServe's, which runs vLLM unless it is told not to
+				return !slices.Contains(words[i:], "--backend=huggingface")
 			}
 		}
 		return false
+	},
+	// Triton's images with vLLM have it in their tags.
+	Image: func(name, tag string) bool {
+		base := path.Base(name)
+		return strings.Contains(base, "vllm") && !strings.Contains(base, "router") || strings.Contains(tag, "-vllm-") ||
+			base == "huggingfaceserver" || base == "llm-d" || strings.HasPrefix(base, "llm-d-cuda")
 	},
 	Release:   vllmRelease,
 	Flags:     vllmFlags,
@@ -58,7 +69,7 @@ func powersOfTwo(followsCount bool) []int {
 // vllmFlags are the flags of "vllm serve" that memory depends on (docs.vllm.ai, "Engine Arguments"). vLLM takes
 // underscores for hyphens.
 var vllmFlags = flags.Table(map[string]flags.Flag{
-	"--model":                    flags.One(setModel),
+	"--model --model-id":         flags.One(setModel),
 	"--tensor-parallel-size -tp": flags.One(flags.Reference("BERTH_TENSOR_PARALLEL_SIZE", func(r *flags.Result) *flags.Number { return &r.TensorParallel }, flags.ParseCount)),
 	"--pipeline-parallel-size -pp": flags.One(func(s *flags.Scanner, name, value string) {
 		flags.Reference("", func(r *flags.Result) *flags.Number { return &r.PipelineParallel }, flags.ParseCount)(s, name, value)
@@ -154,7 +165,7 @@ func vllmArguments(words []string, entrypoint bool) []string {
 			}
 			return rest
 		}
-		if strings.HasPrefix(w, "vllm.entrypoints") {
+		if strings.HasPrefix(w, "vllm.entrypoints") || w == "dynamo.vllm" || w == "huggingfaceserver" {
 			return words[i+1:]
 		}
 	}

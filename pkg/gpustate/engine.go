@@ -15,6 +15,7 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/estimator/engineargs"
+	"github.com/berth-dev/berth/pkg/model"
 )
 
 // engine is what a pod's annotations and its container's own command line say about how its engine takes memory.
@@ -44,15 +45,23 @@ func EngineSettings(pod *corev1.Pod) (estimator.Settings, error) {
 	if err != nil {
 		return estimator.Settings{}, err
 	}
-	e := readEngine(parsed, containers[0])
-	return e.settings, nil
+	e, err := readEngine(pod, parsed, containers[0])
+	return e.settings, err
 }
 
-func readEngine(parsed *berthv1alpha1.PodRequest, c *corev1.Container) engine {
-	args := engineargs.Parse(parsed.Runtime, commandLine(c))
+// readEngine reads a container. It fails if the container starts an engine that takes a fraction of its GPUs, and the pod
+// says that it is another.
+func readEngine(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, c *corev1.Container) (engine, error) {
+	line := commandLine(c)
+	found, note, err := findEngine(pod, parsed, line)
+	if err != nil {
+		return engine{}, err
+	}
+	args := engineargs.Parse(found.Name, line)
 	e := engine{
-		Engine:   estimator.EngineOf(parsed.Runtime),
+		Engine:   found,
 		settings: args.Settings,
+		notes:    note,
 		// A shell can hand a variable on in ways that no parser follows, so a mention is enough here.
 		followsCount: args.TensorParallel.Source == engineargs.Berth || mentions(c, berthv1alpha1.EnvTensorParallelSize),
 	}
@@ -72,13 +81,49 @@ func readEngine(parsed *berthv1alpha1.PodRequest, c *corev1.Container) engine {
 			Message: fmt.Sprintf("What %s says cannot be known before the container starts, so the engine's defaults are assumed; say it by annotations, or measure the pod and set "+berthv1alpha1.AnnotationGPUMemory, strings.Join(args.Unknown, ", ")),
 		})
 	}
-	return e
+	return e, nil
+}
+
+// findEngine returns the engine that the pod names or, if it names none, the one that its container shows, as far as that
+// takes a fraction of its GPUs: booked as custom it would take what others were promised.
+func findEngine(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, c engineargs.Container) (*estimator.Engine, []Note, error) {
+	named := estimator.EngineOf(parsed.Runtime)
+	shown, sure := engineargs.Engine(c)
+	_, isNamed := pod.Annotations[berthv1alpha1.AnnotationRuntime]
+	switch {
+	case shown == nil || shown == named || shown.Share == nil:
+	case !isNamed:
+		note := Note{
+			Reason:  "EngineRecognised",
+			Message: fmt.Sprintf("%s is not set, and the container shows %s: its memory is booked as that engine takes it", berthv1alpha1.AnnotationRuntime, shown.Title),
+		}
+		return shown, []Note{note}, nil
+	case sure:
+		return nil, nil, fmt.Errorf("%s is %s, but the container starts %s, which takes a fraction of each GPU: write %s",
+			berthv1alpha1.AnnotationRuntime, named.Name, shown.Title, runtimeOf(shown))
+	case named.Share == nil:
+		note := Note{
+			Reason: "EngineRecognised", Warning: true,
+			Message: fmt.Sprintf("%s is %s, so the container is taken to use what is booked and no more, though its image or variables show %s",
+				berthv1alpha1.AnnotationRuntime, named.Name, shown.Title),
+		}
+		return named, []Note{note}, nil
+	}
+	return named, nil, nil
+}
+
+// runtimeOf says how a pod names an engine.
+func runtimeOf(e *estimator.Engine) string {
+	if slices.Contains(model.Runtimes, e.Name) {
+		return berthv1alpha1.AnnotationRuntime + ": " + string(e.Name)
+	}
+	return "no " + berthv1alpha1.AnnotationRuntime
 }
 
 // readShare finds out which fraction of a device the engine will take, unless it is told by the allocation or its cache
 // has a size of its own.
 func (e *engine) readShare(c *corev1.Container, args *engineargs.Result) {
-	e.told = args.GPUMemoryUtilization.Source == engineargs.Berth || mentions(c, e.Share.Variable)
+	e.told = args.GPUMemoryUtilization.Source == engineargs.Berth || e.Share.Variable != "" && mentions(c, e.Share.Variable)
 	e.sized = args.KVCacheMemory.Source == engineargs.Literal
 	if s := args.TensorParallel.Source; s == engineargs.Literal || s == engineargs.Unset && args.DataParallel.Value > 0 {
 		e.count = int(max(args.TensorParallel.Value, 1) * max(args.PipelineParallel.Value, 1) * max(args.DataParallel.Value, 1))
@@ -95,7 +140,7 @@ func (e *engine) readShare(c *corev1.Container, args *engineargs.Result) {
 	}
 	e.notes = append(e.notes, Note{
 		Reason: "TakesItsShare",
-		Message: fmt.Sprintf("%s will take %s of each GPU, %s, so that is booked; write %s to give it what it was promised",
+		Message: fmt.Sprintf("%s will take %s of each GPU, %s, so that is booked; write %s",
 			e.Title, formatRatio(e.take(estimator.DeviceInfo{}, 1)), why, e.Share.Told()),
 	})
 }
@@ -162,7 +207,7 @@ func (e *engine) counts(parsed *berthv1alpha1.PodRequest) ([]int, error) {
 // commandLine is the part of a container that says how its engine is run.
 func commandLine(c *corev1.Container) engineargs.Container {
 	out := engineargs.Container{
-		Command: c.Command, Args: c.Args, Env: make(map[string]string, len(c.Env)), OpaqueEnvFrom: len(c.EnvFrom) > 0,
+		Command: c.Command, Args: c.Args, Image: c.Image, Env: make(map[string]string, len(c.Env)), OpaqueEnvFrom: len(c.EnvFrom) > 0,
 	}
 	for i := range c.Env {
 		v := &c.Env[i]

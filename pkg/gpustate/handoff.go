@@ -43,10 +43,10 @@ func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node, form berthv
 	if ratio := utilization(a, node, sizes.request.Options()[a.Option].Outside); ratio > 0 {
 		out[berthv1alpha1.AnnotationGPUMemoryUtilization] = formatRatio(ratio)
 	}
-	if r.share != nil {
+	if key := freeFractions[r.told]; key != "" {
 		outside, before := sizes.request.Options()[a.Option].Outside, sizes.before[len(a.Devices)]
 		if ratio := fractionOfFree(a, node, outside, before); ratio > 0 {
-			out[freeFractions[r.share.Variable]] = formatRatio(ratio)
+			out[key] = formatRatio(ratio)
 		}
 	}
 	if form == berthv1alpha1.DeviceFormNRI {

@@ -23,8 +23,8 @@ type Request struct {
 	Runtime berthv1alpha1.Runtime
 	// Containers are the names of those that get the GPUs.
 	Containers []string
-	// share is how the engine takes a fraction of what is free, nil if it does not.
-	share *estimator.Share
+	// told is the variable of a fraction of what is free that the command refers to, empty if it refers to none.
+	told string
 	// HandOff is how they can be told, without the handler of the pod's RuntimeClass.
 	HandOff HandOff
 	// IdleAfter and MinRuntime are the pod's own terms as a victim.
@@ -52,7 +52,10 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 	if err != nil {
 		return nil, nil, err
 	}
-	engine := readEngine(parsed, containers[0])
+	engine, err := readEngine(pod, parsed, containers[0])
+	if err != nil {
+		return nil, nil, err
+	}
 	counts, err := engine.counts(parsed)
 	if err != nil {
 		return nil, nil, err
@@ -64,7 +67,7 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 		r.Containers = append(r.Containers, c.Name)
 	}
 	if engine.ofFree() && engine.told {
-		r.share = engine.Share
+		r.told = engine.Share.Variable
 	}
 	known := profile != nil && profile.IsReady()
 	if parsed.TotalMemory == nil && !known {

@@ -125,6 +125,9 @@ func (s *sizes) optionsOfModel(z *sizer, dev estimator.DeviceInfo) ([]alloc.Opti
 		}
 		layers := inEngineOrder(shares, o)
 		take, before := z.engine.take(dev, o.GPUCount), alloc.BytesOfInt64(o.Before)
+		if z.engine.Share != nil && z.engine.Share.NeedsModel && before.IsZero() {
+			outside, before = shares[0], shares[0] // estimated as another engine: all of it may be beside its cache
+		}
 		options = append(options, alloc.Option{
 			Shares: shares, TensorParallelSize: o.TensorParallelSize, Take: take, OfFree: z.engine.ofFree(), Outside: beside(outside, before, take),
 		})
@@ -136,6 +139,12 @@ func (s *sizes) optionsOfModel(z *sizer, dev estimator.DeviceInfo) ([]alloc.Opti
 			return nil, fmt.Errorf("%s: %s cannot use %d GPUs: %s", source, z.engine.Name, estimate.Refused[0].GPUCount, estimate.Refused[0].Reason)
 		}
 		return nil, fmt.Errorf("%s: no number of GPUs to consider", source)
+	}
+	if z.engine.Name == berthv1alpha1.RuntimeCustom && len(estimate.Notes) > 0 {
+		s.notes = append(s.notes, Note{
+			Reason:  "EngineAssumed",
+			Message: fmt.Sprintf("nothing shows which engine the container runs (%s): name it in %s", estimate.Notes[0], berthv1alpha1.AnnotationRuntime),
+		})
 	}
 	if estimate.Fallback {
 		s.notes = append(s.notes, Note{

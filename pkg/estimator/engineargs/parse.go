@@ -13,6 +13,8 @@ import (
 // Container is the part of a container's specification that is read.
 type Container struct {
 	Command, Args []string
+	// Image is where the command and variables that are not given come from.
+	Image string
 	// Env is the variables with literal values.
 	Env map[string]string
 	// UnknownEnv is the variables whose values are not in the pod: from ConfigMaps, Secrets, or fields.
@@ -35,14 +37,24 @@ const (
 	Unknown = flags.Unknown
 )
 
-// Parse reads a container. runtime is the engine if it is known, else empty or custom; it is then taken from the
-// command line.
+// Engine returns the engine that a container shows by its command line, or else by its image or variables; nil if it shows
+// none. Only the first is sure.
+func Engine(c Container) (engine *estimator.Engine, sure bool) {
+	e := newExpander(c)
+	if engine = estimator.Started(e.argv()); engine != nil {
+		return engine, true
+	}
+	return estimator.Shown(c.Image, e), false
+}
+
+// Parse reads a container. runtime is the engine if it is known, else empty or custom; it is then the one that the
+// container shows.
 func Parse(runtime estimator.Runtime, c Container) Result {
 	e := newExpander(c)
 	words := e.argv()
 	engine := estimator.EngineOf(runtime)
 	if engine.Name == estimator.RuntimeCustom {
-		if found := estimator.Started(words); found != nil {
+		if found, _ := Engine(c); found != nil {
 			engine, runtime = found, found.Name
 		}
 	}
