@@ -13,6 +13,7 @@ trap 'rm -rf "$out"' EXIT
 
 (cd hack/tools && go build -o "$bin" sigs.k8s.io/controller-tools/cmd/controller-gen)
 "$bin" paths=./pkg/model object:headerFile=hack/boilerplate.go.txt output:object:dir="$out/model"
+gofmt -s -w "$out/model" # takes the empty list of imports out
 "$bin" paths=./api/... \
   object:headerFile=hack/boilerplate.go.txt output:object:dir="$out/api" \
   crd output:crd:dir="$out/crd"
