@@ -2,7 +2,7 @@
 # Copyright The Berth Authors.
 # SPDX-License-Identifier: Apache-2.0
 #
-# Regenerates what follows from api/: the deep copies and the CRDs in manifests/crd. Run it after each change there;
+# Regenerates what follows from api/ and pkg/model: the deep copies and the CRDs in manifests/crd. Run it after each change there;
 # with --verify it only fails when the checked-in files are not what it would make.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,12 +12,15 @@ out="$(mktemp -d)"
 trap 'rm -rf "$out"' EXIT
 
 (cd hack/tools && go build -o "$bin" sigs.k8s.io/controller-tools/cmd/controller-gen)
+"$bin" paths=./pkg/model object:headerFile=hack/boilerplate.go.txt output:object:dir="$out/model"
+gofmt -s -w "$out/model" # takes the empty list of imports out
 "$bin" paths=./api/... \
   object:headerFile=hack/boilerplate.go.txt output:object:dir="$out/api" \
   crd output:crd:dir="$out/crd"
 
 if [[ "${1:-}" == "--verify" ]]; then
   diff -u api/v1alpha1/zz_generated.deepcopy.go "$out/api/zz_generated.deepcopy.go"
+  diff -u pkg/model/zz_generated.deepcopy.go "$out/model/zz_generated.deepcopy.go"
   for f in "$out"/crd/*.yaml; do
     diff -u "manifests/crd/$(basename "$f")" "$f"
   done
@@ -25,4 +28,5 @@ if [[ "${1:-}" == "--verify" ]]; then
 fi
 mkdir -p manifests/crd
 cp "$out/api/zz_generated.deepcopy.go" api/v1alpha1/
+cp "$out/model/zz_generated.deepcopy.go" pkg/model/
 cp "$out"/crd/*.yaml manifests/crd/

@@ -49,6 +49,8 @@ var handedOver = []string{
 	"CUDA_DEVICE_ORDER=PCI_BUS_ID",
 	"BERTH_TENSOR_PARALLEL_SIZE<berth.dev/tensor-parallel-size",
 	"BERTH_GPU_MEMORY_UTILIZATION<berth.dev/gpu-memory-utilization",
+	"BERTH_MEM_FRACTION_STATIC<berth.dev/mem-fraction-static",
+	"BERTH_FREE_GPU_MEMORY_FRACTION<berth.dev/free-gpu-memory-fraction",
 	"BERTH_TENSOR_SPLIT<berth.dev/tensor-split",
 }
 

@@ -3,6 +3,8 @@
 
 package v1alpha1
 
+import "github.com/berth-dev/berth/pkg/model"
+
 // GroupName is the API group, and the prefix of every annotation key.
 const GroupName = "berth.dev"
 
@@ -32,6 +34,9 @@ const (
 	AnnotationTensorParallelSize   = GroupName + "/tensor-parallel-size"
 	AnnotationGPUMemoryUtilization = GroupName + "/gpu-memory-utilization"
 	AnnotationTensorSplit          = GroupName + "/tensor-split"
+	// Fractions of what is free, for engines that take one: SGLang's weights and cache, TensorRT-LLM's cache.
+	AnnotationMemFractionStatic     = GroupName + "/mem-fraction-static"
+	AnnotationFreeGPUMemoryFraction = GroupName + "/free-gpu-memory-fraction"
 )
 
 // Environment variables of the chosen container, fed from the allocation annotations by the downward API.
@@ -40,6 +45,9 @@ const (
 	EnvTensorParallelSize   = "BERTH_TENSOR_PARALLEL_SIZE"
 	EnvGPUMemoryUtilization = "BERTH_GPU_MEMORY_UTILIZATION"
 	EnvTensorSplit          = "BERTH_TENSOR_SPLIT"
+
+	EnvMemFractionStatic     = "BERTH_MEM_FRACTION_STATIC"
+	EnvFreeGPUMemoryFraction = "BERTH_FREE_GPU_MEMORY_FRACTION"
 )
 
 const (
@@ -62,15 +70,16 @@ const (
 	ResourceNVIDIAGPU = "nvidia.com/gpu"
 )
 
-// Runtime is the inference engine of a pod: it decides how a model splits over GPUs, which flags it is handed and
-// how it behaves while loading.
-type Runtime string
+// Runtime is the inference engine of a pod.
+type Runtime = model.Runtime
 
 const (
-	RuntimeCustom   Runtime = "custom"
-	RuntimeVLLM     Runtime = "vllm"
-	RuntimeOllama   Runtime = "ollama"
-	RuntimeLlamaCpp Runtime = "llama.cpp"
+	RuntimeCustom   = model.RuntimeCustom
+	RuntimeVLLM     = model.RuntimeVLLM
+	RuntimeOllama   = model.RuntimeOllama
+	RuntimeLlamaCpp = model.RuntimeLlamaCpp
+	RuntimeSGLang   = model.RuntimeSGLang
+	RuntimeTensorRT = model.RuntimeTensorRT
 )
 
 // LabelAllocated is "false" on a pod that asks for GPU memory and waits, "true" once it is bound: the scheduler's

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/berth-dev/berth/pkg/estimator"
+	"github.com/berth-dev/berth/pkg/model"
 )
 
 // ModelProfile is what is known of one model's memory: what its files say, and what agents measured while it ran.
@@ -88,7 +88,7 @@ type ModelProfileStatus struct {
 	Size string `json:"size,omitempty"`
 	// Model is what the estimator needs of the model; nothing is booked by a profile without it.
 	// +optional
-	Model *estimator.Model `json:"model,omitempty"`
+	Model *model.Model `json:"model,omitempty"`
 	// ObservedPeaks is what agents measured of pods that ran this model, latest first. What was measured in one namespace
 	// counts in no other, but for those of spec.peaksFrom.
 	// +optional
@@ -115,7 +115,7 @@ type ObservedPeak struct {
 	// +kubebuilder:validation:MaxLength=63
 	Namespace string `json:"namespace,omitempty"`
 	// Settings are the engine and how it was told to run the model.
-	Settings estimator.Settings `json:"settings"`
+	Settings model.Settings `json:"settings"`
 	// GPUCount is the number of GPUs that the model was spread over.
 	// +kubebuilder:validation:Minimum=1
 	GPUCount int32 `json:"gpuCount"`

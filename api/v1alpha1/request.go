@@ -23,7 +23,8 @@ var requestKeys = []string{
 // allocationKeys are the annotations that the scheduler writes.
 var allocationKeys = []string{
 	AnnotationAllocation, AnnotationGPUUUIDs, AnnotationVisibleDevices, AnnotationTensorParallelSize,
-	AnnotationGPUMemoryUtilization, AnnotationTensorSplit, AnnotationBoundBy,
+	AnnotationGPUMemoryUtilization, AnnotationTensorSplit, AnnotationMemFractionStatic, AnnotationFreeGPUMemoryFraction,
+	AnnotationBoundBy,
 }
 
 // keyPrefix is what all keys of Berth start with.

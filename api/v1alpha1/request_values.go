@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/berth-dev/berth/internal/redact"
+	"github.com/berth-dev/berth/pkg/model"
 )
 
 // Bounds of the values. The upper ones are far above any hardware; they keep sums away from overflow.
@@ -49,7 +50,6 @@ var (
 const maxModelLength = 1024
 
 var (
-	runtimes     = []Runtime{RuntimeVLLM, RuntimeOllama, RuntimeLlamaCpp, RuntimeCustom}
 	kvCacheTypes = []string{
 		"auto", "f32", "f16", "bf16", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1", "iq4_nl", "fp8", "fp8_e4m3", "fp8_e5m2",
 	}
@@ -212,16 +212,17 @@ func parseParallel(s string) (int, error) {
 }
 
 func parseRuntime(s string) (Runtime, error) {
-	if slices.Contains(runtimes, Runtime(s)) {
+	if slices.Contains(model.Runtimes, Runtime(s)) {
 		return Runtime(s), nil
 	}
-	hint := ""
-	for _, r := range runtimes {
+	hint, names := "", make([]string, 0, len(model.Runtimes))
+	for _, r := range model.Runtimes {
+		names = append(names, string(r))
 		if plain(string(r)) == plain(s) {
 			hint = string(r)
 		}
 	}
-	return "", hinted("no such runtime", hint, "write one of vllm, ollama, llama.cpp, custom")
+	return "", hinted("no such runtime", hint, "write one of "+strings.Join(names, ", "))
 }
 
 func parseKVCacheType(s string) (string, error) {

@@ -8,6 +8,7 @@
 package v1alpha1
 
 import (
+	"github.com/berth-dev/berth/pkg/model"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -427,7 +428,8 @@ func (in *ModelProfileStatus) DeepCopyInto(out *ModelProfileStatus) {
 	}
 	if in.Model != nil {
 		in, out := &in.Model, &out.Model
-		*out = (*in).DeepCopy()
+		*out = new(model.Model)
+		(*in).DeepCopyInto(*out)
 	}
 	if in.ObservedPeaks != nil {
 		in, out := &in.ObservedPeaks, &out.ObservedPeaks

@@ -299,6 +299,8 @@ func envCases() []Case {
 		own("CUDA_DEVICE_ORDER", "FASTEST_FIRST"),
 		own("BERTH_TENSOR_PARALLEL_SIZE", "2"),
 		own("BERTH_GPU_MEMORY_UTILIZATION", "0.9"),
+		own("BERTH_MEM_FRACTION_STATIC", "0.8"),
+		own("BERTH_FREE_GPU_MEMORY_FRACTION", "0.8"),
 		{
 			Name: "own NVIDIA_VISIBLE_DEVICES from another field", Refused: "NVIDIA_VISIBLE_DEVICES", AdmissionOnly: true,
 			Pod: with(gpuPod("gpu-memory", "30Gi"), env(0, other)),
@@ -349,6 +351,8 @@ func envCases() []Case {
 				fieldEnv(berthv1alpha1.EnvTensorParallelSize, berthv1alpha1.AnnotationTensorParallelSize),
 				fieldEnv(berthv1alpha1.EnvGPUMemoryUtilization, berthv1alpha1.AnnotationGPUMemoryUtilization),
 				fieldEnv(berthv1alpha1.EnvTensorSplit, berthv1alpha1.AnnotationTensorSplit),
+				fieldEnv(berthv1alpha1.EnvMemFractionStatic, berthv1alpha1.AnnotationMemFractionStatic),
+				fieldEnv(berthv1alpha1.EnvFreeGPUMemoryFraction, berthv1alpha1.AnnotationFreeGPUMemoryFraction),
 				corev1.EnvVar{Name: "CUDA_DEVICE_ORDER", Value: "PCI_BUS_ID"})),
 		},
 		{

@@ -20,7 +20,7 @@ func (o *Option) Room(d *Device, available Bytes) int {
 	if !o.opens(d) {
 		return 0
 	}
-	if o.Take != 0 && available.Less(o.Take.Of(d.Total).Plus(o.Outside)) {
+	if available.Less(o.takes(d)) {
 		return 0
 	}
 	k := len(o.Shares)

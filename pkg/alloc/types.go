@@ -33,6 +33,9 @@ type Device struct {
 	// Used is the sum of all charges: bookings or measured use, whichever is larger, and nobody's memory.
 	// It may exceed Capacity.
 	Used Bytes
+	// Unused is the memory that no process holds by the last report: an engine that takes a fraction of what is free takes
+	// it of this. Nothing is planned by it.
+	Unused Bytes
 	// Blocked says why nothing may be placed here now, whatever is free; empty = it may.
 	Blocked Reason
 	// Links has bit i set if this device has a fast link (NVLink) to Node.Devices[i], which then has one to it.
@@ -68,14 +71,24 @@ type Option struct {
 	// Outside is what lies outside the engine's own fraction on each device. Also used to derive the fraction
 	// that is handed to the engine from its booking.
 	Outside Bytes
+	// OfFree: Take is a fraction of what is free when the engine starts. It then takes no more than the device has: what
+	// does not leave room for anybody else is the whole device.
+	OfFree bool
 }
 
 // On returns what share i of the option books on device d.
-func (o *Option) On(i int, d *Device) Bytes {
+func (o *Option) On(i int, d *Device) Bytes { return o.Shares[i].Max(o.takes(d)) }
+
+// takes is what the engine takes of a device whatever it needs.
+func (o *Option) takes(d *Device) Bytes {
 	if o.Take == 0 {
-		return o.Shares[i]
+		return Bytes{}
 	}
-	return o.Shares[i].Max(o.Take.Of(d.Total).Plus(o.Outside))
+	takes := o.Take.Of(d.Total).Plus(o.Outside)
+	if o.OfFree {
+		return takes.Min(d.Capacity)
+	}
+	return takes
 }
 
 // Request is what a pod asks for, with its memory known. The zero Request asks for nothing and fits nowhere;

@@ -29,6 +29,11 @@ var estimateAliases = map[string]string{
 	"cpu-moe": "experts-on-cpu", "n-cpu-moe": "cpu-expert-layers", "no-mmproj": "no-vision", "language-model-only": "no-vision",
 	"expert-parallel": "enable-expert-parallel", "pipeline-parallel": "pipeline-parallel-size", "tensor-parallel": "tensor-parallel-size",
 	"num-speculative-tokens": "speculative-tokens", "kv-cache-memory": "kv-cache-memory-bytes",
+	"kv-cache-free-gpu-memory-fraction": "gpu-memory-utilization", "free-gpu-memory-fraction": "gpu-memory-utilization",
+	"max-seq-len": "context-length", "max-batch-size": "max-num-seqs", "max-num-tokens": "max-num-batched-tokens",
+	"mem-fraction-static": "gpu-memory-utilization", "chunked-prefill-size": "max-num-batched-tokens", "max-running-requests": "max-num-seqs",
+	"tp-size": "tensor-parallel-size", "tp": "tensor-parallel-size", "pp-size": "pipeline-parallel-size", "pp": "pipeline-parallel-size",
+	"data-parallel-size": "dp-size", "dp": "dp-size", "disable-cuda-graph": "enforce-eager", "is-embedding": "embeddings",
 	"embedding": "embeddings", "reranking": "embeddings", "rerank": "embeddings",
 	"model-config": "config", "quant-config": "hf-quant-config",
 }
@@ -47,7 +52,7 @@ func (o *estimateOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.config, "config", "", "config.json of a model whose weights are not at hand")
 	f.StringVar(&o.quantConfig, "hf-quant-config", "", "hf_quant_config.json that goes with --config (default: the one beside it)")
 	f.StringVar(&o.projector, "mmproj", "", "GGUF file of the image projector that is loaded with the model")
-	f.StringVar(&o.runtime, "runtime", "", "vllm, ollama, llama.cpp or custom (default: vllm for safetensors, llama.cpp for GGUF)")
+	f.StringVar(&o.runtime, "runtime", "", "one of "+strings.Join(estimator.RuntimeNames(), ", ")+" (default: vllm for safetensors, llama.cpp for GGUF)")
 	f.StringVar(&s.Version, "runtime-version", "", "version of the engine: 0.19.0, b9849 (default: the newest known)")
 	f.StringVar(&o.gpuCount, "gpu-count", "", "numbers of GPUs: 1,2,4 or 2-8 (default: 1,2,4,8)")
 	f.Int64Var(&o.tensorSize, "tensor-parallel-size", 0, "one tensor-parallel size instead of --gpu-count")
@@ -57,16 +62,20 @@ func (o *estimateOptions) addFlags(f *pflag.FlagSet) {
 	f.Int64Var(&s.Parallel, "parallel", 0, "sequences served at once; for vLLM, requests of the full context that must fit")
 	f.StringVar(&s.KVCacheType, "kv-cache-type", "", "type of the KV cache: f16, q8_0, fp8, …")
 	f.StringVar(&s.KVCacheTypeV, "kv-cache-type-v", "", "type of the values where it differs (llama.cpp)")
-	f.StringVar(&o.utilization, "gpu-memory-utilization", "", "vLLM's fraction of each GPU: 0.9; or auto, for a fraction made to fit the model")
+	f.StringVar(&o.utilization, "gpu-memory-utilization", "", "vLLM's fraction of each GPU, SGLang's and TensorRT-LLM's of what is free: 0.9; or auto, for a fraction made to fit the model")
 	f.Int64Var(&s.KVCacheMemory, "kv-cache-memory-bytes", 0, "vLLM's cache in bytes, instead of a fraction")
-	f.Int64Var(&s.MaxNumSeqs, "max-num-seqs", 0, "vLLM's sequences of one step")
-	f.Var(number{&s.MaxNumBatchedTokens}, "max-num-batched-tokens", "vLLM's tokens of one step")
+	f.Int64Var(&s.MaxNumSeqs, "max-num-seqs", 0, "vLLM's sequences of one step, SGLang's of all")
+	f.Var(number{&s.MaxNumBatchedTokens}, "max-num-batched-tokens", "tokens of one step (vLLM), of one prefill (SGLang)")
 	f.Int64Var(&s.BlockSize, "block-size", 0, "vLLM's tokens of one page of the cache")
-	f.BoolVar(&s.EnforceEager, "enforce-eager", false, "vLLM without CUDA graphs")
+	f.BoolVar(&s.EnforceEager, "enforce-eager", false, "vLLM or SGLang without CUDA graphs")
 	f.StringVar(&s.Quantization, "quantization", "", "what vLLM does to the weights when it loads them: fp8, bitsandbytes")
 	f.StringVar(&s.DType, "dtype", "", "type that vLLM computes in: bfloat16, float32")
 	f.Int64Var(&s.PipelineParallel, "pipeline-parallel-size", 0, "vLLM's pipeline stages; a GPU count is then both sizes multiplied")
 	f.BoolVar(&s.ExpertParallel, "enable-expert-parallel", false, "vLLM with whole experts on each GPU")
+	f.Int64Var(&s.DataParallel, "dp-size", 0, "SGLang's copies of the model, each on GPUs of its own")
+	f.BoolVar(&s.DPAttention, "enable-dp-attention", false, "SGLang with attention by groups of ranks, --dp-size of them")
+	f.Int64Var(&s.GraphBatchSize, "cuda-graph-max-bs", 0, "SGLang's largest batch with a CUDA graph")
+	f.Var(number{&s.MaxTotalTokens}, "max-total-tokens", "SGLang's cache in tokens, instead of a fraction")
 	f.Int64Var(&s.SpeculativeTokens, "speculative-tokens", 0, "tokens predicted by the model's own draft layers (MTP)")
 	f.Int64Var(&s.MaxLoRAs, "max-loras", 0, "vLLM's adapters held at once")
 	f.Int64Var(&s.MaxLoRARank, "max-lora-rank", 0, "rank of the largest of them")

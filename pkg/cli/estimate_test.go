@@ -229,7 +229,7 @@ func TestEstimateErrors(t *testing.T) {
 		{"two models", []string{model, "--config", config}, "either MODEL or --config"},
 		{"a file that is not there", []string{"absent.gguf"}, "no such file"},
 		{"an unknown output", []string{model, "-o", "yaml"}, "neither table nor json"},
-		{"an unknown engine", []string{model, "--runtime", "tgi"}, "none of vllm, ollama, llama.cpp, custom"},
+		{"an unknown engine", []string{model, "--runtime", "tgi"}, "none of vllm, ollama, llama.cpp, sglang, tensorrt-llm, custom"},
 		{"llama.cpp on a configuration", []string{"--config", config, "--runtime", "llama.cpp"}, "loads GGUF files"},
 		{"GPUs of 30 bytes", []string{model, "--gpu-memory-total", "30"}, "did you mean 30Gi?"},
 		{"GPUs of nonsense", []string{model, "--gpu-memory-total", "much"}, "such as 79.19Gi"},

@@ -23,17 +23,17 @@ const (
 // It fails when the engine cannot load the model at all, when a setting makes no sense, and when nothing is known
 // of the model's size: an estimate is never zero.
 func Estimate(m *Model, s Settings, gpuCounts []int, dev DeviceInfo) (Result, error) {
-	if err := m.Validate(); err != nil {
+	if err := ValidateModel(m); err != nil {
 		return Result{}, err
 	}
-	if err := s.Validate(); err != nil {
+	if err := validateSettings(&s); err != nil {
 		return Result{}, err
 	}
 	if len(gpuCounts) == 0 {
 		gpuCounts = []int{1, 2, 4, 8}
 	}
 	e := Result{Options: make([]Option, 0, len(gpuCounts)), Fallback: m.UnknownArchitecture || m.WeightsSource == WeightsFromFileSize}
-	engine, err := newEngine(m, &s, dev, &e)
+	sizer, err := EngineOf(s.Runtime).size(m, &s, dev, &e)
 	if err != nil {
 		return Result{}, err
 	}
@@ -44,11 +44,11 @@ func Estimate(m *Model, s Settings, gpuCounts []int, dev DeviceInfo) (Result, er
 		if slices.ContainsFunc(e.Options, func(o Option) bool { return o.GPUCount == n }) {
 			continue
 		}
-		if reason := engine.refuses(n); reason != "" {
+		if reason := sizer.refuses(n); reason != "" {
 			e.Refused = append(e.Refused, Refusal{GPUCount: n, Reason: reason})
 			continue
 		}
-		e.Options = append(e.Options, engine.option(n))
+		e.Options = append(e.Options, sizer.option(n))
 	}
 	if e.Fallback {
 		e.Notes = append(e.Notes, "the architecture "+quoteName(m.Architecture)+" is not known, or its configuration is incomplete: "+
@@ -57,35 +57,8 @@ func Estimate(m *Model, s Settings, gpuCounts []int, dev DeviceInfo) (Result, er
 	return e, nil
 }
 
-// engine estimates one model under one set of settings.
-type engine interface {
-	// refuses says why the engine cannot use n GPUs, "" if it can.
-	refuses(n int) string
-	// option estimates n GPUs.
-	option(n int) Option
-}
-
-// newEngine picks the engine: the one that was named, or for custom the one that loads files of this format.
-func newEngine(m *Model, s *Settings, dev DeviceInfo, e *Result) (engine, error) {
-	switch s.Runtime {
-	case RuntimeVLLM:
-		return newVLLM(m, s, dev, e)
-	case RuntimeLlamaCpp, RuntimeOllama:
-		if m.Format != FormatGGUF {
-			return nil, fmt.Errorf("%s loads GGUF files, and this model is %s: convert it, or use runtime vllm", s.Runtime, m.Format)
-		}
-		return newLlama(m, s, dev, e)
-	}
-	if m.Format == FormatGGUF {
-		e.Notes = append(e.Notes, "runtime custom: estimated as llama.cpp would load it")
-		return newLlama(m, s, dev, e)
-	}
-	e.Notes = append(e.Notes, "runtime custom: estimated as vLLM would load it")
-	return newVLLM(m, s, dev, e)
-}
-
-// Validate says what of m makes no sense. Every estimate starts with it, since a Model may come from an API object.
-func (m *Model) Validate() error {
+// ValidateModel says what of m makes no sense. Every estimate starts with it, since a Model may come from an API object.
+func ValidateModel(m *Model) error {
 	switch {
 	case m == nil:
 		return errors.New("there is no model")
@@ -93,7 +66,7 @@ func (m *Model) Validate() error {
 		return fmt.Errorf("the model has more than %d layers", maxLayers)
 	case m.HiddenSize < 0 || m.LayerCount < 0 || m.Embedding < 0 || m.Output < 0:
 		return errors.New("the model has a negative dimension")
-	case m.weightsAtLeast() == 0 && m.FileSize <= 0:
+	case weightsAtLeast(m) == 0 && m.FileSize <= 0:
 		return errors.New("the size of the model is not known")
 	case len(m.Layers) == 0 && m.LayerCount > 0:
 		return fmt.Errorf("the model has %d layers and says nothing of them", m.LayerCount)
@@ -116,7 +89,7 @@ func (m *Model) Validate() error {
 }
 
 // weightsAtLeast returns the bytes of weights that are accounted for.
-func (m *Model) weightsAtLeast() int64 {
+func weightsAtLeast(m *Model) int64 {
 	sum := add(m.Embedding, m.Output, m.OtherWeights)
 	sum = add(sum, add(m.LayerWeights...), add(m.ExpertWeights...))
 	if m.Vision != nil {
@@ -129,6 +102,10 @@ func (m *Model) weightsAtLeast() int64 {
 	return sum
 }
 
+func notGGUF(m *Model, s *Settings) error {
+	return fmt.Errorf("%s loads GGUF files, and this model is %s: convert it, or use runtime vllm", s.Runtime, m.Format)
+}
+
 // quoteName quotes a name that came from a file, cut to a reasonable length.
 func quoteName(name string) string {
 	const longest = 64
@@ -138,10 +115,10 @@ func quoteName(name string) string {
 	return fmt.Sprintf("%q", name)
 }
 
-// Validate says which setting makes no sense, and its right form.
-func (s *Settings) Validate() error {
-	if !slices.Contains([]Runtime{"", RuntimeCustom, RuntimeVLLM, RuntimeOllama, RuntimeLlamaCpp}, s.Runtime) {
-		return fmt.Errorf("runtime %q is none of vllm, ollama, llama.cpp, custom", s.Runtime)
+// validateSettings says which setting makes no sense, and its right form.
+func validateSettings(s *Settings) error {
+	if s.Runtime != "" && EngineOf(s.Runtime).Name != s.Runtime {
+		return fmt.Errorf("runtime %q is none of %s", s.Runtime, strings.Join(RuntimeNames(), ", "))
 	}
 	for _, n := range []struct {
 		name  string
@@ -157,6 +134,9 @@ func (s *Settings) Validate() error {
 		{"speculative tokens", s.SpeculativeTokens, 1 << 10},
 		{"pipeline-parallel size", s.PipelineParallel, maxGPUs},
 		{"block size", s.BlockSize, 1 << 20},
+		{"data-parallel size", s.DataParallel, maxGPUs},
+		{"batch size with a CUDA graph", s.GraphBatchSize, 1 << 20},
+		{"number of tokens of the cache", s.MaxTotalTokens, 1 << 40},
 		{"number of LoRAs", s.MaxLoRAs, 1 << 16},
 		{"LoRA rank", s.MaxLoRARank, 1 << 16},
 		{"GPU memory utilization", s.GPUMemoryUtilization, 1_000_000},

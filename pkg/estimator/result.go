@@ -56,6 +56,9 @@ type Option struct {
 	// Outside is the part of Components.Engine that lies outside gpu-memory-utilization, on each device (vLLM):
 	// CUDA context and NCCL, and the graphs before vLLM 0.21.
 	Outside int64 `json:"outside,omitempty"`
+	// Before is the part of Outside that the process holds before it looks at what is free, of engines that take a
+	// fraction of that: Outside + fraction × (free − Before) is what they take.
+	Before int64 `json:"before,omitempty"`
 	// Take is what the engine takes on each device when it is not handed its fraction: utilization × total +
 	// outside. Zero for engines that take what they need, and when the device size is not known.
 	Take int64 `json:"take,omitempty"`

@@ -13,13 +13,18 @@ func DefaultUtilization(vllmVersion string) int64 {
 }
 
 // OutsideUtilization returns what a vLLM process holds on each of its GPUs beside its --gpu-memory-utilization, in
-// bytes, when nothing is known of the model: the most that was measured of any, see startup and graphs. What the sampler
-// takes later from v0.25 on is not in it, since it follows the vocabulary: 1.2 GiB for 128 Ki tokens, 2.5 for 256 Ki.
-func OutsideUtilization(s Settings, gpus int) int64 {
-	anyModel := vllm{m: &Model{Experts: &Experts{}}}
+// bytes, when nothing is known of the model: the most that was measured of any, see startup and graphs. Of an image whose
+// tag says v0.25 or newer, what the sampler takes later is in it, for a vocabulary of 256 Ki tokens. Where the release is
+// not known it is not: the contract's figures hold (0.5 GiB on one GPU, 2.1 on several).
+func OutsideUtilization(s Settings, dev DeviceInfo, gpus int) int64 {
+	anyModel := vllm{m: &Model{Experts: &Experts{}, VocabularySize: 256 << 10}, s: &s, dev: dev, version: parseVersion(s.Version), context: contextWhenUnknown}
 	outside := anyModel.startup(int64(gpus))
-	if !s.EnforceEager && !parseVersion(s.Version).atLeast(0, 21) {
+	if !s.EnforceEager && !anyModel.version.atLeast(0, 21) {
 		outside = add(outside, largestGraphs)
+	}
+	if anyModel.version != newest {
+		anyModel.maxSeqs, _ = anyModel.limits()
+		outside = add(outside, anyModel.samplerAfter())
 	}
 	return outside
 }

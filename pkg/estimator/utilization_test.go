@@ -30,10 +30,10 @@ func TestOutsideWithoutAModel(t *testing.T) {
 		"head_dim": 128, "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8, "vocab_size": 151936,
 	})
 	for _, m := range []*estimator.Model{llama, mixture} {
-		for _, version := range []string{"0.19.0", "0.22.0"} {
+		for _, version := range []string{"0.19.0", "0.22.0", "0.26.0"} {
 			for _, gpus := range []int{1, 2, 4} {
 				s := estimator.Settings{Runtime: estimator.RuntimeVLLM, Version: version}
-				known, unknown := one(t, m, s, gpus, estimator.DeviceInfo{}).Outside, estimator.OutsideUtilization(s, gpus)
+				known, unknown := one(t, m, s, gpus, estimator.DeviceInfo{}).Outside, estimator.OutsideUtilization(s, estimator.DeviceInfo{}, gpus)
 				if unknown < known {
 					t.Errorf("%s %s on %d GPUs: %d outside without the model, %d with it", m.Architecture, version, gpus, unknown, known)
 				}

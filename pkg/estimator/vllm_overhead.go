@@ -21,11 +21,18 @@ func (v *vllm) activations(tp, stage int64) int64 {
 	if v.m.Vision != nil && !v.s.NoVision {
 		fixed = add(fixed, multimodalActivations)
 	}
-	forward := add(mul(4, batch), mul(3, v.batchedTokens, ceilDiv(v.m.FeedForward, tp), width), v.expertBuffers(tp), v.indexerWorkspace())
+	forward := v.forward(tp)
 	if stage != v.pp-1 || v.pooling() {
 		return forward // only the last stage samples
 	}
 	return max(add(mul(releaseOf(v.version).perLogit, v.logits()), fixed), forward)
+}
+
+// forward returns what one layer computes with, of the whole batch.
+func (v *vllm) forward(tp int64) int64 {
+	width := v.elementBytes()
+	return add(mul(4, v.batchedTokens, v.m.HiddenSize, width), mul(3, v.batchedTokens, ceilDiv(v.m.FeedForward, tp), width),
+		v.expertBuffers(tp), v.indexerWorkspace())
 }
 
 // logits returns how many logits the sampler is profiled with: a row per sequence, two with speculative decoding,
@@ -118,11 +125,13 @@ func (v *vllm) nonTorch(tp int64) int64 {
 
 // startup returns what the process holds before vLLM looks at free memory, which is therefore outside its
 // fraction: CUDA context 0.51 GiB; with NCCL and custom all-reduce 1.53 to 1.55 GiB, 2.01 for mixtures of experts.
-func (v *vllm) startup(gpus int64) int64 {
+func (v *vllm) startup(gpus int64) int64 { return startup(gpus, v.m.Experts != nil) }
+
+func startup(gpus int64, experts bool) int64 {
 	switch {
 	case gpus == 1:
 		return 540 * mib
-	case v.m.Experts != nil:
+	case experts:
 		return 2100 * mib
 	}
 	return 1620 * mib

@@ -39,7 +39,7 @@ func (v *vllm) weights(tp, stage int64) int64 {
 // weightsOfFile divides weights of which only the sizes are known. What tensor parallelism replicates is not known
 // then: a twentieth of the whole is added for it.
 func (v *vllm) weightsOfFile(tp int64) int64 {
-	whole := max(v.m.weightsAtLeast(), 1)
+	whole := max(weightsAtLeast(v.m), 1)
 	if v.m.WeightsSource == WeightsFromFileSize {
 		whole = max(v.m.FileSize, whole)
 	}

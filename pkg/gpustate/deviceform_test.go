@@ -131,6 +131,7 @@ func TestFormsOfAnAllocation(t *testing.T) {
 	if r.Request, err = alloc.NewRequest([]alloc.Option{option}, false); err != nil {
 		t.Fatal(err)
 	}
+	r.general = &sizes{request: r.Request}
 	a := &alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: alloc.GiB(1)}, {UUID: "MIG-b", Memory: alloc.GiB(1)}}}
 	for form, want := range map[berthv1alpha1.DeviceForm]map[string]string{
 		cdi:  {"berth.dev/visible-devices": "runtime.nvidia.com/gpu=GPU-a,runtime.nvidia.com/gpu=MIG-b"},

@@ -18,6 +18,8 @@ const (
 	startOnOne     = 522  // 0.51 GiB
 	startOnSeveral = 2120 // 2.07 GiB, of a mixture of experts; 1.55 GiB of a dense model
 	oldGraphs      = 1894 // 1.85 GiB
+	// What SGLang leaves beside its fraction on an H100, 13440, and a table of 4096 requests of 128 Ki tokens.
+	sglangReserve = 13440 + 2048
 )
 
 // TestWhatEachEngineTakesStaysWithinItsBooking says, for each engine and the ways to run it, what its process will
@@ -75,6 +77,17 @@ func TestWhatEachEngineTakesStaysWithinItsBooking(t *testing.T) {
 			func(map[string]string) []float64 { return []float64{0.90*total + startOnOne + oldGraphs} }, 0.99},
 		{"vLLM with a fraction of its own", bt.MakePod("p").Memory("20Gi").Runtime(vllm).Args("--gpu-memory-utilization=0.5"),
 			func(map[string]string) []float64 { return []float64{0.5*total + startOnOne} }, 0.99},
+		{"SGLang that is told nothing takes 0.835 of an H100 and leaves the rest to itself", bt.MakePod("p").Memory("20Gi").Runtime(berthv1alpha1.RuntimeSGLang),
+			func(map[string]string) []float64 { return []float64{total} }, 0.99},
+		{"SGLang with a fraction of its own", bt.MakePod("p").Memory("20Gi").Runtime(berthv1alpha1.RuntimeSGLang).Args("--mem-fraction-static=0.5"),
+			func(map[string]string) []float64 {
+				return []float64{0.5*(total-startOnOne) + startOnOne + sglangReserve}
+			}, 0.99},
+		// 20Gi that are not cache, and 0.9 of the rest.
+		{"TensorRT-LLM that is told nothing takes 0.9 of what it leaves", bt.MakePod("p").Memory("20Gi").Runtime(berthv1alpha1.RuntimeTensorRT),
+			func(map[string]string) []float64 { return []float64{20480 + 0.9*(total-20480)} }, 0.99},
+		{"TensorRT-LLM with a fraction of its own", bt.MakePod("p").Memory("20Gi").Runtime(berthv1alpha1.RuntimeTensorRT).Args("--free_gpu_memory_fraction=0.3"),
+			func(map[string]string) []float64 { return []float64{20480 + 0.3*(total-20480)} }, 0.99},
 		{"llama.cpp on three GPUs by its split", bt.MakePod("p").Memory("90Gi").Runtime(llamaCpp).GPUCount("3"), llamaTakes(90 << 10), 1},
 		{"Ollama on two GPUs, as it spreads by itself", bt.MakePod("p").Memory("100Gi").Runtime(berthv1alpha1.RuntimeOllama).GPUCount("2"), evenly(100 << 10), 1},
 		{"any other engine", bt.MakePod("p").Memory("1=30Gi,2=34Gi"), evenly(30 << 10), 1},

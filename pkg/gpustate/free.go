@@ -13,6 +13,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/estimator"
 )
 
 // counter adds up what the pods of a node are charged for.
@@ -223,9 +224,9 @@ func (c *counter) block(r alloc.Reason) {
 	}
 }
 
-// blockWhileLoading applies the loader rule: an engine that measures free memory while it starts (vLLM) mis-measures
+// blockWhileLoading applies the loader rule: an engine that measures free memory while it starts mis-measures
 // when anything else allocates on the same device meanwhile. So while a pod loads, no other is placed on its devices
-// if either of the two is a vLLM.
+// if either of the two measures.
 //
 // MIG instances of one GPU are devices of their own: each has its memory to itself, and its engine sees no other. Only
 // where a GPU was cut, or put together again, under the pod does it count on more than its own device, as its booking does.
@@ -254,7 +255,11 @@ func (c *counter) isLoading(e *Entry) bool {
 
 // mismeasures says whether two pods must not load on one device at a time. A query for nobody sees no loaders.
 func mismeasures(newcomer, loader berthv1alpha1.Runtime) bool {
-	return newcomer != "" && (newcomer == berthv1alpha1.RuntimeVLLM || loader == berthv1alpha1.RuntimeVLLM)
+	return newcomer != "" && (measuresFreeMemory(newcomer) || measuresFreeMemory(loader))
+}
+
+func measuresFreeMemory(r berthv1alpha1.Runtime) bool {
+	return estimator.EngineOf(r).MeasuresFreeMemory
 }
 
 // explainCharge writes down what count charges.

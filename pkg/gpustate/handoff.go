@@ -15,8 +15,8 @@ import (
 // Allocation returns what an allocation that was planned on a node books for the pod of this request.
 func (r *Request) Allocation(a *alloc.Allocation, node *alloc.Node) *Allocation {
 	booked := &Allocation{Devices: a.Devices, TensorParallelSize: a.TensorParallelSize, Runtime: r.Runtime}
-	if a.Option < len(r.corrections) {
-		booked.Correction = r.corrections[a.Option]
+	if corrections := r.sizedOn(node).corrections; a.Option < len(corrections) {
+		booked.Correction = corrections[a.Option]
 	}
 	for i := range a.Devices {
 		for j := range node.Devices {
@@ -31,7 +31,7 @@ func (r *Request) Allocation(a *alloc.Allocation, node *alloc.Node) *Allocation 
 // Annotations returns what the pod is told of its allocation on a node, from which its environment is made. form is
 // what the node's container runtime takes.
 func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node, form berthv1alpha1.DeviceForm) (map[string]string, error) {
-	booked := r.Allocation(a, node)
+	booked, sizes := r.Allocation(a, node), r.sizedOn(node)
 	encoded, err := EncodeAllocation(booked)
 	if err != nil {
 		return nil, err
@@ -41,10 +41,16 @@ func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node, form berthv
 		berthv1alpha1.AnnotationGPUUUIDs:           booked.UUIDs(),
 		berthv1alpha1.AnnotationVisibleDevices:     visibleDevices(booked, form),
 		berthv1alpha1.AnnotationTensorParallelSize: strconv.Itoa(a.TensorParallelSize),
-		berthv1alpha1.AnnotationTensorSplit:        r.tensorSplit(a),
+		berthv1alpha1.AnnotationTensorSplit:        sizes.tensorSplit(a),
 	}
-	if ratio := utilization(a, node, r.Options()[a.Option].Outside); ratio > 0 {
+	if ratio := utilization(a, node, sizes.request.Options()[a.Option].Outside); ratio > 0 {
 		out[berthv1alpha1.AnnotationGPUMemoryUtilization] = formatRatio(ratio)
+	}
+	if key := freeFractions[r.told]; key != "" {
+		outside, before := sizes.request.Options()[a.Option].Outside, sizes.before[len(a.Devices)]
+		if ratio := fractionOfFree(a, node, outside, before); ratio > 0 {
+			out[key] = formatRatio(ratio)
+		}
 	}
 	if form == berthv1alpha1.DeviceFormNRI {
 		for _, name := range r.Containers {
@@ -71,6 +77,37 @@ func utilization(a *alloc.Allocation, node *alloc.Node, outside alloc.Bytes) all
 	return least
 }
 
+// freeFractions are the annotations that engines are told a fraction of what is free by, under their variables.
+var freeFractions = map[string]string{
+	berthv1alpha1.EnvMemFractionStatic:     berthv1alpha1.AnnotationMemFractionStatic,
+	berthv1alpha1.EnvFreeGPUMemoryFraction: berthv1alpha1.AnnotationFreeGPUMemoryFraction,
+}
+
+// fractionOfFree is the largest fraction of what is free when it starts that an engine may take so that its process stays
+// within its booking: (booked − outside) / (free − before), where free is what nobody holds by the last report. Its ranks
+// go by the least free of their GPUs (see package estimator).
+//
+// Until the engine is ready nobody else is placed there (the loader rule), so what is free can only grow meanwhile, when
+// somebody leaves; then it takes more than it was given, as it would by a fraction of its own.
+func fractionOfFree(a *alloc.Allocation, node *alloc.Node, outside, before alloc.Bytes) alloc.Ratio {
+	var booked, free alloc.Bytes
+	for j, share := range a.Devices {
+		unused := alloc.Bytes{}
+		for i := range node.Devices {
+			if node.Devices[i].UUID == share.UUID {
+				unused = node.Devices[i].Unused
+			}
+		}
+		if j == 0 || share.Memory.Less(booked) {
+			booked = share.Memory
+		}
+		if j == 0 || unused.Less(free) {
+			free = unused
+		}
+	}
+	return booked.Minus(outside).FractionOf(free.Minus(before))
+}
+
 // formatRatio writes a ratio with three decimals, rounded down: what every version of vLLM reads.
 func formatRatio(r alloc.Ratio) string {
 	return fmt.Sprintf("%d.%03d", r/alloc.RatioOne, r%alloc.RatioOne/1000)
@@ -78,13 +115,13 @@ func formatRatio(r alloc.Ratio) string {
 
 // tensorSplit is llama.cpp's --tensor-split: the layers per device, in the engine's order, where the model is known,
 // else proportions of the booked memory in MiB. It is never empty, which llama.cpp would not parse.
-func (r *Request) tensorSplit(a *alloc.Allocation) string {
+func (s *sizes) tensorSplit(a *alloc.Allocation) string {
 	parts := make([]string, len(a.Devices))
 	for i, share := range a.Devices {
 		parts[i] = strconv.FormatUint(max(share.Memory.Uint64()>>20, 1), 10)
 	}
-	if a.Option < len(r.layerSplits) && len(r.layerSplits[a.Option]) == len(parts) {
-		for i, layers := range r.layerSplits[a.Option] {
+	if a.Option < len(s.layerSplits) && len(s.layerSplits[a.Option]) == len(parts) {
+		for i, layers := range s.layerSplits[a.Option] {
 			parts[i] = strconv.FormatInt(layers, 10)
 		}
 	}

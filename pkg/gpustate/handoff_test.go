@@ -110,12 +110,83 @@ func TestFractionStaysWithinTheBooking(t *testing.T) {
 	}
 }
 
+// TestAFractionOfWhatIsFree: an engine that takes a fraction of what is free takes outside + f × (free − before), with
+// the least free of its GPUs, and stays within its booking by it, whoever else is on them.
+func TestAFractionOfWhatIsFree(t *testing.T) {
+	pod := bt.MakePod("p").Memory("60Gi").Runtime(berthv1alpha1.RuntimeSGLang).GPUCount("2").
+		Args("--mem-fraction-static=$(BERTH_MEM_FRACTION_STATIC)")
+	r := askedBy(t, pod, nil)
+	for _, unused := range [][2]uint64{{80, 80}, {40, 40}, {80, 40}, {31, 79}} {
+		node := nodeOf(h100, h100)
+		a := &alloc.Allocation{TensorParallelSize: 2}
+		for i := range node.Devices {
+			node.Devices[i].Unused = alloc.GiB(unused[i])
+			a.Devices = append(a.Devices, alloc.DeviceShare{UUID: node.Devices[i].UUID, Memory: alloc.GiB(30)})
+		}
+		told, err := r.Annotations(a, node, berthv1alpha1.DeviceFormUUID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := strconv.ParseFloat(told[berthv1alpha1.AnnotationMemFractionStatic], 64)
+		if err != nil {
+			t.Fatalf("%v GiB free: told %v", unused, told)
+		}
+		s := r.sizedOn(node)
+		outside, before := float64(s.request.Options()[0].Outside.Uint64()), float64(s.before[2].Uint64())
+		free := float64(alloc.GiB(min(unused[0], unused[1])).Uint64())
+		takes := (outside + f*(free-before)) / (1 << 30)
+		if takes > 30 || takes < 29.9 {
+			t.Errorf("%v GiB free: a fraction of %v takes %.2f GiB of 30", unused, f, takes)
+		}
+		if _, told := told[berthv1alpha1.AnnotationFreeGPUMemoryFraction]; told {
+			t.Error("it is told the fraction of another engine")
+		}
+	}
+	own, err := askedBy(t, bt.MakePod("p").Memory("60Gi").Runtime(berthv1alpha1.RuntimeSGLang).GPUCount("2"), nil).
+		Annotations(&alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: alloc.GiB(30)}, {UUID: "GPU-b", Memory: alloc.GiB(30)}}}, nodeOf(h100, h100), berthv1alpha1.DeviceFormUUID)
+	if err != nil || own[berthv1alpha1.AnnotationMemFractionStatic] != "" {
+		t.Errorf("a pod that does not ask for it was told %v, error %v", own, err)
+	}
+}
+
+// TestTensorRTIsToldItsFraction: a process of which N is not cache takes N + f × (free − N), whoever else is on its GPU.
+func TestTensorRTIsToldItsFraction(t *testing.T) {
+	pod := bt.MakePod("p").Model("hf://org/llama-8b").Runtime(berthv1alpha1.RuntimeTensorRT).Annotation("context-length", "8192").
+		Args("--kv_cache_free_gpu_memory_fraction=$(BERTH_FREE_GPU_MEMORY_FRACTION)")
+	r := askedBy(t, pod, profileOf(t))
+	node := nodeOf(h100)
+	option := r.On(node).Options()[0]
+	booked, rest := float64(option.Shares[0].Uint64()), float64(option.Outside.Uint64())
+	for _, unused := range []uint64{80, 50, 30} {
+		node.Devices[0].Unused = alloc.GiB(unused)
+		told, err := r.Annotations(&alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: option.Shares[0]}}}, node, berthv1alpha1.DeviceFormUUID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := strconv.ParseFloat(told[berthv1alpha1.AnnotationFreeGPUMemoryFraction], 64)
+		if err != nil {
+			t.Fatalf("%d GiB free: told %v", unused, told)
+		}
+		if takes := rest + f*(float64(alloc.GiB(unused).Uint64())-rest); takes > booked || takes < booked-(100<<20) {
+			t.Errorf("%d GiB free: a fraction of %v takes %.2f GiB of %.2f", unused, f, takes/(1<<30), booked/(1<<30))
+		}
+	}
+	stated := bt.MakePod("p").Memory("30Gi").Runtime(berthv1alpha1.RuntimeTensorRT).Args("--free_gpu_memory_fraction=$(BERTH_FREE_GPU_MEMORY_FRACTION)").Obj()
+	parsed, err := berthv1alpha1.ParsePodRequest(stated)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := NewRequest(stated, parsed, nil, Sizing{}); err == nil || !strings.Contains(err.Error(), "berth.dev/model") {
+		t.Errorf("a fraction of a model that is not known: %v", err)
+	}
+}
+
 // TestLayersInTheEnginesOrder: llama.cpp puts the output layer on its last device whatever is booked there, so any
 // device must have room for it, and the last is told the layers that come with it.
 func TestLayersInTheEnginesOrder(t *testing.T) {
 	shares := []alloc.Bytes{alloc.GiB(21), alloc.GiB(20), alloc.GiB(12)}
 	option := &estimator.Option{LayerSplit: []int64{21, 20, 12}, OutputDevice: 1}
-	r := &Request{Runtime: llamaCpp, layerSplits: [][]int64{inEngineOrder(shares, option)}}
+	s := &sizes{layerSplits: [][]int64{inEngineOrder(shares, option)}}
 	a := &alloc.Allocation{}
 	for i, share := range shares {
 		if share != alloc.GiB(21) {
@@ -123,7 +194,7 @@ func TestLayersInTheEnginesOrder(t *testing.T) {
 		}
 		a.Devices = append(a.Devices, alloc.DeviceShare{UUID: "GPU-" + strconv.Itoa(i), Memory: share})
 	}
-	if got := r.tensorSplit(a); got != "21,12,20" {
+	if got := s.tensorSplit(a); got != "21,12,20" {
 		t.Errorf("got %s, want 21,12,20: the layers of the device with the output layer last", got)
 	}
 	if layers := inEngineOrder(shares, &estimator.Option{}); layers != nil {

@@ -8,8 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-
-	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
 
 // remembered is the last view of a node together with what it was derived from: from one cycle to the next, few nodes
@@ -109,7 +107,7 @@ func (q *Query) memoKind() int {
 		return memoLoaded
 	case q.Runtime == "":
 		return memoAnybody
-	case q.Runtime == berthv1alpha1.RuntimeVLLM:
+	case measuresFreeMemory(q.Runtime):
 		return memoVLLM
 	}
 	return memoOther

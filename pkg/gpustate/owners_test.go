@@ -144,7 +144,7 @@ func TestRegressionABookingOfAnInstanceThatIsGone(t *testing.T) {
 	}
 	f := newFixture(t)
 	f.report(cut())
-	r := &Request{Runtime: berthv1alpha1.RuntimeCustom}
+	r := &Request{Runtime: berthv1alpha1.RuntimeCustom, kinds: kinds{general: &sizes{}}}
 	v := f.view(Query{})
 	onInstance := alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "MIG-0", Memory: alloc.GiB(30)}}, TensorParallelSize: 1}
 	encoded, err := EncodeAllocation(r.Allocation(&onInstance, &v.Node))

@@ -34,9 +34,9 @@ func TestReportDevices(t *testing.T) {
 	link(0, "GPU-c", berthv1alpha1.LinkNVLink)
 	h100 := "NVIDIA H100 80GB HBM3"
 	want := []alloc.Device{
-		{UUID: "GPU-a", Index: 1, Model: "NVIDIA A100-SXM4-40GB", Total: alloc.GiB(40), Capacity: alloc.MiB(40*1024 - 256), Blocked: alloc.ReasonUnhealthy},
-		{UUID: "GPU-b", Index: 2, Model: h100, Total: alloc.GiB(80), Capacity: alloc.MiB(80*1024 - 256), Blocked: alloc.ReasonAssigned, Links: 1 << 2, NUMA: 1},
-		{UUID: "GPU-c", Index: 0, Model: h100, Total: alloc.GiB(80), Capacity: alloc.MiB(79*1024 - 256), Links: 1 << 1, NUMA: 2},
+		{UUID: "GPU-a", Index: 1, Model: "NVIDIA A100-SXM4-40GB", Total: alloc.GiB(40), Capacity: alloc.MiB(40*1024 - 256), Unused: alloc.GiB(40), Blocked: alloc.ReasonUnhealthy},
+		{UUID: "GPU-b", Index: 2, Model: h100, Total: alloc.GiB(80), Capacity: alloc.MiB(80*1024 - 256), Unused: alloc.GiB(80), Blocked: alloc.ReasonAssigned, Links: 1 << 2, NUMA: 1},
+		{UUID: "GPU-c", Index: 0, Model: h100, Total: alloc.GiB(80), Capacity: alloc.MiB(79*1024 - 256), Unused: alloc.GiB(79), Links: 1 << 1, NUMA: 2},
 		{UUID: "GPU-d", Index: 3, Model: h100, Total: alloc.GiB(1)},
 	}
 	if diff := cmp.Diff(want, newReport(gn, alloc.MiB(256), nil, epoch).Devices, bytesEqual); diff != "" {

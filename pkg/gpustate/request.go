@@ -4,7 +4,6 @@
 package gpustate
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -12,25 +11,26 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/estimator"
 )
 
 // Request is what a pod asks for, with its memory known: what the planner needs, and what the pod is told once it is
 // placed.
 type Request struct {
+	// Request is what it asks for of GPUs of which nothing is known; On says what it asks for of those of a node.
 	alloc.Request
 	// Runtime is the engine.
 	Runtime berthv1alpha1.Runtime
 	// Containers are the names of those that get the GPUs.
 	Containers []string
+	// told is the variable of a fraction of what is free that the command refers to, empty if it refers to none.
+	told string
 	// HandOff is how they can be told, without the handler of the pod's RuntimeClass.
 	HandOff HandOff
 	// IdleAfter and MinRuntime are the pod's own terms as a victim.
 	IdleAfter  time.Duration
 	MinRuntime time.Duration
-	// layerSplits has, for each option, the layers per device in the engine's order, where the model is known.
-	layerSplits [][]int64
-	// corrections has, for each option, what is booked on each device beyond the estimate; nil if the model is not known.
-	corrections []alloc.Bytes
+	kinds
 	// Notes are what a user may want to know of how the request was read.
 	Notes []Note
 }
@@ -52,81 +52,39 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 	if err != nil {
 		return nil, nil, err
 	}
-	engine := readEngine(parsed, containers[0])
+	engine, err := readEngine(pod, parsed, containers[0])
+	if err != nil {
+		return nil, nil, err
+	}
 	counts, err := engine.counts(parsed)
 	if err != nil {
 		return nil, nil, err
 	}
 	r := &Request{
-		Runtime: parsed.Runtime, HandOff: handOffOf(containers), IdleAfter: parsed.IdleAfter, MinRuntime: parsed.MinRuntime,
+		Runtime: engine.Name, HandOff: handOffOf(containers), IdleAfter: parsed.IdleAfter, MinRuntime: parsed.MinRuntime,
 	}
 	for _, c := range containers {
 		r.Containers = append(r.Containers, c.Name)
 	}
-	var options []alloc.Option
-	switch {
-	case parsed.TotalMemory != nil:
-		options, err = r.optionsOfTotal(parsed, counts, &engine)
-		if profile != nil && profile.IsReady() {
-			r.compare(profile, options, &engine)
-		}
-	case profile == nil || !profile.IsReady():
+	if engine.ofFree() && engine.told {
+		r.told = engine.Share.Variable
+	}
+	known := profile != nil && profile.IsReady()
+	if parsed.TotalMemory == nil && !known {
 		return nil, &alloc.Unresolved{Model: parsed.Model, Why: profileState(profile)}, nil
-	default:
-		options, err = r.optionsOfModel(profile, pod.Namespace, counts, &engine, sizing)
 	}
-	if err != nil {
+	z := sizer{parsed: parsed, counts: counts, engine: &engine, namespace: pod.Namespace, sizing: sizing}
+	if known {
+		z.profile = profile
+	}
+	if r.general, err = z.on(estimator.DeviceInfo{}); err != nil {
 		return nil, nil, err
 	}
-	r.Notes = append(r.Notes, engine.notes...)
-	if r.Request, err = alloc.NewRequest(options, canMixModels(parsed.Runtime)); err != nil {
-		return nil, nil, err
+	r.Request, r.Notes = r.general.request, append(r.general.notes, engine.notes...)
+	if parsed.TotalMemory == nil || engine.Share != nil {
+		r.size, r.sizing = z.on, z.key()
 	}
 	return r, nil, nil
-}
-
-// optionsOfTotal splits a total that an admin measured evenly over the devices of each count.
-func (r *Request) optionsOfTotal(parsed *berthv1alpha1.PodRequest, counts []int, engine *engine) ([]alloc.Option, error) {
-	var options []alloc.Option
-	for _, n := range counts {
-		total, ok := parsed.TotalMemory[n]
-		if !ok {
-			total = parsed.TotalMemory[0]
-		}
-		share := alloc.BytesOfInt64(total).DividedUp(uint64(n))
-		o := alloc.Option{
-			Shares:             slices.Repeat([]alloc.Bytes{share}, n),
-			TensorParallelSize: tensorParallelSize(parsed.Runtime, n),
-			Take:               engine.take,
-			Outside:            engine.outside(n),
-		}
-		if engine.handsUtilization && !o.Outside.Less(share) {
-			r.Notes = append(r.Notes, Note{
-				Reason: "GPUMemoryTooSmall", Warning: true,
-				Message: fmt.Sprintf("%d GPUs are not considered: %s on each is less than the %s that the engine needs outside its cache", n, share, o.Outside),
-			})
-			continue
-		}
-		options = append(options, o)
-	}
-	if len(options) == 0 {
-		return nil, fmt.Errorf("%s leaves nothing for the model on any count of GPUs: %s needs %s on each GPU outside its cache",
-			berthv1alpha1.AnnotationGPUMemory, parsed.Runtime, engine.outside(counts[0]))
-	}
-	return options, nil
-}
-
-// tensorParallelSize is what the engine is told for n devices: llama.cpp and Ollama split by layers instead.
-func tensorParallelSize(rt berthv1alpha1.Runtime, n int) int {
-	if rt == berthv1alpha1.RuntimeLlamaCpp || rt == berthv1alpha1.RuntimeOllama {
-		return 1
-	}
-	return n
-}
-
-// canMixModels says whether an engine can use devices of unlike models together: those that split by layers can.
-func canMixModels(rt berthv1alpha1.Runtime) bool {
-	return rt == berthv1alpha1.RuntimeLlamaCpp || rt == berthv1alpha1.RuntimeOllama
 }
 
 // gpuContainers returns the containers that share the GPUs; the first is the one whose engine they are for.

@@ -149,7 +149,7 @@ func (pl *Plugin) judge(ctx context.Context, s *cycle.State, state fwk.CycleStat
 	if len(e.Allocation.Devices) > 0 && alloc.Validate(&view.Node, e.Allocation.Devices) == nil {
 		return e.Allocation.Devices, nil
 	}
-	best, ok := alloc.Best(&view.Node, &s.Request.Request, pl.args.Strategy)
+	best, ok := alloc.Best(&view.Node, s.Request.On(&view.Node), pl.args.Strategy)
 	if !ok {
 		return nil, rejected(fwk.Unschedulable, gpustate.ReasonInsufficientMemory).WithPlugin(Name)
 	}
@@ -234,7 +234,7 @@ func (pl *Plugin) claimForUntried(viewer *gpustate.Viewer) {
 			Pod: pod.UID, Runtime: r.Request.Runtime, Priority: priorityOf(pod), Drained: true, Loaded: true,
 		}
 		view := viewer.View(ni.Node(), cycle.PodsOf(ni), &q)
-		best, ok := alloc.Best(&view.Node, &r.Request.Request, pl.args.Strategy)
+		best, ok := alloc.Best(&view.Node, r.Request.On(&view.Node), pl.args.Strategy)
 		if view.Reason != "" || !ok {
 			continue
 		}

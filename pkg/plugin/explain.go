@@ -54,8 +54,9 @@ func (pl *Plugin) nearestMiss(s *cycle.State, m fwk.NodeToStatusReader) (string,
 		if view.Reason != "" {
 			continue
 		}
-		for _, v := range alloc.Explain(&view.Node, &s.Request.Request) {
-			short, text := missOf(&v, len(s.Request.Options()[v.Option].Shares))
+		asked := s.Request.On(&view.Node)
+		for _, v := range alloc.Explain(&view.Node, asked) {
+			short, text := missOf(&v, len(asked.Options()[v.Option].Shares))
 			if text != "" && (nearest == "" || short.Less(lacks)) {
 				nearest, lacks = "nearest on node "+view.Name+": "+text, short
 			}

@@ -35,7 +35,7 @@ func (pl *Plugin) Filter(ctx context.Context, state fwk.CycleState, pod *corev1.
 	code, reason := pl.verdict(s, ni, &view, f.Why)
 	if logger := klog.FromContext(ctx).V(5); logger.Enabled() {
 		logger.Info("Does not fit", "pod", klog.KObj(pod), "node", klog.KObj(ni.Node()), "reason", reason,
-			"verdicts", alloc.Explain(&view.Node, &s.Request.Request))
+			"verdicts", alloc.Explain(&view.Node, s.Request.On(&view.Node)))
 	}
 	return rejected(code, reason)
 }
@@ -65,7 +65,7 @@ func (pl *Plugin) verdict(s *cycle.State, ni fwk.NodeInfo, view *gpustate.View, 
 	if !s.Loaded && hasLoading(&view.Node) {
 		loaded := *s
 		loaded.Loaded = true
-		if v := loaded.View(ni); alloc.Fits(&v.Node, &s.Request.Request) {
+		if v := loaded.View(ni); alloc.Fits(&v.Node, s.Request.On(&v.Node)) {
 			return fwk.Unschedulable, gpustate.ReasonLoading
 		}
 	}

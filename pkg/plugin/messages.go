@@ -48,10 +48,10 @@ const (
 func decisionMessage(r *gpustate.Request, options []alloc.Allocation, n *alloc.Node) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Booked %s", describe(&options[0], n))
-	if others := len(r.Options()) - 1; others > 0 {
-		fmt.Fprintf(&b, "; of %d options", others+1)
-		for i := range r.Options() {
-			o := &r.Options()[i]
+	if all := r.On(n).Options(); len(all) > 1 {
+		fmt.Fprintf(&b, "; of %d options", len(all))
+		for i := range all {
+			o := &all[i]
 			fits := "does not fit"
 			if i == options[0].Option {
 				fits = "chosen"
@@ -96,7 +96,7 @@ func (pl *Plugin) logDecision(logger klog.Logger, pod *corev1.Pod, r *gpustate.R
 		"devices", options[0].Devices, "tensorParallelSize", options[0].TensorParallelSize,
 		"options", len(r.Options()), "viable", len(options))
 	if v := logger.V(5); v.Enabled() {
-		v.Info("Verdicts", "pod", klog.KObj(pod), "node", view.Name, "verdicts", alloc.Explain(&view.Node, &r.Request))
+		v.Info("Verdicts", "pod", klog.KObj(pod), "node", view.Name, "verdicts", alloc.Explain(&view.Node, r.On(&view.Node)))
 	}
 }
 

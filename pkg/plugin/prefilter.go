@@ -101,7 +101,8 @@ func (pl *Plugin) anyCouldEverFit(s *cycle.Pod, nodes []fwk.NodeInfo) bool {
 		if report == nil || !fresh {
 			return true
 		}
-		if alloc.CanEverFit(&alloc.Node{Name: report.Node, Devices: report.Devices}, &s.Request.Request) {
+		n := alloc.Node{Name: report.Node, Devices: report.Devices}
+		if alloc.CanEverFit(&n, s.Request.On(&n)) {
 			return true
 		}
 	}
@@ -114,11 +115,17 @@ func largest(s *cycle.Pod, nodes []fwk.NodeInfo) string {
 	for i := range s.Request.Options() {
 		o := &s.Request.Options()[i]
 		var most alloc.Bytes
+		needs := o.Shares[0] // or less, on GPUs that are known
 		instances := false
 		for _, ni := range nodes {
 			if report, _ := s.Viewer.Snapshot.Report(ni.Node().Name, 0); report != nil {
 				n := alloc.Node{Name: report.Node, Devices: report.Devices}
 				most = most.Max(alloc.Largest(&n, len(o.Shares), s.Request.MixedModels()))
+				for _, there := range s.Request.On(&n).Options() {
+					if len(there.Shares) == len(o.Shares) {
+						needs = needs.Min(there.Shares[0])
+					}
+				}
 				instances = instances || slices.ContainsFunc(n.Devices, func(d alloc.Device) bool { return d.Parent != "" })
 			}
 		}
@@ -132,7 +139,7 @@ func largest(s *cycle.Pod, nodes []fwk.NodeInfo) string {
 			}
 			continue
 		}
-		msg += plural(len(o.Shares), "GPU") + ": needs " + o.Shares[0].String() + " on one, the largest that could fit is " + most.String()
+		msg += plural(len(o.Shares), "GPU") + ": needs " + needs.String() + " on one, the largest that could fit is " + most.String()
 	}
 	return msg
 }

@@ -52,7 +52,7 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if reason != "" {
 		return pl.lostReservation(pod, reason)
 	}
-	options := alloc.Plan(&view.Node, &s.Request.Request, pl.args.Strategy)
+	options := alloc.Plan(&view.Node, s.Request.On(&view.Node), pl.args.Strategy)
 	if len(options) == 0 {
 		return pl.lostReservation(pod, gpustate.ReasonInsufficientMemory)
 	}

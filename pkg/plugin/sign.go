@@ -23,6 +23,7 @@ type podSignature struct {
 	MixedModels bool
 	HandOff     gpustate.HandOff
 	Options     []requests.OptionSignature
+	Sizing      string
 }
 
 // SignPod returns the signature of what a pod asks for. A pod whose request is not known cannot be signed.
@@ -42,7 +43,7 @@ func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragmen
 	}
 	signature := podSignature{
 		Priority: corev1helpers.PodPriority(pod), Runtime: r.Request.Runtime, MixedModels: r.Request.MixedModels(),
-		HandOff: handOff, Options: requests.OptionSignatures(r.Request),
+		HandOff: handOff, Options: requests.OptionSignatures(r.Request), Sizing: r.Request.Sizing(),
 	}
 	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: signature}}, nil
 }

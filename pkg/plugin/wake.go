@@ -97,7 +97,7 @@ func (pl *Plugin) claimMoved(viewer *gpustate.Viewer, node *corev1.Node, e *gpus
 	pods := pl.tracker.Ledger.Pods(node.Name)
 	view := viewer.View(node, pods, &q)
 	told := pl.canHandOff(p, node)
-	if told && view.Reason == "" && alloc.Fits(&view.Node, &p.Request.Request) {
+	if told && view.Reason == "" && alloc.Fits(&view.Node, p.Request.On(&view.Node)) {
 		return true
 	}
 	if isPassing(view.Reason) {
@@ -113,7 +113,7 @@ func (pl *Plugin) claimMoved(viewer *gpustate.Viewer, node *corev1.Node, e *gpus
 	}
 	q.Gone = q.Gone.Union(pl.claims.ComingBackOn(node.Name, e.UID))
 	view = viewer.View(node, pods, &q)
-	fits := told && view.Reason == "" && alloc.Fits(&view.Node, &p.Request.Request)
+	fits := told && view.Reason == "" && alloc.Fits(&view.Node, p.Request.On(&view.Node))
 	if e.IsLost() {
 		return fits || left == 0
 	}

@@ -51,6 +51,17 @@ var rules = []rule{
 		only:     []string{},
 	},
 	{
+		name:     "the types that are shared with the API objects need nothing",
+		prefixes: []string{"k8s.io/", "sigs.k8s.io/", "github.com/"},
+		never:    []string{"pkg/model"},
+	},
+	{
+		name:     "API objects do not depend on how memory is estimated",
+		prefixes: []string{module + "pkg/"},
+		except:   []string{module + "pkg/model"},
+		never:    []string{"api"},
+	},
+	{
 		name:     "the estimator knows nothing of Kubernetes",
 		prefixes: []string{"k8s.io/", "sigs.k8s.io/", module + "api/", module + "pkg/gpustate", module + "pkg/plugin"},
 		never:    []string{"pkg/estimator"},
@@ -199,6 +210,9 @@ func TestRules(t *testing.T) {
 		{"pkg/evict", module + "internal/alloctest", false, false},
 		{"pkg/estimator/hfconfig", module + "pkg/estimator", false, true},
 		{"pkg/estimator/hfconfig", module + "api/v1alpha1", true, false},
+		{"api/v1alpha1", module + "pkg/model", false, true},
+		{"api/v1alpha1", module + "pkg/estimator", false, false},
+		{"pkg/model", module + "pkg/estimator", false, false},
 		{"pkg/agent", "github.com/NVIDIA/go-nvml/pkg/nvml", false, false},
 		{"pkg/agent/nvml", "github.com/NVIDIA/go-nvml/pkg/nvml", true, true},
 		{"pkg/cli", "k8s.io/kubernetes/pkg/scheduler", false, false},

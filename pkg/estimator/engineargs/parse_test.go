@@ -30,8 +30,8 @@ func TestParse(t *testing.T) {
 			},
 			want: Result{
 				Runtime: estimator.RuntimeVLLM, Model: "Qwen/Qwen3-8B",
-				TensorParallel:       Number{Literal, 2},
-				GPUMemoryUtilization: Number{Literal, 850_000},
+				TensorParallel:       Number{Source: Literal, Value: 2},
+				GPUMemoryUtilization: Number{Source: Literal, Value: 850_000},
 				Settings:             vllm(estimator.Settings{ContextLength: 8000, GPUMemoryUtilization: 850_000, EnforceEager: true}),
 			},
 		},
@@ -184,6 +184,52 @@ func TestParse(t *testing.T) {
 			name:      "a number of draft tokens is not the model's own without its kind",
 			container: Container{Args: []string{"llama-server", "--draft-max", "8", "-md", "draft.gguf"}},
 			want:      Result{Runtime: estimator.RuntimeLlamaCpp, Settings: llama(estimator.Settings{}), Unknown: []string{"-md"}},
+		},
+		{
+			name: "SGLang, in its abbreviations and with underscores",
+			container: Container{
+				Command: []string{"python3", "-m", "sglang.launch_server"},
+				Args: []string{"--model-path", "Qwen/Qwen3-8B", "--tp", tp, "--mem_fraction_static=$(BERTH_MEM_FRACTION_STATIC)", "--context-length", "32768",
+					"--chunked-prefill-size", "4096", "--cuda-graph-max-bs=64", "--kv-cache-dtype", "fp8_e4m3", "--max-running-requests", "128", "--quantization", "fp8"},
+			},
+			want: Result{
+				Runtime: estimator.RuntimeSGLang, Model: "Qwen/Qwen3-8B",
+				TensorParallel: Number{Source: Berth}, GPUMemoryUtilization: Number{Source: Berth},
+				Settings: estimator.Settings{
+					Runtime: estimator.RuntimeSGLang, ContextLength: 32768, MaxNumBatchedTokens: 4096, GraphBatchSize: 64, KVCacheType: "fp8_e4m3",
+					MaxNumSeqs: 128, Quantization: "fp8", UtilizationHandedOver: true,
+				},
+			},
+		},
+		{
+			name: "TensorRT-LLM behind its launcher, with underscores",
+			container: Container{
+				Command: []string{"trtllm-llmapi-launch", "trtllm-serve", "nvidia/Llama-3.1-8B-Instruct-FP8"},
+				Args: []string{"--tp_size", "2", "--kv_cache_free_gpu_memory_fraction=$(BERTH_FREE_GPU_MEMORY_FRACTION)", "--max_seq_len", "32768",
+					"--max_batch_size=64", "--max_num_tokens", "4096", "--extra_llm_api_options", "/config/extra.yaml"},
+			},
+			want: Result{
+				Runtime: estimator.RuntimeTensorRT, Model: "nvidia/Llama-3.1-8B-Instruct-FP8", Unknown: []string{"--extra_llm_api_options"},
+				TensorParallel: Number{Source: Literal, Value: 2}, GPUMemoryUtilization: Number{Source: Berth},
+				Settings: estimator.Settings{
+					Runtime: estimator.RuntimeTensorRT, ContextLength: 32768, MaxNumSeqs: 64, MaxNumBatchedTokens: 4096, UtilizationHandedOver: true,
+				},
+			},
+		},
+		{
+			name: "SGLang with two copies of the model, its draft and a cache of its own size",
+			container: Container{
+				Command: []string{"sglang", "serve"},
+				Args: []string{"--model-path=m", "--tp-size=2", "--dp-size", "2", "--max-total-tokens", "65536", "--speculative-algorithm", "EAGLE3",
+					"--speculative-draft-model-path", "draft", "--speculative-num-draft-tokens=8", "--chunked-prefill-size", "-1"},
+			},
+			want: Result{
+				Runtime: estimator.RuntimeSGLang, Model: "m", TensorParallel: Number{Source: Literal, Value: 2}, DataParallel: Number{Source: Literal, Value: 2},
+				KVCacheMemory: Number{Source: Literal, Value: 65536},
+				Settings: estimator.Settings{
+					Runtime: estimator.RuntimeSGLang, DataParallel: 2, MaxTotalTokens: 65536, SpeculativeTokens: 8, DraftModel: "draft", MaxNumBatchedTokens: 16384,
+				},
+			},
 		},
 	}
 	for _, tt := range tests {

@@ -7,11 +7,13 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/berth-dev/berth/pkg/estimator"
+	"github.com/berth-dev/berth/pkg/estimator/flags"
 )
 
 const (
-	// unknownMark stands in a word for a part that cannot be known. No argument can contain it.
-	unknownMark = '\x00'
+	unknownMark = flags.UnknownMark
 	// maxExpansion bounds nested $(VAR) references; Kubernetes itself does not nest them through args.
 	maxExpansion = 4
 	// maxText bounds the text that is looked at; the API server takes about a megabyte in all.
@@ -26,25 +28,6 @@ type expander struct {
 }
 
 func newExpander(c Container) *expander { return &expander{c: c, left: 4096} }
-
-// isBerthVariable says whether a variable is one that the scheduler feeds through the downward API.
-func isBerthVariable(name string) bool {
-	switch name {
-	case "BERTH_TENSOR_PARALLEL_SIZE", "BERTH_GPU_MEMORY_UTILIZATION", "BERTH_TENSOR_SPLIT":
-		return true
-	}
-	return false
-}
-
-// berthReference returns the variable of a word that is nothing but a reference to it.
-func berthReference(word string) (string, bool) {
-	inner, ok := strings.CutPrefix(word, "$(")
-	if !ok {
-		return "", false
-	}
-	inner, ok = strings.CutSuffix(inner, ")")
-	return inner, ok && isBerthVariable(inner)
-}
 
 // argv returns the words that the engine sees: references expanded as the kubelet does, and the script of a
 // shell split into words. References to Berth's variables stay, as $(NAME).
@@ -104,7 +87,7 @@ func (e *expander) expand(text string, depth int) string {
 
 // lookup returns the value of a variable, the mark if it cannot be known, or the reference itself.
 func (e *expander) lookup(name, reference string, depth int) string {
-	if isBerthVariable(name) {
+	if flags.IsBerthVariable(name) {
 		return "$(" + name + ")"
 	}
 	if e.left--; e.left < 0 {
@@ -145,7 +128,7 @@ func shellScript(argv []string) (script string, rest []string, ok bool) {
 // engineCommand returns the simple command of a script that starts an engine, or the last one.
 func engineCommand(commands [][]string) []string {
 	for _, command := range commands {
-		if detect(command) != "" {
+		if estimator.Started(command) != nil {
 			return command
 		}
 	}
@@ -281,7 +264,7 @@ func (p *shellParser) expansion(quoted bool) {
 	switch {
 	case strings.HasPrefix(rest, "("):
 		// The kubelet has left a reference to one of Berth's variables, or the shell runs a command.
-		if end := strings.IndexByte(rest, ')'); end > 0 && isBerthVariable(rest[1:end]) {
+		if end := strings.IndexByte(rest, ')'); end > 0 && flags.IsBerthVariable(rest[1:end]) {
 			p.variable(rest[1:end], "", end+2)
 			return
 		}
@@ -326,7 +309,7 @@ func (p *shellParser) expansion(quoted bool) {
 // variableWords expands $NAME; outside quotes its value is split into words, as a shell does.
 func (p *shellParser) variableWords(name string, length int, quoted bool) {
 	value, ok := p.e.c.Env[name]
-	if quoted || !ok || !strings.ContainsAny(value, " \t\n") || isBerthVariable(name) {
+	if quoted || !ok || !strings.ContainsAny(value, " \t\n") || flags.IsBerthVariable(name) {
 		p.variable(name, "", length)
 		return
 	}
@@ -345,7 +328,7 @@ func (p *shellParser) variable(name, fallback string, length int) {
 	p.pos += length
 	p.inWord = true
 	switch value, ok := p.e.c.Env[name]; {
-	case isBerthVariable(name):
+	case flags.IsBerthVariable(name):
 		p.word.WriteString("$(" + name + ")")
 	case ok:
 		p.word.WriteString(p.e.expand(value, 0))

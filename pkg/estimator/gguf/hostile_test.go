@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/estimator/gguftest"
 )
 
@@ -190,7 +191,7 @@ func FuzzReadHeader(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if err := m.Validate(); err != nil && m.Parameters > 0 && m.FileSize == 0 {
+		if err := estimator.ValidateModel(m); err != nil && m.Parameters > 0 && m.FileSize == 0 {
 			t.Errorf("a model that was read is not valid: %v", err)
 		}
 		for i := range int(m.LayerCount) {

@@ -14,6 +14,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/cli/gpumap"
+	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
@@ -132,8 +133,8 @@ func verifyHandOff(pod *corev1.Pod, a *gpustate.Allocation) error {
 		return errors.New("has a container that does not take its GPUs from the allocation")
 	}
 	want := len(a.Devices)
-	if a.Runtime == berthv1alpha1.RuntimeLlamaCpp || a.Runtime == berthv1alpha1.RuntimeOllama {
-		want = 1 // they split by layers
+	if estimator.EngineOf(a.Runtime).SplitsByLayers {
+		want = 1
 	}
 	if a.TensorParallelSize != want {
 		return fmt.Errorf("has tensor-parallel size %d on %d GPUs, want %d", a.TensorParallelSize, len(a.Devices), want)

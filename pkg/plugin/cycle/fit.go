@@ -21,7 +21,7 @@ func (s *State) Fit(view *gpustate.View) gpustate.Fit {
 		return known
 	}
 	var f gpustate.Fit
-	if best, ok := alloc.Best(&view.Node, &s.Request.Request, s.Strategy); ok {
+	if best, ok := alloc.Best(&view.Node, s.Request.On(&view.Node), s.Strategy); ok {
 		f = gpustate.Fit{Fits: true, Score: alloc.Score(&view.Node, &best, s.Strategy)}
 	} else {
 		f.Why = whyNot(&view.Node, s.Request)
@@ -41,17 +41,18 @@ const (
 )
 
 func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
+	asked := r.On(n)
 	switch {
-	case !alloc.CanEverFit(n, &r.Request):
-		if reason, _ := alloc.Unfit(n, &r.Request); reason == alloc.ReasonInstances {
+	case !alloc.CanEverFit(n, asked):
+		if reason, _ := alloc.Unfit(n, asked); reason == alloc.ReasonInstances {
 			return Instances
 		}
 		return TooSmall
-	case !alloc.CanEverFit(usable(n), &r.Request):
+	case !alloc.CanEverFit(usable(n), asked):
 		switch {
-		case alloc.CanEverFit(usable(n, alloc.ReasonResourceClaimed), &r.Request):
+		case alloc.CanEverFit(usable(n, alloc.ReasonResourceClaimed), asked):
 			return ResourceClaimed
-		case alloc.CanEverFit(usable(n, alloc.ReasonContested), &r.Request):
+		case alloc.CanEverFit(usable(n, alloc.ReasonContested), asked):
 			return Contested
 		}
 		return Unhealthy

@@ -100,7 +100,7 @@ func (w *wake) fits(g *group) bool {
 	}
 	for i := range n.Devices {
 		if d := &n.Devices[i]; d.Blocked == "" && !d.Free().Less(g.least) {
-			return alloc.Fits(n, &g.request.Request)
+			return alloc.Fits(n, g.request.On(n))
 		}
 	}
 	return false
@@ -109,7 +109,7 @@ func (w *wake) fits(g *group) bool {
 // take gives a pod of a group its share; false if nothing that it could use is left.
 func (w *wake) take(g *group) bool {
 	n := w.see(g)
-	best, ok := alloc.Best(n, &g.request.Request, alloc.MostAllocated)
+	best, ok := alloc.Best(n, g.request.On(n), alloc.MostAllocated)
 	if !ok {
 		return false
 	}

@@ -238,7 +238,11 @@ func (l *List) ungroup(p *Pod) {
 	}
 }
 
+// leastOf returns the least that a device must have free to be of use; zero where that depends on the device.
 func leastOf(r *gpustate.Request) (least alloc.Bytes) {
+	if r.Sizing() != "" {
+		return alloc.Bytes{}
+	}
 	for i := range r.Options() {
 		for j, share := range r.Options()[i].Shares {
 			if i == 0 && j == 0 || share.Less(least) {

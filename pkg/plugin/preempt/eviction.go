@@ -70,9 +70,9 @@ func (s *Search) forMemory(ctx context.Context, ni fwk.NodeInfo) *Eviction {
 	var best evict.Plan
 	var ok bool
 	if s.cheapest == nil || s.all {
-		best, ok = evict.Best(&p.view.Node, &dry.Request.Request, p.victims, s.allowed)
+		best, ok = evict.Best(&p.view.Node, dry.Request.On(&p.view.Node), p.victims, s.allowed)
 	} else {
-		best, ok = evict.Below(&p.view.Node, &dry.Request.Request, p.victims, s.allowed, s.cheapest.Cost, p.Name() < s.cheapest.Name())
+		best, ok = evict.Below(&p.view.Node, dry.Request.On(&p.view.Node), p.victims, s.allowed, s.cheapest.Cost, p.Name() < s.cheapest.Name())
 	}
 	if !ok {
 		return nil
@@ -280,7 +280,7 @@ func (s *Search) Message(p *Eviction) string {
 	if !p.Exact {
 		msg += " found"
 	}
-	if _, next, _ := evict.Find(&p.view.Node, &s.shared.Request.Request, p.victims, s.allowed); next != nil {
+	if _, next, _ := evict.Find(&p.view.Node, s.shared.Request.On(&p.view.Node), p.victims, s.allowed); next != nil {
 		msg += fmt.Sprintf("; next on that node would have been %s (%s)", p.names(next.Victims), next.Cost)
 	}
 	return msg

@@ -108,7 +108,7 @@ func (e *Evictor) waitOn(ctx context.Context, s, drained *cycle.State, state fwk
 	if !t.RemoveGone(gone).IsSuccess() || !t.Fits().IsSuccess() {
 		return nil
 	}
-	best, ok := alloc.Best(&view.Node, &s.Request.Request, e.Strategy)
+	best, ok := alloc.Best(&view.Node, s.Request.On(&view.Node), e.Strategy)
 	if !ok {
 		return nil
 	}

@@ -23,7 +23,7 @@ const maxShapes = 4096
 
 // Of returns the number of what a request asks for.
 func (s *Shapes) Of(r *gpustate.Request) uint64 {
-	key := fmt.Sprint(r.MixedModels(), OptionSignatures(r))
+	key := fmt.Sprint(r.MixedModels(), OptionSignatures(r), r.Sizing())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	number, ok := s.numbers[key]

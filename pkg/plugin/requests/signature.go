@@ -10,6 +10,7 @@ type OptionSignature struct {
 	Shares  []uint64
 	Take    uint32
 	Outside uint64
+	OfFree  bool
 }
 
 // OptionSignatures returns those of a request's options, in their order.
@@ -17,7 +18,7 @@ func OptionSignatures(r *gpustate.Request) []OptionSignature {
 	var signatures []OptionSignature
 	for i := range r.Options() {
 		o := &r.Options()[i]
-		s := OptionSignature{Take: uint32(o.Take), Outside: o.Outside.Uint64()}
+		s := OptionSignature{Take: uint32(o.Take), Outside: o.Outside.Uint64(), OfFree: o.OfFree}
 		for _, share := range o.Shares {
 			s.Shares = append(s.Shares, share.Uint64())
 		}

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package estimator
+package model
 
 // Format is the file format of a model's weights.
 type Format string

@@ -1,9 +1,10 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package estimator
+package model
 
-// Runtime is the inference engine. The values are those of the annotation berth.dev/runtime.
+// Runtime is the inference engine: it decides how a model splits over GPUs, which flags it is handed and how it behaves
+// while loading. The values are those of the annotation berth.dev/runtime.
 type Runtime string
 
 const (
@@ -11,7 +12,12 @@ const (
 	RuntimeVLLM     Runtime = "vllm"
 	RuntimeOllama   Runtime = "ollama"
 	RuntimeLlamaCpp Runtime = "llama.cpp"
+	RuntimeSGLang   Runtime = "sglang"
+	RuntimeTensorRT Runtime = "tensorrt-llm"
 )
+
+// Runtimes are all of them, in the order in which they are told to people.
+var Runtimes = []Runtime{RuntimeVLLM, RuntimeOllama, RuntimeLlamaCpp, RuntimeSGLang, RuntimeTensorRT, RuntimeCustom}
 
 // Settings are how an engine is told to run a model. The zero value of each field means "not said": the engine's
 // own default is then used. Settings are comparable, so that measured peaks can be kept by them.
@@ -84,7 +90,15 @@ type Settings struct {
 	EnforceEager bool `json:"enforceEager,omitempty"`
 	// ExpertParallel is vLLM's --enable-expert-parallel.
 	ExpertParallel bool `json:"expertParallel,omitempty"`
-	// PipelineParallel is vLLM's --pipeline-parallel-size; a GPU count is then tensor times pipeline parallel.
+	// DataParallel is SGLang's --dp-size: so many copies of the model, each on GPUs of its own; with DPAttention
+	// (--enable-dp-attention) so many groups of the ranks of one copy, each of which attends for itself.
+	DataParallel int64 `json:"dataParallel,omitempty"`
+	DPAttention  bool  `json:"dpAttention,omitempty"`
+	// GraphBatchSize is SGLang's --cuda-graph-max-bs, the largest batch with a CUDA graph.
+	GraphBatchSize int64 `json:"graphBatchSize,omitempty"`
+	// MaxTotalTokens is SGLang's --max-total-tokens: the cache holds this many tokens, whatever is free.
+	MaxTotalTokens int64 `json:"maxTotalTokens,omitempty"`
+	// PipelineParallel is the --pipeline-parallel-size; a GPU count is then tensor times pipeline parallel.
 	PipelineParallel int64 `json:"pipelineParallel,omitempty"`
 	// MaxLoRAs and MaxLoRARank size vLLM's adapter buffers; zero MaxLoRAs means that LoRA is off.
 	MaxLoRAs    int64 `json:"maxLoRAs,omitempty"`

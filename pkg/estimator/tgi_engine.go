@@ -1,0 +1,54 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package estimator
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/berth-dev/berth/pkg/estimator/flags"
+)
+
+// tgiEngine is Hugging Face's Text Generation Inference. Its cache takes what is free of a fraction of the GPU, all of it
+// unless told (text-generation-launcher, --cuda-memory-fraction, default 1.0; server/text_generation_server/utils/
+// import_utils.py, get_cuda_free_memory: free − (1 − fraction) × total).
+var tgiEngine = register(&Engine{
+	Name:  "text-generation-inference",
+	Title: "Text Generation Inference",
+	Starts: func(words []string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return path.Base(w) == "text-generation-launcher" })
+	},
+	Image:     func(name, _ string) bool { return strings.Contains(path.Base(name), "text-generation-inference") },
+	Flags:     flags.Table(map[string]flags.Flag{"--cuda-memory-fraction": flags.One(ofTotal), "--model-id": flags.One(setModel), "--num-shard": flags.One(shards)}),
+	Variables: []flags.Variable{flags.Var("CUDA_MEMORY_FRACTION", ofTotal), flags.Var("NUM_SHARD", shards)},
+
+	MeasuresFreeMemory: true,
+	Counts:             powersOfTwo,
+	Share:              shareOfTotal("--cuda-memory-fraction", 1_000_000),
+	size:               customEngine.size,
+})
+
+// shareOfTotal is a fraction of the GPU, which can be all of it; CUDA and NCCL lie beside it.
+func shareOfTotal(flag string, fraction int64) *Share {
+	return &Share{
+		Flag: flag, Variable: "BERTH_GPU_MEMORY_UTILIZATION", OfFree: true,
+		Default: func(*Settings, DeviceInfo, int) int64 { return fraction },
+		Outside: func(_ *Settings, _ DeviceInfo, gpus int) (outside, before int64) {
+			return startup(int64(gpus), false), 0
+		},
+	}
+}
+
+// ofTotal reads a fraction of the GPU.
+func ofTotal(s *flags.Scanner, name, value string) {
+	flags.Reference("BERTH_GPU_MEMORY_UTILIZATION", func(r *flags.Result) *flags.Number { return &r.GPUMemoryUtilization }, flags.ParseFraction)(s, name, value)
+	s.Settings.GPUMemoryUtilization = s.GPUMemoryUtilization.Value
+	s.Settings.UtilizationHandedOver = s.GPUMemoryUtilization.Source == flags.Berth
+}
+
+// shards reads a tensor-parallel size.
+func shards(s *flags.Scanner, name, value string) {
+	flags.Reference("BERTH_TENSOR_PARALLEL_SIZE", func(r *flags.Result) *flags.Number { return &r.TensorParallel }, flags.ParseCount)(s, name, value)
+}
