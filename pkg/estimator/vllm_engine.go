@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/berth-dev/berth/pkg/estimator/flags"
@@ -17,8 +18,12 @@ var vllmEngine = register(&Engine{
 	Name:  RuntimeVLLM,
 	Title: "vLLM",
 	Starts: func(words []string) bool {
-		for _, w := range words {
-			if path.Base(w) == "vllm" || strings.HasPrefix(w, "vllm.entrypoints") {
+		for i, w := range words {
+			if strings.HasPrefix(w, "vllm.entrypoints") {
+				return true
+			}
+			// Others of its commands load no model: chat, complete, collect-env.
+			if path.Base(w) == "vllm" && i+1 < len(words) && slices.Contains([]string{"serve", "bench", "run-batch"}, words[i+1]) {
 				return true
 			}
 		}

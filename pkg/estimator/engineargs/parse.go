@@ -4,6 +4,7 @@
 package engineargs
 
 import (
+	"reflect"
 	"slices"
 
 	"github.com/berth-dev/berth/pkg/estimator"
@@ -35,23 +36,57 @@ const (
 	Unknown = flags.Unknown
 )
 
+// TheScript is what Result.Unknown names where a shell's script cannot be read, or starts an engine in several ways.
+const TheScript = "the shell script"
+
 // Parse reads a container. runtime is the engine if it is known, else empty or custom; it is then taken from the
 // command line.
 func Parse(runtime estimator.Runtime, c Container) Result {
-	e := newExpander(c)
-	words := e.argv()
+	commands, readable := newExpander(c).commands()
 	engine := estimator.EngineOf(runtime)
 	if engine.Name == estimator.RuntimeCustom {
-		if found := estimator.Started(words); found != nil {
+		if found := started(commands); found != nil {
 			engine, runtime = found, found.Name
 		}
 	}
-	r := Result{}
-	engine.Read(&flags.Scanner{Result: &r, Env: e}, words, len(c.Command) == 0)
+	r := read(engine, commands, len(c.Command) == 0)
+	if !readable {
+		r.Unknown = append(r.Unknown, TheScript)
+	}
 	r.Runtime, r.Settings.Runtime = runtime, runtime
 	slices.Sort(r.Unknown)
 	r.Unknown = slices.Compact(r.Unknown)
 	return r
+}
+
+// started returns the first engine that is started, nil if none is.
+func started(commands []command) *estimator.Engine {
+	for _, cmd := range commands {
+		if e := estimator.Started(cmd.words); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// read returns what the commands that start an engine say, or the last one, which may be a script around it. Where two
+// starts disagree, nothing is known.
+func read(engine *estimator.Engine, commands []command, entrypoint bool) Result {
+	starts := slices.DeleteFunc(slices.Clone(commands), func(cmd command) bool { return estimator.Started(cmd.words) != engine })
+	if len(starts) == 0 {
+		starts = commands[max(len(commands)-1, 0):]
+	}
+	var all Result
+	for i, cmd := range starts {
+		var r Result
+		engine.Read(&flags.Scanner{Result: &r, Env: cmd.env}, cmd.words, entrypoint)
+		if i == 0 {
+			all = r
+		} else if !reflect.DeepEqual(all, r) {
+			return Result{Unknown: []string{TheScript}}
+		}
+	}
+	return all
 }
 
 // Lookup returns the value of one of the container's variables.
