@@ -4,6 +4,7 @@
 package engineargs
 
 import (
+	"reflect"
 	"slices"
 
 	"github.com/berth-dev/berth/pkg/estimator"
@@ -37,33 +38,65 @@ const (
 	Unknown = flags.Unknown
 )
 
+// TheScript is what Result.Unknown names where a shell's script cannot be read, or starts an engine in several ways.
+const TheScript = "the shell script"
+
 // Engine returns the engine that a container shows by its command line, or else by its image or variables; nil if it shows
 // none. Only the first is sure.
 func Engine(c Container) (engine *estimator.Engine, sure bool) {
 	e := newExpander(c)
-	if engine = estimator.Started(e.argv()); engine != nil {
-		return engine, true
+	commands, _ := e.commands()
+	return e.engine(commands)
+}
+
+func (e *expander) engine(commands []command) (engine *estimator.Engine, sure bool) {
+	for _, cmd := range commands {
+		if engine = estimator.Started(cmd.words); engine != nil {
+			return engine, true
+		}
 	}
-	return estimator.Shown(c.Image, e), false
+	return estimator.Shown(e.c.Image, e), false
 }
 
 // Parse reads a container. runtime is the engine if it is known, else empty or custom; it is then the one that the
 // container shows.
 func Parse(runtime estimator.Runtime, c Container) Result {
 	e := newExpander(c)
-	words := e.argv()
+	commands, readable := e.commands()
 	engine := estimator.EngineOf(runtime)
 	if engine.Name == estimator.RuntimeCustom {
-		if found, _ := Engine(c); found != nil {
+		if found, _ := e.engine(commands); found != nil {
 			engine, runtime = found, found.Name
 		}
 	}
-	r := Result{}
-	engine.Read(&flags.Scanner{Result: &r, Env: e}, words, len(c.Command) == 0)
+	r := read(engine, commands, len(c.Command) == 0)
+	if !readable {
+		r.Unknown = append(r.Unknown, TheScript)
+	}
 	r.Runtime, r.Settings.Runtime = runtime, runtime
 	slices.Sort(r.Unknown)
 	r.Unknown = slices.Compact(r.Unknown)
 	return r
+}
+
+// read returns what the commands that start an engine say, or the last one, which may be a script around it. Where two
+// starts disagree, nothing is known.
+func read(engine *estimator.Engine, commands []command, entrypoint bool) Result {
+	starts := slices.DeleteFunc(slices.Clone(commands), func(cmd command) bool { return estimator.Started(cmd.words) != engine })
+	if len(starts) == 0 {
+		starts = commands[max(len(commands)-1, 0):]
+	}
+	var all Result
+	for i, cmd := range starts {
+		var r Result
+		engine.Read(&flags.Scanner{Result: &r, Env: cmd.env}, cmd.words, entrypoint)
+		if i == 0 {
+			all = r
+		} else if !reflect.DeepEqual(all, r) {
+			return Result{Unknown: []string{TheScript}}
+		}
+	}
+	return all
 }
 
 // Lookup returns the value of one of the container's variables.

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/estimator/flags"
 )
 
@@ -18,6 +17,8 @@ const (
 	maxExpansion = 4
 	// maxText bounds the text that is looked at; the API server takes about a megabyte in all.
 	maxText = 1 << 18
+	// maxShells bounds the shells that start shells.
+	maxShells = 3
 )
 
 // expander expands references. It stops after a number of them, since references to references to nothing can be
@@ -29,25 +30,40 @@ type expander struct {
 
 func newExpander(c Container) *expander { return &expander{c: c, left: 4096} }
 
-// argv returns the words that the engine sees: references expanded as the kubelet does, and the script of a
-// shell split into words. References to Berth's variables stay, as $(NAME).
-func (e *expander) argv() []string {
-	c := e.c
-	argv := make([]string, 0, len(c.Command)+len(c.Args))
+// command is one program that the container runs, as far as can be known.
+type command struct {
+	words []string
+	// env are the variables that it sees.
+	env *expander
+}
+
+// commands returns what the container runs: its command line with references expanded as the kubelet does, or the
+// simple commands of the script that a shell is given. References to Berth's variables stay, as $(NAME). readable is
+// false for a script that no shell would run, or that is too long to look at.
+func (e *expander) commands() (commands []command, readable bool) {
+	argv := make([]string, 0, len(e.c.Command)+len(e.c.Args))
 	length := 0
-	for _, list := range [2][]string{c.Command, c.Args} {
+	for _, list := range [2][]string{e.c.Command, e.c.Args} {
 		for _, w := range list {
 			if length += len(w); length > maxText {
-				return argv
+				return nil, false
 			}
 			argv = append(argv, e.expand(w, 0))
 		}
 	}
-	script, rest, ok := shellScript(argv)
+	return e.unwrap(argv, 0)
+}
+
+// unwrap looks into a shell's script.
+func (e *expander) unwrap(argv []string, depth int) (commands []command, readable bool) {
+	script, positional, ok := shellScript(argv)
 	if !ok {
-		return argv
+		return []command{{words: argv, env: e}}, true
 	}
-	return engineCommand(e.splitShell(script, rest))
+	if depth == maxShells {
+		return nil, false
+	}
+	return e.script(script, positional, depth+1)
 }
 
 // expand replaces $(VAR) by the variable's value; $$ is a dollar sign. A reference to a variable that does
@@ -105,8 +121,19 @@ func (e *expander) lookup(name, reference string, depth int) string {
 // shells are the programs whose -c takes a script.
 var shells = []string{"sh", "bash", "ash", "dash", "zsh", "ksh", "busybox"}
 
-// shellScript returns the script of "sh -c SCRIPT NAME ARGS…" and its positional arguments.
+// shellScript returns the script of "sh -c SCRIPT NAME ARGS…" and its positional arguments, also behind a program that
+// starts another ("exec", "nohup", "tini --").
 func shellScript(argv []string) (script string, rest []string, ok bool) {
+	const before = 4 // words
+	for i := range min(len(argv), before) {
+		if script, rest, ok = shellAt(argv[i:]); ok {
+			return script, rest, true
+		}
+	}
+	return "", nil, false
+}
+
+func shellAt(argv []string) (script string, rest []string, ok bool) {
 	if len(argv) < 2 || !slices.Contains(shells, path.Base(argv[0])) {
 		return "", nil, false
 	}
@@ -123,241 +150,4 @@ func shellScript(argv []string) (script string, rest []string, ok bool) {
 		}
 	}
 	return "", nil, false
-}
-
-// engineCommand returns the simple command of a script that starts an engine, or the last one.
-func engineCommand(commands [][]string) []string {
-	for _, command := range commands {
-		if estimator.Started(command) != nil {
-			return command
-		}
-	}
-	if len(commands) == 0 {
-		return nil
-	}
-	return commands[len(commands)-1]
-}
-
-// splitShell splits a script into simple commands and words: quotes, backslashes, comments, $VAR and ${VAR:-default}
-// are understood; everything computed ($(…), `…`, $((…))) becomes the mark.
-func (e *expander) splitShell(script string, positional []string) [][]string {
-	p := shellParser{text: script, positional: positional, e: e}
-	return p.run()
-}
-
-type shellParser struct {
-	text       string
-	positional []string
-	e          *expander
-	pos        int
-	word       strings.Builder
-	inWord     bool
-	command    []string
-	commands   [][]string
-}
-
-func (p *shellParser) run() [][]string {
-	for p.pos < len(p.text) {
-		ch := p.text[p.pos]
-		switch {
-		case ch == ' ' || ch == '\t':
-			p.endWord()
-			p.pos++
-		case ch == '\n' || ch == ';' || ch == '&' || ch == '|' || ch == '(' || ch == ')':
-			p.endCommand()
-			p.pos++
-		case ch == '#' && !p.inWord:
-			p.skipComment()
-		case ch == '\\':
-			p.escape()
-		case ch == '\'':
-			p.singleQuoted()
-		case ch == '"':
-			p.doubleQuoted()
-		case ch == '$' || ch == '`':
-			p.expansion(false)
-		default:
-			p.inWord = true
-			p.word.WriteByte(ch)
-			p.pos++
-		}
-	}
-	p.endCommand()
-	return p.commands
-}
-
-func (p *shellParser) endWord() {
-	if p.inWord {
-		p.command = append(p.command, p.word.String())
-	}
-	p.word.Reset()
-	p.inWord = false
-}
-
-func (p *shellParser) endCommand() {
-	p.endWord()
-	if len(p.command) > 0 {
-		p.commands = append(p.commands, p.command)
-	}
-	p.command = nil
-}
-
-func (p *shellParser) skipComment() {
-	for p.pos < len(p.text) && p.text[p.pos] != '\n' {
-		p.pos++
-	}
-}
-
-// escape takes the character after a backslash; an escaped newline joins lines.
-func (p *shellParser) escape() {
-	p.pos++
-	if p.pos == len(p.text) {
-		return
-	}
-	if p.text[p.pos] != '\n' {
-		p.inWord = true
-		p.word.WriteByte(p.text[p.pos])
-	}
-	p.pos++
-}
-
-func (p *shellParser) singleQuoted() {
-	p.inWord = true
-	p.pos++
-	end := strings.IndexByte(p.text[p.pos:], '\'')
-	if end < 0 {
-		end = len(p.text) - p.pos
-	}
-	p.word.WriteString(p.text[p.pos : p.pos+end])
-	p.pos = min(p.pos+end+1, len(p.text))
-}
-
-func (p *shellParser) doubleQuoted() {
-	p.inWord = true
-	p.pos++
-	for p.pos < len(p.text) && p.text[p.pos] != '"' {
-		switch ch := p.text[p.pos]; ch {
-		case '\\':
-			p.pos++
-			if p.pos < len(p.text) {
-				p.word.WriteByte(p.text[p.pos])
-				p.pos++
-			}
-		case '$', '`':
-			p.expansion(true)
-		default:
-			p.word.WriteByte(ch)
-			p.pos++
-		}
-	}
-	p.pos = min(p.pos+1, len(p.text))
-}
-
-// expansion reads what begins with $ or a backquote.
-func (p *shellParser) expansion(quoted bool) {
-	if p.text[p.pos] == '`' {
-		end := strings.IndexByte(p.text[p.pos+1:], '`')
-		p.computed(p.pos + 1 + max(end, 0) + 1)
-		return
-	}
-	rest := p.text[p.pos+1:]
-	switch {
-	case strings.HasPrefix(rest, "("):
-		// The kubelet has left a reference to one of Berth's variables, or the shell runs a command.
-		if end := strings.IndexByte(rest, ')'); end > 0 && flags.IsBerthVariable(rest[1:end]) {
-			p.variable(rest[1:end], "", end+2)
-			return
-		}
-		p.computed(p.pos + 1 + matchParenthesis(rest))
-	case strings.HasPrefix(rest, "{"):
-		end := strings.IndexByte(rest, '}')
-		if end < 0 {
-			p.computed(len(p.text))
-			return
-		}
-		name, fallback := rest[1:end], ""
-		if i := strings.IndexAny(name, ":-=?+#%/"); i >= 0 {
-			fallback = strings.TrimLeft(name[i:], ":-=")
-			name = name[:i]
-		}
-		p.variable(name, fallback, end+2)
-	case strings.HasPrefix(rest, "@") || strings.HasPrefix(rest, "*"):
-		p.pos += 2
-		p.inWord = true
-		for i, w := range p.positional {
-			if i > 0 {
-				p.endWord()
-				p.inWord = true
-			}
-			p.word.WriteString(w)
-		}
-	default:
-		n := 0
-		for n < len(rest) && (rest[n] == '_' || rest[n] >= 'A' && rest[n] <= 'Z' || rest[n] >= 'a' && rest[n] <= 'z' || n > 0 && rest[n] >= '0' && rest[n] <= '9') {
-			n++
-		}
-		if n == 0 {
-			p.inWord = true
-			p.word.WriteByte('$')
-			p.pos++
-			return
-		}
-		p.variableWords(rest[:n], n+1, quoted)
-	}
-}
-
-// variableWords expands $NAME; outside quotes its value is split into words, as a shell does.
-func (p *shellParser) variableWords(name string, length int, quoted bool) {
-	value, ok := p.e.c.Env[name]
-	if quoted || !ok || !strings.ContainsAny(value, " \t\n") || flags.IsBerthVariable(name) {
-		p.variable(name, "", length)
-		return
-	}
-	p.pos += length
-	for i, w := range strings.Fields(p.e.expand(value, 0)) {
-		if i > 0 {
-			p.endWord()
-		}
-		p.inWord = true
-		p.word.WriteString(w)
-	}
-}
-
-// variable writes the value of a variable, or its fallback, and moves on by length characters.
-func (p *shellParser) variable(name, fallback string, length int) {
-	p.pos += length
-	p.inWord = true
-	switch value, ok := p.e.c.Env[name]; {
-	case flags.IsBerthVariable(name):
-		p.word.WriteString("$(" + name + ")")
-	case ok:
-		p.word.WriteString(p.e.expand(value, 0))
-	case p.e.c.UnknownEnv[name] || p.e.c.OpaqueEnvFrom || fallback == "":
-		p.word.WriteRune(unknownMark) // also one set in the script, or baked into the image
-	default:
-		p.word.WriteString(fallback)
-	}
-}
-
-// computed writes the mark for a part that the shell computes, and moves to end.
-func (p *shellParser) computed(end int) {
-	p.pos = min(max(end, p.pos+1), len(p.text))
-	p.inWord = true
-	p.word.WriteRune(unknownMark)
-}
-
-// matchParenthesis returns the length of the parenthesised text at the start of s, or all of it.
-func matchParenthesis(s string) int {
-	depth := 0
-	for i := range len(s) {
-		switch s[i] {
-		case '(':
-			depth++
-		case ')':
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		}
-	}
-	return len(s)
 }
