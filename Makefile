@@ -66,6 +66,10 @@ test-mixed: ## Run scheduler and agents of this and of an earlier commit togethe
 race: ## Run the tests of the concurrent packages with the race detector
 	go test -race -short $(RACE_PKG)
 
+.PHONY: fuzz
+fuzz: ## Fuzz what reads the bytes of others, a minute each (FUZZTIME=1h for longer)
+	hack/fuzz.sh
+
 # Releases are of a version: make images VERSION=v0.1.0 IMAGES=registry.example.com/berth
 IMAGES  ?= berth-dev
 RELEASE := VERSION='$(VERSION)' COMMIT='$(COMMIT)' IMAGES='$(IMAGES)' LDFLAGS='$(LDFLAGS)'

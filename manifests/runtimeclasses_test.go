@@ -97,6 +97,10 @@ func TestRuntimeClassesAreForThoseWhoAsk(t *testing.T) {
 			pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{"nvidia.com/gpu": quantity(amount)}
 		}
 	}
+	byName := func(pod *corev1.Pod) {
+		whole("1")(pod)
+		pod.Spec.NodeName = "node"
+	}
 	nic := func(pod *corev1.Pod) {
 		pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{"nvidia.com/hostdev": quantity("1")}
 	}
@@ -117,6 +121,7 @@ func TestRuntimeClassesAreForThoseWhoAsk(t *testing.T) {
 		{"nobody asks, the old way", namespace, "nvidia-legacy", nil, false},
 		{"a GPU of the device plugin", namespace, "nvidia", whole("1"), true},
 		{"no GPU of the device plugin", namespace, "nvidia", whole("0"), false},
+		{"a GPU of the device plugin, on a node by name, which may have none", namespace, "nvidia", byName, false},
 		{"a network device of NVIDIA's", namespace, "nvidia", nic, false},
 		{"a request of Berth's", namespace, "nvidia-cdi", ours, true},
 		{"a request of Berth's that names no class", namespace, "", ours, true},

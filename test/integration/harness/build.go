@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -70,6 +71,11 @@ func build(ctx context.Context) (string, error) {
 		return "", err
 	}
 	dir := filepath.Join(root, "bin", "test")
+	unlock, err := lock(dir)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
 	args := []string{
 		"build", "-ldflags", "-s -w -X k8s.io/component-base/version.gitVersion=" + version, "-o", dir + string(filepath.Separator),
 	}
@@ -78,6 +84,22 @@ func build(ctx context.Context) (string, error) {
 	}
 	_, err = output(ctx, root, args...)
 	return dir, err
+}
+
+// lock waits until no other package's tests build into the folder: go test runs several at once.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return func() { _ = file.Close() }, nil
 }
 
 // output runs the go command and returns what it printed.
