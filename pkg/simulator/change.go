@@ -36,6 +36,22 @@ func byName[T interface {
 	return none
 }
 
+// TakeForAlive says that all agents were alive when the snapshot was taken.
+func (s *Snapshot) TakeForAlive() {
+	at := metav1.NewMicroTime(s.Time)
+	for _, obj := range slices.Clone(s.Objects) {
+		if o, ok := obj.(*gpunode.Object); ok && byName[*coordinationv1.Lease](s, berthv1alpha1.Namespace, o.Name) == nil {
+			s.Objects = append(s.Objects, leaseOf(o.Name, at))
+		}
+	}
+}
+
+func leaseOf(node string, renewed metav1.MicroTime) *coordinationv1.Lease {
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: berthv1alpha1.Namespace, Name: node}, Spec: coordinationv1.LeaseSpec{RenewTime: &renewed},
+	}
+}
+
 // Without takes a pod away, with the memory that its processes hold.
 func (s *Snapshot) Without(namespace, name string) error {
 	pod := byName[*corev1.Pod](s, namespace, name)
@@ -223,10 +239,7 @@ func (s *Snapshot) addNode(name string, like *corev1.Node, report *gpunode.Objec
 		}
 		o.Status.Devices = append(o.Status.Devices, d)
 	}
-	at := metav1.NewMicroTime(s.Time)
-	s.Objects = append(s.Objects, n, o, &coordinationv1.Lease{
-		ObjectMeta: metav1.ObjectMeta{Namespace: berthv1alpha1.Namespace, Name: name}, Spec: coordinationv1.LeaseSpec{RenewTime: &at},
-	})
+	s.Objects = append(s.Objects, n, o, leaseOf(name, metav1.NewMicroTime(s.Time)))
 }
 
 func bytesOf(n uint64) resource.Quantity { return *resource.NewQuantity(int64(n), resource.BinarySI) }

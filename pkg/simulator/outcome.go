@@ -46,6 +46,16 @@ func (s *Simulator) Now() time.Duration { return s.clock.Since(s.start) }
 // Notes say what the simulation lacks.
 func (s *Simulator) Notes() []string { return s.notes }
 
+// IsOurs says whether a pod is one that this scheduler places.
+func (s *Simulator) IsOurs(pod *corev1.Pod) bool {
+	return s.sched.Profiles.HandlesSchedulerName(pod.Spec.SchedulerName)
+}
+
+// EvictedBy returns the pod that another one was evicted for; nil if it was evicted for none.
+func (s *Simulator) EvictedBy(namespace, name string) *corev1.Pod {
+	return s.evictedBy[types.NamespacedName{Namespace: namespace, Name: name}]
+}
+
 // Outcome returns what became of a pod that the simulator was given, or that it created.
 func (s *Simulator) Outcome(namespace, name string) (Outcome, error) {
 	pod := s.Pod(namespace, name)

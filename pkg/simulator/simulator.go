@@ -55,6 +55,8 @@ type Simulator struct {
 	history map[types.UID]*history
 	// deletions counts the pods that are gone.
 	deletions int
+	// evictedBy says for whom a pod was evicted.
+	evictedBy map[types.NamespacedName]*corev1.Pod
 	// deleted are those that were not evicted for another pod.
 	deleted []*corev1.Pod
 	notes   []string
@@ -114,7 +116,8 @@ func New(ctx context.Context, snapshot *Snapshot, o Options) (*Simulator, error)
 	}
 	s := &Simulator{
 		ctx: klog.NewContext(ctx, klog.Logger{}), clock: newClock(snapshot.Time), start: snapshot.Time,
-		cycle: newCycle(), pending: map[types.UID]*corev1.Pod{}, history: map[types.UID]*history{},
+		evictedBy: map[types.NamespacedName]*corev1.Pod{},
+		cycle:     newCycle(), pending: map[types.UID]*corev1.Pod{}, history: map[types.UID]*history{},
 		events: recorder{of: map[types.UID][]Event{}}, notes: append(notes, snapshot.Notes...),
 	}
 	s.world = newWorld(s.clock)
@@ -208,6 +211,7 @@ func (s *Simulator) evicted(victim *corev1.Pod) {
 	}
 	h := s.historyOf(s.cycle.pod.UID)
 	h.victims = append(h.victims, victim)
+	s.evictedBy[types.NamespacedName{Namespace: victim.Namespace, Name: victim.Name}] = s.cycle.pod
 }
 
 // load puts what a snapshot has into the world, nodes before pods, and begins.
