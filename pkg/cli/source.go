@@ -12,7 +12,6 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/klog/v2"
 
-	"github.com/berth-dev/berth/pkg/cli/cluster"
 	"github.com/berth-dev/berth/pkg/cli/snapshotfile"
 	"github.com/berth-dev/berth/pkg/simulator"
 )
@@ -36,11 +35,7 @@ func (s *source) snapshot(ctx context.Context) (*simulator.Snapshot, error) {
 	if s.file != "" {
 		return snapshotfile.Read(s.file)
 	}
-	config, err := s.flags.ToRESTConfig()
-	if err != nil {
-		return nil, err
-	}
-	client, err := cluster.New(config)
+	client, err := s.client()
 	if err != nil {
 		return nil, err
 	}

@@ -62,6 +62,17 @@ func (s *Snapshot) Without(namespace, name string) error {
 	return nil
 }
 
+// Pod returns a pod, or nil.
+func (s *Snapshot) Pod(namespace, name string) *corev1.Pod {
+	return byName[*corev1.Pod](s, namespace, name)
+}
+
+// Anew takes a pod from its node, for it to be placed again.
+func (s *Snapshot) Anew(pod *corev1.Pod) {
+	s.take(pod)
+	s.Objects = append(s.Objects, anew(pod))
+}
+
 func (s *Snapshot) take(pod *corev1.Pod) {
 	s.Objects = slices.DeleteFunc(s.Objects, func(obj runtime.Object) bool { return obj == runtime.Object(pod) })
 	for _, obj := range s.Objects {

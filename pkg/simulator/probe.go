@@ -38,8 +38,9 @@ func (p probe) PreFilter(_ context.Context, state fwk.CycleState, _ *corev1.Pod,
 func (probe) PreFilterExtensions() fwk.PreFilterExtensions { return nil }
 
 // Reserve notes that a place was chosen: a binding cycle follows, in a goroutine, or a failure.
-func (p probe) Reserve(context.Context, fwk.CycleState, *corev1.Pod, string) *fwk.Status {
+func (p probe) Reserve(_ context.Context, _ fwk.CycleState, pod *corev1.Pod, _ string) *fwk.Status {
 	p.s.cycle.reserved = true
+	p.s.explain(pod, nil)
 	return nil
 }
 

@@ -60,6 +60,9 @@ type Simulator struct {
 	// deleted are those that were not evicted for another pod.
 	deleted []*corev1.Pod
 	notes   []string
+	// explaining is the pod whose next cycle is explained; none = nobody's. explained is what is found.
+	explaining types.UID
+	explained  *Explanation
 }
 
 // cycle is the scheduling cycle that is under way, with its binding.
@@ -202,6 +205,7 @@ func (s *Simulator) historyOf(uid types.UID) *history {
 func (s *Simulator) failed(pod *corev1.Pod, status *fwk.Status) {
 	f := &failure{status: status, state: s.cycle.state, erred: !status.IsRejected()}
 	s.historyOf(pod.UID).failure = f
+	s.explain(pod, f)
 }
 
 func (s *Simulator) evicted(victim *corev1.Pod) {

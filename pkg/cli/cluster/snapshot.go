@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -112,6 +113,19 @@ func (c *Client) Snapshot(ctx context.Context) (*simulator.Snapshot, error) {
 		s.TakeForAlive()
 	}
 	return s, nil
+}
+
+// EventsOf returns the Events of a pod; the note says why there are none, if they may not be read.
+func (c *Client) EventsOf(ctx context.Context, pod *corev1.Pod) (events []corev1.Event, note string, err error) {
+	selector := fields.OneTermEqualSelector("involvedObject.uid", string(pod.UID))
+	list, err := c.kube.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{FieldSelector: selector.String()})
+	switch {
+	case err == nil:
+		return list.Items, "", nil
+	case unreadable(err):
+		return nil, "Events could not be read, so it is not shown what the scheduler told when it placed the pod", nil
+	}
+	return nil, "", fmt.Errorf("list Events of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 }
 
 // keep says whether an object of a list is of the snapshot, and decodes it if it is a report.

@@ -214,7 +214,7 @@ func answer(sim *simulator.Simulator, at time.Time, asked, others []*corev1.Pod)
 		if !sim.IsOurs(pod) {
 			continue
 		}
-		p, err := outcome(sim, pod)
+		p, err := OutcomeOf(sim, pod.Namespace, pod.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -224,7 +224,7 @@ func answer(sim *simulator.Simulator, at time.Time, asked, others []*corev1.Pod)
 		if !sim.IsOurs(pod) {
 			continue
 		}
-		p, err := outcome(sim, pod)
+		p, err := OutcomeOf(sim, pod.Namespace, pod.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -235,15 +235,16 @@ func answer(sim *simulator.Simulator, at time.Time, asked, others []*corev1.Pod)
 	return a, nil
 }
 
-func outcome(sim *simulator.Simulator, pod *corev1.Pod) (Pod, error) {
-	p := Pod{Name: nameOf(pod), Devices: []Device{}, Victims: []Name{}}
-	o, err := sim.Outcome(pod.Namespace, pod.Name)
+// OutcomeOf returns what became of a pod.
+func OutcomeOf(sim *simulator.Simulator, namespace, name string) (Pod, error) {
+	p := Pod{Name: Name{Namespace: namespace, Name: name}, Devices: []Device{}, Victims: []Name{}}
+	o, err := sim.Outcome(namespace, name)
 	switch {
 	case err != nil:
-		return p, fmt.Errorf("pod %s/%s: %w", pod.Namespace, pod.Name, err)
+		return p, fmt.Errorf("pod %s/%s: %w", namespace, name, err)
 	case o.Pod == nil:
 		p.Pending = "it was placed, and evicted again"
-		if by := sim.EvictedBy(pod.Namespace, pod.Name); by != nil {
+		if by := sim.EvictedBy(namespace, name); by != nil {
 			p.Pending += " for pod " + by.Namespace + "/" + by.Name
 		}
 		return p, nil
