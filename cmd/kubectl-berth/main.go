@@ -26,6 +26,6 @@ func main() {
 	command.SetArgs(cli.EngineSpelling(os.Args[1:]))
 	if err := command.ExecuteContext(ctx); err != nil {
 		stop()
-		os.Exit(1)
+		os.Exit(cli.ExitCode(err))
 	}
 }

@@ -30,6 +30,7 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	// GPUs belong to nodes, which have no namespace.
 	flags.Namespace = nil
 	flags.AddFlags(root.PersistentFlags())
-	root.AddCommand(newTopCommand(flags, streams), newEstimateCommand(flags, streams))
+	root.AddCommand(newTopCommand(flags, streams), newEstimateCommand(flags, streams),
+		newExplainCommand(flags, streams), newWhatIfCommand(flags, streams), newSnapshotCommand(flags, streams))
 	return root
 }

@@ -35,6 +35,8 @@ type placement struct {
 type announcer struct {
 	clock   clock.Clock
 	waiting chan placement
+	// atOnce, if set, tells of each placement while it is made.
+	atOnce func(placement)
 	// last is when a pod was placed last, in nanoseconds since 1970.
 	last atomic.Int64
 }
@@ -70,6 +72,10 @@ func (a *announcer) pause(ctx context.Context) {
 
 // placed tells of a placement some time soon. One too many goes to the log alone.
 func (a *announcer) placed(ctx context.Context, pod *corev1.Pod, note string) {
+	if a.atOnce != nil {
+		a.atOnce(placement{pod: pod, note: note})
+		return
+	}
 	a.last.Store(a.clock.Now().UnixNano())
 	select {
 	case a.waiting <- placement{pod: pod, note: note}:

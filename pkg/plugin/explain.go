@@ -43,13 +43,9 @@ func (pl *Plugin) explain(s *cycle.State, pod *corev1.Pod, m fwk.NodeToStatusRea
 }
 
 func (pl *Plugin) nearestMiss(s *cycle.State, m fwk.NodeToStatusReader) (string, bool) {
-	nodes, err := m.NodesForStatusCode(pl.handle.SnapshotSharedLister().NodeInfos(), fwk.Unschedulable)
-	if err != nil {
-		return "", false
-	}
 	var nearest string
 	var lacks alloc.Bytes
-	for _, ni := range nodes[:min(len(nodes), maxExplained)] {
+	for _, ni := range pl.toExplain(m, fwk.Unschedulable) {
 		view := s.View(ni)
 		if view.Reason != "" {
 			continue
@@ -63,6 +59,16 @@ func (pl *Plugin) nearestMiss(s *cycle.State, m fwk.NodeToStatusReader) (string,
 		}
 	}
 	return nearest, nearest != ""
+}
+
+// toExplain returns the nodes of a status that are looked at, by name: the framework has them in no order.
+func (pl *Plugin) toExplain(m fwk.NodeToStatusReader, code fwk.Code) []fwk.NodeInfo {
+	nodes, err := m.NodesForStatusCode(pl.handle.SnapshotSharedLister().NodeInfos(), code)
+	if err != nil {
+		return nil
+	}
+	slices.SortFunc(nodes, func(a, b fwk.NodeInfo) int { return strings.Compare(a.Node().Name, b.Node().Name) })
+	return nodes[:min(len(nodes), maxExplained)]
 }
 
 // missOf says what an option lacks: in bytes on the devices that lack least, and in words, GPU by GPU.

@@ -5,7 +5,6 @@ package plugin
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -77,13 +76,7 @@ func sameHandlers(a, b *corev1.Node) bool {
 // explainHandOff says, for people, what is in the way on the first node whose container runtime takes no GPUs; empty if
 // there is none.
 func (pl *Plugin) explainHandOff(s *cycle.State, m fwk.NodeToStatusReader) string {
-	nodes, err := m.NodesForStatusCode(pl.handle.SnapshotSharedLister().NodeInfos(), fwk.UnschedulableAndUnresolvable)
-	if err != nil {
-		return ""
-	}
-	nodes = nodes[:min(len(nodes), maxExplained)]
-	slices.SortFunc(nodes, func(a, b fwk.NodeInfo) int { return strings.Compare(a.Node().Name, b.Node().Name) })
-	for _, ni := range nodes {
+	for _, ni := range pl.toExplain(m, fwk.UnschedulableAndUnresolvable) {
 		if _, reason := s.FormOn(ni); reason != gpustate.ReasonNoHandOff {
 			continue
 		}

@@ -95,7 +95,7 @@ func (pl *Plugin) answer(before, after any, node string, ask func() question) *a
 			a.helped.Insert(p.UID)
 		}
 		pl.parked.Woken(a.change, helped)
-		go pl.activate(helped)
+		pl.later(func() { pl.activate(helped) })
 	}
 	pl.answers.last = a
 	return a

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/internal/firstlist"
@@ -23,11 +22,30 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
 
-// startInformers feeds the tracker. Berth's own objects come through informers of the plugin: the framework's dynamic
-// informers would hand over unstructured copies, and run hints that may be ahead of the tracker.
+// startInformers feeds the tracker from a cluster. Berth's own objects come through informers of the plugin: the
+// framework's dynamic informers would hand over unstructured copies, and run hints that may be ahead of the tracker.
 func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) error {
-	logger := klog.FromContext(ctx)
+	var own []cache.SharedIndexInformer
+	err := pl.feed(func(resource, namespace string, example runtime.Object) cache.SharedIndexInformer {
+		from := cache.Getter(client)
+		if resource == "leases" {
+			from = pl.handle.ClientSet().CoordinationV1().RESTClient()
+		}
+		own = append(own, newInformer(from, resource, namespace, example))
+		return own[len(own)-1]
+	})
+	if err != nil {
+		return err
+	}
+	for _, informer := range own {
+		go informer.RunWithContext(ctx)
+	}
+	return nil
+}
 
+// feed has the tracker told of what happens: through the framework's informers, and those of Berth's own objects that
+// informerOf makes.
+func (pl *Plugin) feed(informerOf func(resource, namespace string, example runtime.Object) cache.SharedIndexInformer) error {
 	pods := pl.handle.SharedInformerFactory().Core().V1().Pods().Informer()
 	if err := pl.handleEvents(pods, cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc: func(obj any, _ bool) {
@@ -58,12 +76,11 @@ func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) err
 		return err
 	}
 
-	gpuNodes, err := pl.watchReports(client)
-	if err != nil {
+	if err := pl.watchReports(informerOf("gpunodes", "", &gpunode.Object{})); err != nil {
 		return err
 	}
 
-	leases := newInformer(pl.handle.ClientSet().CoordinationV1().RESTClient(), "leases", berthv1alpha1.Namespace, &coordinationv1.Lease{})
+	leases := informerOf("leases", berthv1alpha1.Namespace, &coordinationv1.Lease{})
 	if err := pl.handleEvents(leases, cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc: func(obj any, initial bool) { pl.leaseSeen(obj.(*coordinationv1.Lease), !initial) },
 		UpdateFunc: func(old, obj any) {
@@ -80,18 +97,12 @@ func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) err
 		return err
 	}
 
-	profiles := newInformer(client, "modelprofiles", "", &berthv1alpha1.ModelProfile{})
+	profiles := informerOf("modelprofiles", "", &berthv1alpha1.ModelProfile{})
 	pl.requests.Profiles = requests.Profiles{Store: profiles.GetStore()}
-	if err := pl.handleEvents(profiles, cache.ResourceEventHandlerDetailedFuncs{
+	return pl.handleEvents(profiles, cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc:    func(obj any, _ bool) { pl.profileSeen(obj.(*berthv1alpha1.ModelProfile)) },
 		UpdateFunc: func(_, obj any) { pl.profileSeen(obj.(*berthv1alpha1.ModelProfile)) },
-	}); err != nil {
-		return err
-	}
-	for _, informer := range []cache.SharedIndexInformer{gpuNodes, leases, profiles} {
-		go informer.RunWithContext(klog.NewContext(ctx, logger))
-	}
-	return nil
+	})
 }
 
 func (pl *Plugin) handleEvents(informer cache.SharedIndexInformer, h cache.ResourceEventHandlerDetailedFuncs) error {

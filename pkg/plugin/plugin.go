@@ -76,6 +76,8 @@ type Plugin struct {
 	policies *policies.State
 	// timers holds the pending wake-ups by what they are for.
 	timers timers
+	// later runs something that would wait for a lock which the caller's caller holds.
+	later func(func())
 }
 
 var (
@@ -158,6 +160,7 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		lost:    lost{told: map[types.UID]uint64{}},
 
 		policies: &policies.State{},
+		later:    func(f func()) { go f() },
 	}
 	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
 		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)

@@ -15,10 +15,9 @@ import (
 	"github.com/berth-dev/berth/pkg/gpunode"
 )
 
-// watchReports returns an informer of GPUNodes, each of which is decoded alone.
-func (pl *Plugin) watchReports(client cache.Getter) (cache.SharedIndexInformer, error) {
-	informer := newInformer(client, "gpunodes", "", &gpunode.Object{})
-	return informer, pl.handleEvents(informer, cache.ResourceEventHandlerDetailedFuncs{
+// watchReports watches GPUNodes, each of which is decoded alone.
+func (pl *Plugin) watchReports(gpuNodes cache.SharedIndexInformer) error {
+	return pl.handleEvents(gpuNodes, cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc: func(obj any, initial bool) { pl.objectSeen(obj.(*gpunode.Object), !initial) },
 		UpdateFunc: func(old, obj any) {
 			o, n := old.(*gpunode.Object), obj.(*gpunode.Object)

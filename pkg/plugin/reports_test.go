@@ -15,6 +15,7 @@ import (
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/berthclient"
+	"github.com/berth-dev/berth/pkg/gpunode"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
@@ -88,8 +89,8 @@ func TestOneNodesTokenDoesNotBlindTheScheduler(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			informer, err := f.pl.watchReports(client)
-			if err != nil {
+			informer := newInformer(client, "gpunodes", "", &gpunode.Object{})
+			if err := f.pl.watchReports(informer); err != nil {
 				t.Fatal(err)
 			}
 			go informer.RunWithContext(f.ctx)

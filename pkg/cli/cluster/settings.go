@@ -26,12 +26,26 @@ const (
 // Settings returns the arguments that the scheduler of the cluster runs with, as its ConfigMap has them. Where there
 // is none that can be read they are the defaults.
 func (c *Client) Settings(ctx context.Context) (gpumap.Settings, error) {
+	text, name, err := c.schedulerConfig(ctx)
+	if err != nil || text == nil {
+		return gpumap.DefaultSettings(), err
+	}
+	settings, err := parseSettings(text)
+	if err != nil {
+		return gpumap.Settings{}, fmt.Errorf("ConfigMap %s/%s: %w", berthv1alpha1.Namespace, name, err)
+	}
+	return settings, nil
+}
+
+// schedulerConfig returns the KubeSchedulerConfiguration of the scheduler and the name of the ConfigMap that has it; nil
+// where there is none that can be read.
+func (c *Client) schedulerConfig(ctx context.Context) (text []byte, name string, err error) {
 	maps, err := c.kube.CoreV1().ConfigMaps(berthv1alpha1.Namespace).List(ctx, metav1.ListOptions{LabelSelector: settingsSelector})
 	if err != nil {
 		if unreadable(err) {
-			return gpumap.DefaultSettings(), nil
+			return nil, "", nil
 		}
-		return gpumap.Settings{}, fmt.Errorf("list ConfigMaps of the scheduler: %w", err)
+		return nil, "", fmt.Errorf("list ConfigMaps of the scheduler: %w", err)
 	}
 	var newest *corev1.ConfigMap
 	for i := range maps.Items {
@@ -41,13 +55,9 @@ func (c *Client) Settings(ctx context.Context) (gpumap.Settings, error) {
 		}
 	}
 	if newest == nil {
-		return gpumap.DefaultSettings(), nil
+		return nil, "", nil
 	}
-	settings, err := parseSettings([]byte(newest.Data[settingsKey]))
-	if err != nil {
-		return gpumap.Settings{}, fmt.Errorf("ConfigMap %s/%s: %w", newest.Namespace, newest.Name, err)
-	}
-	return settings, nil
+	return []byte(newest.Data[settingsKey]), newest.Name, nil
 }
 
 // parseSettings reads the arguments of the plugin from a KubeSchedulerConfiguration: those of the profile that Berth's

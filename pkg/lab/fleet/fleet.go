@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	sigsyaml "sigs.k8s.io/yaml"
 
+	"github.com/berth-dev/berth/pkg/gpumodel"
 	"github.com/berth-dev/berth/pkg/lab/gpusim"
 )
 
@@ -34,7 +35,7 @@ func Uniform(n, gpus int, model string) ([]*corev1.Node, error) {
 	if n < 0 || gpus < 1 {
 		return nil, fmt.Errorf("%d nodes of %d GPUs: want no fewer than 0 nodes of 1 GPU", n, gpus)
 	}
-	m, err := gpusim.FindModel(model)
+	m, err := gpumodel.Find(model)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ const (
 	// DrainTime is how long the memory of a process takes to come back after the process is gone.
 	DrainTime = 2 * time.Second
 	// contextMemory is what a process holds as soon as it has a CUDA context.
-	contextMemory = 400 * mib
+	contextMemory = 400 << 20
 	// foreignPID is the PID of the foreign process on GPU 0, and so on; pods' processes follow after them.
 	foreignPID = 1000
 	firstPID   = 2000

@@ -133,7 +133,7 @@ func TestMemoryFluctuatesWithinItsBounds(t *testing.T) {
 	seen := map[uint64]bool{}
 	for range 20 {
 		used := read(t, h)[0].Memory.Used
-		if used > 8*gib || used < 8*gib-32*mib {
+		if used > 8*gib || used < 8*gib-32<<20 {
 			t.Errorf("%d bytes used, want 8Gi and at most 32Mi less", used)
 		}
 		if again := read(t, h)[0].Memory.Used; again != used {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpumodel"
 )
 
 // Annotations of a Node that say what hardware it has.
@@ -31,7 +32,7 @@ const (
 // Spec is what hardware a node has, and what state it is in besides what its pods do.
 type Spec struct {
 	// GPUs are the models of the GPUs, by index.
-	GPUs []*Model
+	GPUs []*gpumodel.Model
 	// Foreign is the memory, in bytes, that processes outside of all pods hold, by index.
 	Foreign map[int]uint64
 	// Unhealthy is the reasons why GPUs are unhealthy, by index.
@@ -81,15 +82,15 @@ func parseMemory(s string) (uint64, error) {
 }
 
 // parseGPUs reads "4xA100-40,2xL40S-48".
-func parseGPUs(s string) ([]*Model, error) {
-	var gpus []*Model
+func parseGPUs(s string) ([]*gpumodel.Model, error) {
+	var gpus []*gpumodel.Model
 	for part := range strings.SplitSeq(s, ",") {
 		count, name, ok := strings.Cut(strings.TrimSpace(part), "x")
 		n, err := strconv.Atoi(count)
 		if !ok || err != nil || n < 1 {
 			return nil, fmt.Errorf("%q is not a number of GPUs and their model, such as 8xH100-80", part)
 		}
-		model, err := FindModel(name)
+		model, err := gpumodel.Find(name)
 		if err != nil {
 			return nil, err
 		}

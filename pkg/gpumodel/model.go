@@ -1,7 +1,8 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package gpusim
+// Package gpumodel knows kinds of GPUs: how much memory they have, and what the driver keeps of it.
+package gpumodel
 
 import (
 	"fmt"
@@ -22,7 +23,7 @@ type Model struct {
 	NVLink bool
 }
 
-// models is the GPUs that can be simulated, with the totals that nvidia-smi shows for them.
+// models is the GPUs that are known, with the totals that nvidia-smi shows for them.
 var models = []Model{
 	{"B200-180", "NVIDIA B200", 183359 * mib, 729 * mib, "10.0", true},
 	{"H200-141", "NVIDIA H200", 143771 * mib, 607 * mib, "9.0", true},
@@ -35,18 +36,18 @@ var models = []Model{
 	{"T4-16", "Tesla T4", 15360 * mib, 450 * mib, "7.5", false},
 }
 
-// FindModel returns the model of a name, short or the driver's, in any case.
-func FindModel(name string) (*Model, error) {
+// Find returns the model of a name, short or the driver's, in any case.
+func Find(name string) (*Model, error) {
 	for i := range models {
 		if m := &models[i]; strings.EqualFold(name, m.Short) || strings.EqualFold(name, m.Name) {
 			return m, nil
 		}
 	}
-	return nil, fmt.Errorf("GPU model %q is not known: use one of %s", name, strings.Join(ModelNames(), ", "))
+	return nil, fmt.Errorf("GPU model %q is not known: use one of %s", name, strings.Join(Names(), ", "))
 }
 
-// ModelNames are the short names of the models.
-func ModelNames() []string {
+// Names are the short names of the models.
+func Names() []string {
 	names := make([]string, len(models))
 	for i := range models {
 		names[i] = models[i].Short
