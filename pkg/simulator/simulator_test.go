@@ -90,13 +90,13 @@ func TestPodsGetWhatTheSchedulerGivesThem(t *testing.T) {
 	}{
 		{
 			name:    "a pod goes where it fits tightest",
-			objects: append(gpuNode(bt.MakeGPUsOf("a", 2, "80Gi")), gpuNode(bt.MakeGPUNode("b").GPU("GPU-b", "40Gi"))...),
+			objects: append(gpuNode(bt.MakeGPUNodeOf("a", 2, "80Gi")), gpuNode(bt.MakeGPUNode("b").GPU("GPU-b", "40Gi"))...),
 			pods:    []*bt.Pod{bt.MakePod("p").Memory("30Gi")},
 			want:    []string{"b GPU-b=30Gi after 0s"},
 		},
 		{
 			name:    "the second of two sees the first",
-			objects: gpuNode(bt.MakeGPUsOf("a", 2, "80Gi")),
+			objects: gpuNode(bt.MakeGPUNodeOf("a", 2, "80Gi")),
 			pods:    []*bt.Pod{bt.MakePod("p").Memory("60Gi"), bt.MakePod("q").Memory("60Gi"), bt.MakePod("r").Memory("60Gi")},
 			want: []string{
 				"a GPU-0=60Gi after 0s", "a GPU-1=60Gi after 0s",
@@ -105,7 +105,7 @@ func TestPodsGetWhatTheSchedulerGivesThem(t *testing.T) {
 		},
 		{
 			name:    "a vLLM waits until another one has loaded",
-			objects: gpuNode(bt.MakeGPUsOf("a", 1, "80Gi")),
+			objects: gpuNode(bt.MakeGPUNodeOf("a", 1, "80Gi")),
 			pods:    []*bt.Pod{bt.MakePod("p").Memory("30Gi").Runtime("vllm").Args(ratio), bt.MakePod("q").Memory("30Gi").Runtime("vllm").Args(ratio)},
 			want:    []string{"a GPU-0=30Gi after 0s", "a GPU-0=30Gi after 2s"},
 		},
@@ -118,13 +118,13 @@ func TestPodsGetWhatTheSchedulerGivesThem(t *testing.T) {
 		},
 		{
 			name:    "a pod that asks for no GPU memory",
-			objects: gpuNode(bt.MakeGPUsOf("a", 1, "80Gi")),
+			objects: gpuNode(bt.MakeGPUNodeOf("a", 1, "80Gi")),
 			pods:    []*bt.Pod{bt.MakePod("plain")},
 			want:    []string{"a after 0s"},
 		},
 		{
 			name:    "the size of the model is not known",
-			objects: gpuNode(bt.MakeGPUsOf("a", 1, "80Gi")),
+			objects: gpuNode(bt.MakeGPUNodeOf("a", 1, "80Gi")),
 			pods:    []*bt.Pod{bt.MakePod("p").Model("hf://org/model")},
 			want:    []string{"pending: " + string(gpustate.ReasonModelUnknown)},
 		},
