@@ -6,6 +6,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,13 +28,13 @@ func madeFor(obj client.Object) []string {
 	return nil
 }
 
-// hasRoom says whether one more profile may be made for a namespace. Where it has as many as it may, the one that was
+// hasRoom says whether one more profile, of a name, may be made for a namespace. Where it has as many as it may, the one that was
 // not used for longest goes, of those that no pod names. What only pods of other namespaces name does not count: they could
 // use it up.
 //
 // Profiles are cluster-scoped and in the memory of the scheduler and the controller: without a limit, who may create pods
 // can fill both with URIs that he makes up.
-func (r *podReconciler) hasRoom(ctx context.Context, namespace string) (bool, error) {
+func (r *podReconciler) hasRoom(ctx context.Context, namespace, name string) (bool, error) {
 	var profiles berthv1alpha1.ModelProfileList
 	if err := r.client.List(ctx, &profiles, client.MatchingFields{indexMadeFor: namespace}, client.UnsafeDisableDeepCopy); err != nil {
 		return false, fmt.Errorf("list the profiles of namespace %s: %w", namespace, err)
@@ -68,7 +69,8 @@ func (r *podReconciler) hasRoom(ctx context.Context, namespace string) (bool, er
 	if err := r.live.List(ctx, live, client.MatchingLabels{berthv1alpha1.LabelMadeFor: namespace}); err != nil {
 		return false, fmt.Errorf("list the profiles of namespace %s: %w", namespace, err)
 	}
-	return len(live.Items) < limit, nil
+	made := slices.ContainsFunc(live.Items, func(m metav1.PartialObjectMetadata) bool { return m.Name == name })
+	return made || len(live.Items) < limit, nil
 }
 
 // usersOf says whether pods of a namespace, and whether pods of others, name the model of a profile.

@@ -91,7 +91,7 @@ func (r *podReconciler) ensure(ctx context.Context, pod *corev1.Pod, name string
 	}
 	r.making.Lock()
 	defer r.making.Unlock()
-	if room, err := r.hasRoom(ctx, pod.Namespace); err != nil {
+	if room, err := r.hasRoom(ctx, pod.Namespace, free); err != nil {
 		return nil, err
 	} else if !room {
 		return nil, errLimit
