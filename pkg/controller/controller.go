@@ -75,7 +75,7 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 	status := statusWriter{client: c, live: mgr.GetAPIReader()}
 
 	pods := &podReconciler{
-		client: c, live: mgr.GetAPIReader(), tell: newAnnouncer(mgr.GetEventRecorder(recorderName), o.Clock), profilesPerNamespace: o.ProfilesPerNamespace,
+		client: c, tell: newAnnouncer(mgr.GetEventRecorder(recorderName), o.Clock), profilesPerNamespace: o.ProfilesPerNamespace,
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("pod").

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -139,6 +140,20 @@ func TestLimitHoldsThoughTheCacheIsBehind(t *testing.T) {
 	if got := w.sources(); len(strings.Fields(got)) != 2 {
 		t.Errorf("profiles of %s, want 2", got)
 	}
+	w.pods.client = forgetsAll{w.pods.client}
+	if told := w.create(modelPod("again", of("mallory", "hf://made/up-1"))); strings.Contains(told, EventLimit) {
+		t.Errorf("told %q, though the profile of its model was made a moment ago", told)
+	}
+}
+
+// forgetsAll is a client that has no profile yet.
+type forgetsAll struct{ client.Client }
+
+func (c forgetsAll) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	if _, ok := obj.(*berthv1alpha1.ModelProfile); ok {
+		return apierrors.NewNotFound(berthv1alpha1.GroupVersion.WithResource("modelprofiles").GroupResource(), key.Name)
+	}
+	return c.Client.Get(ctx, key, obj, opts...)
 }
 
 // forgetful is a client whose lists of profiles are always those of before.

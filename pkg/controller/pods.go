@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,13 +25,10 @@ import (
 // for.
 type podReconciler struct {
 	client client.Client
-	// live reads past the cache, which may not have yet what was made last.
-	live client.Reader
-	tell *announcer
+	tell   *announcer
 
 	profilesPerNamespace int
-	// making is held while a profile is made, so that no two pass the limit.
-	making sync.Mutex
+	makings              makings
 }
 
 // limitRetry is when a pod is looked at again whose namespace has as many profiles as it may.
@@ -89,9 +85,7 @@ func (r *podReconciler) ensure(ctx context.Context, pod *corev1.Pod, name string
 	if free == "" {
 		return another, nil
 	}
-	r.making.Lock()
-	defer r.making.Unlock()
-	if room, err := r.hasRoom(ctx, pod.Namespace); err != nil {
+	if room, err := r.hasRoom(ctx, pod.Namespace, free); err != nil {
 		return nil, err
 	} else if !room {
 		return nil, errLimit
@@ -111,6 +105,7 @@ func (r *podReconciler) ensure(ctx context.Context, pod *corev1.Pod, name string
 		if apierrors.IsAlreadyExists(err) {
 			return profile, nil // made for another pod a moment ago: its event brings the pod back
 		}
+		r.notMade(name)
 		return nil, fmt.Errorf("create profile %s: %w", name, err)
 	}
 	log.FromContext(ctx).Info("Created a profile", "modelProfile", name, "source", source)

@@ -89,7 +89,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	options.Clock = w.clock
 	status := statusWriter{client: w.client, live: w.client}
 	w.pods = &podReconciler{
-		client: w.client, live: w.client, tell: newAnnouncer(w.recorder, w.clock), profilesPerNamespace: options.ProfilesPerNamespace,
+		client: w.client, tell: newAnnouncer(w.recorder, w.clock), profilesPerNamespace: options.ProfilesPerNamespace,
 	}
 	w.profiles = &profileReconciler{
 		client: w.client, status: status, resolver: w.resolver, clock: w.clock, options: options, turns: newTurns(options.Concurrency),

@@ -6,11 +6,9 @@ package modelsource
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 )
-
-// oneByte is enough of an answer to know that there is one.
-const oneByte = 1
 
 type (
 	anonymousKey struct{}
@@ -37,9 +35,10 @@ func noteCredentials(ctx context.Context) {
 }
 
 // told returns what may be told of a failure. Where not everybody may see what there is, "there is none" and "it is not
-// whole" are one answer: else they would say what is there, one name at a time.
-func (r *Resolver) told(ctx context.Context, uri string, ref Ref, shown *atomic.Bool, err error) error {
-	if !r.discreet || ReasonOf(err) == Unreachable || r.isPublic(ctx, ref, shown) {
+// whole" are one answer: else they would say what is there, one name at a time. s is the files if the failure is about what
+// is in them.
+func (r *Resolver) told(ctx context.Context, uri string, ref Ref, shown *atomic.Bool, s *Snapshot, err error) error {
+	if !r.discreet || ReasonOf(err) == Unreachable || r.isPublic(ctx, ref, shown, s) {
 		return err
 	}
 	return &Error{
@@ -60,24 +59,39 @@ func Cause(err error) error {
 }
 
 // isPublic says whether everybody may know what is at ref: nobody was shown credentials for it, or the source shows it to
-// strangers as well. What cannot be found out now is not public.
-func (r *Resolver) isPublic(ctx context.Context, ref Ref, shown *atomic.Bool) bool {
-	req := request{ranged: true, length: oneByte}
-	switch ref := ref.(type) {
-	case FileRef:
+// strangers as well, and the files too if s has them: those of gated repositories are listed for everybody, and read by few.
+// What cannot be found out now is not public.
+func (r *Resolver) isPublic(ctx context.Context, ref Ref, shown *atomic.Bool, s *Snapshot) bool {
+	if ref, ok := ref.(FileRef); ok {
 		_, _, inStore := r.storeOf(ref)
 		return !inStore
-	case HuggingFaceRef:
-		req.url = r.listingOf(ref)
-	case OllamaRef:
-		req.url, req.accept = r.registryOf(ref).JoinPath("v2", ref.Name, "manifests", ref.Tag), mediaManifest
-	case WebRef:
-		req.url = ref.URL
 	}
 	if !shown.Load() {
 		return true
 	}
-	req.budget = r.memory.newBudget(oneByte)
+	var asked []request
+	switch ref := ref.(type) {
+	case HuggingFaceRef:
+		asked = append(asked, request{url: r.listingOf(ref)})
+	case OllamaRef:
+		asked = append(asked, request{url: r.registryOf(ref).JoinPath("v2", ref.Name, "manifests", ref.Tag), accept: mediaManifest})
+	case WebRef:
+		asked = append(asked, request{url: ref.URL})
+	}
+	if s != nil {
+		for _, f := range []File{s.Configs["config.json"], s.Weights[0]} {
+			if rf, ok := f.(*remoteFile); ok {
+				asked = append(asked, request{url: rf.url})
+			}
+		}
+	}
+	return !slices.ContainsFunc(asked, func(req request) bool { return !r.answersStrangers(ctx, req) })
+}
+
+// answersStrangers says whether a request is answered without credentials. A byte is enough to know.
+func (r *Resolver) answersStrangers(ctx context.Context, req request) bool {
+	req.ranged, req.length = true, 1
+	req.budget = r.memory.newBudget(req.length)
 	defer req.budget.Close() //nolint:errcheck // never fails
 	_, err := r.fetcher.once(anonymously(ctx), req)
 	return err == nil

@@ -19,7 +19,8 @@ import (
 func discreet(t *testing.T, h *hub, roots ...string) *Resolver {
 	t.Helper()
 	h.intercept = func(w http.ResponseWriter, req *http.Request) bool {
-		if !strings.Contains(req.URL.Path, "private") || req.Header.Get("Authorization") == "Bearer admin" {
+		gated := strings.Contains(req.URL.Path, "gated") && strings.Contains(req.URL.Path, "/resolve/") // which everybody may list
+		if !gated && !strings.Contains(req.URL.Path, "private") || req.Header.Get("Authorization") == "Bearer admin" {
 			return false
 		}
 		w.Header().Set("X-Error-Code", "RepoNotFound") // as huggingface.co answers strangers
@@ -53,6 +54,9 @@ func TestNobodyIsToldWhatIsInPrivateRepositoriesAndStores(t *testing.T) {
 	h.listing(t, "org/private-torch", "main", map[string]modeltest.File{"pytorch_model.bin": file})
 	h.listing(t, "org/private-shards", "main", map[string]modeltest.File{"config.json": file, "secret-00001-of-00002.safetensors": file})
 	h.listing(t, "org/private-bad", "main", map[string]modeltest.File{"secret.gguf": file})
+	h.listing(t, "org/gated-bad", "main", map[string]modeltest.File{"secret.gguf": file})
+	h.listing(t, "org/gated-two", "main", two)
+	h.listing(t, "org/public-bad", "main", map[string]modeltest.File{"x.gguf": file})
 	store := t.TempDir()
 	for name, text := range map[string]string{"two/secret-a.gguf": "GGUF", "two/secret-b.gguf": "GGUF", "torch/secret.bin": "x", "bad.gguf": "GGUF1234"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(store, name)), 0o700); err != nil {
@@ -73,6 +77,7 @@ func TestNobodyIsToldWhatIsInPrivateRepositoriesAndStores(t *testing.T) {
 		{"hf://org/private-torch", "PyTorch weights only"},
 		{"hf://org/private-shards", "1 of the 2 shards"},
 		{"hf://org/private-bad", "secret_layer"},
+		{"hf://org/gated-bad", "secret_layer"},
 		{h.URL + "/private/none.gguf", "no such model"},
 		{"file://" + store + "/none", "has no"},
 		{"file://" + store + "/two", "2 GGUF models"},
@@ -97,6 +102,8 @@ func TestNobodyIsToldWhatIsInPrivateRepositoriesAndStores(t *testing.T) {
 		reason    Reason
 	}{
 		{"hf://org/public-two", "hf://org/public-two/secret-a.gguf", Unsupported},
+		{"hf://org/public-bad", "secret_layer", ""},
+		{"hf://org/gated-two", "hf://org/gated-two/secret-a.gguf", Unsupported},
 		{"hf://org/public-two/none.gguf", "no file or folder", NotFound},
 		{"file:///elsewhere/x", "is not in a model store", Unsupported},
 		{"hf://org", "names no organization", Unsupported},

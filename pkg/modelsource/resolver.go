@@ -119,14 +119,13 @@ func (r *Resolver) Resolve(ctx context.Context, uri string) (*Snapshot, error) {
 	}
 	b := r.memory.newBudget(r.maxBytes)
 	ctx, shown := notingCredentials(ctx)
-	told := func(err error) error { return r.told(ctx, uri, ref, shown, err) }
 	s, err := r.find(ctx, uri, ref, b)
 	if err != nil {
 		_ = b.Close() // never fails
-		return nil, told(err)
+		return nil, r.told(ctx, uri, ref, shown, nil, err)
 	}
 	s.closers = append(s.closers, b)
-	s.told = told
+	s.told = func(err error) error { return r.told(ctx, uri, ref, shown, s, err) }
 	return s, nil
 }
 
