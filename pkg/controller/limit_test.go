@@ -141,7 +141,7 @@ func TestLimitHoldsThoughTheCacheIsBehind(t *testing.T) {
 		t.Errorf("profiles of %s, want 2", got)
 	}
 	w.pods.client = forgetsAll{w.pods.client}
-	if told := w.create(modelPod("again", of("mallory", "hf://made/up-1"))); strings.Contains(told, EventLimit) {
+	if told := w.create(modelPod("again", in("mallory", "hf://made/up-1"))); strings.Contains(told, EventLimit) {
 		t.Errorf("told %q, though the profile of its model was made a moment ago", told)
 	}
 }
