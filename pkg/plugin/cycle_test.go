@@ -180,7 +180,7 @@ func TestPlainPodsPassThrough(t *testing.T) {
 	if status := f.pl.AddPod(f.ctx, state, pod, nil, ni); !status.IsSuccess() {
 		t.Errorf("AddPod: %v", status)
 	}
-	if f.pl.requests.Keeps(pod.UID) || f.pl.parked.Get(pod.UID) != nil {
+	if f.pl.parked.Get(pod.UID) != nil {
 		t.Error("something of it is remembered")
 	}
 }

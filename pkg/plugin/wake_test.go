@@ -247,7 +247,7 @@ func TestPodsThatAreGoneAreForgotten(t *testing.T) {
 	if _, status := f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos()); !status.IsSuccess() {
 		t.Fatal(status)
 	}
-	if f.pl.requests.Keeps(pod.UID) || f.pl.parked.Get(pod.UID) != nil {
+	if f.pl.parked.Get(pod.UID) != nil {
 		t.Error("something of it is remembered")
 	}
 }

@@ -99,12 +99,6 @@ func (r *Reader) Of(pod *corev1.Pod) *Resolved {
 // Forget forgets a pod that is bound or gone.
 func (r *Reader) Forget(pod types.UID) { r.read.Delete(pod) }
 
-// Keeps says whether anything is remembered of a pod.
-func (r *Reader) Keeps(pod types.UID) bool {
-	_, ok := r.read.Load(pod)
-	return ok
-}
-
 // HandOff returns how the pod can be told its GPUs, or the reason why it cannot on any node. It is looked up anew in
 // each cycle: a RuntimeClass comes and goes without a change of the pod.
 func (r *Reader) HandOff(pod *corev1.Pod, request *gpustate.Request) (gpustate.HandOff, alloc.Reason) {
