@@ -58,6 +58,17 @@ func TestASmallCardIsNotBookedByTheDefaultsOfALargeOne(t *testing.T) {
 	}
 }
 
+// TestAContextThatTheEngineRefusesIsTold: the model of the test has a limit of 8192 tokens.
+func TestAContextThatTheEngineRefusesIsTold(t *testing.T) {
+	for context, told := range map[string]bool{"8192": false, "8193": true} {
+		pod := bt.MakePod("p").Model("hf://org/llama-8b").Runtime(berthv1alpha1.RuntimeVLLM).Annotation("context-length", context)
+		_, notes := sized(t, pod, profileOf(t), Sizing{})
+		if got := notes["EngineWillNotStart"] != ""; got != told {
+			t.Errorf("a context of %s: told %v (%q), want %v", context, got, notes["EngineWillNotStart"], told)
+		}
+	}
+}
+
 // TestAStatedTotalIsTheSameOnEveryGPU: nothing of it is estimated, and the engine takes what it needs.
 func TestAStatedTotalIsTheSameOnEveryGPU(t *testing.T) {
 	r := askedBy(t, bt.MakePod("p").Memory("30Gi"), nil)
