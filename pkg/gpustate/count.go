@@ -139,6 +139,9 @@ func (c *counter) count(uid types.UID, a *Allocation, pod *corev1.Pod, e *Entry)
 		for i, measured := range use.onDevice {
 			devices[i].Used = devices[i].Used.Plus(measured)
 			c.attributed[i] = c.attributed[i].Plus(measured)
+			if !e.isReturning() && (pod == nil || pod.DeletionTimestamp == nil) {
+				devices[i].Unused = devices[i].Unused.Minus(measured)
+			}
 		}
 	}
 	if a != nil {
@@ -196,7 +199,7 @@ func (c *counter) countNobody() {
 	for i := range c.view.Devices {
 		d := &c.view.Devices[i]
 		nobody := c.report.measured[i].Minus(c.attributed[i])
-		d.Used = d.Used.Plus(nobody)
+		d.Used, d.Unused = d.Used.Plus(nobody), d.Unused.Minus(nobody)
 		if c.explain {
 			c.view.Nobody = append(c.view.Nobody, nobody)
 		}
