@@ -56,6 +56,10 @@ func TestASmallCardIsNotBookedByTheDefaultsOfALargeOne(t *testing.T) {
 	if on(a10) != small || r.On(nodeOf(a10)) != r.On(nodeOf(a10, a10)) {
 		t.Error("it was sized anew for a kind of GPU that was met before")
 	}
+	node := nodeOf(a10, a10, a10, a10)
+	if n := testing.AllocsPerRun(100, func() { r.On(node) }); n != 0 {
+		t.Errorf("asking again for each of thousands of nodes allocates %v times", n)
+	}
 }
 
 // TestAContextThatTheEngineRefusesIsTold: the model of the test has a limit of 8192 tokens.
