@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-dev/berth/pkg/estimator"
+	"github.com/berth-dev/berth/pkg/model"
 )
 
 func TestParse(t *testing.T) {
@@ -267,7 +268,7 @@ func FuzzParse(f *testing.F) {
 		} else {
 			c.Args = strings.Fields(script)
 		}
-		for _, runtime := range []estimator.Runtime{"", estimator.RuntimeVLLM, estimator.RuntimeLlamaCpp, estimator.RuntimeOllama} {
+		for _, runtime := range append([]estimator.Runtime{""}, model.Runtimes...) {
 			r := Parse(runtime, c)
 			if n := r.TensorParallel; n.Source == Literal && n.Value < 1 {
 				t.Errorf("tensor-parallel size %d from %q", n.Value, script)
