@@ -33,8 +33,8 @@ type Device struct {
 	// Used is the sum of all charges: bookings or measured use, whichever is larger, and nobody's memory.
 	// It may exceed Capacity.
 	Used Bytes
-	// Unused is the memory that no process holds by the last report: an engine that takes a fraction of what is free takes
-	// it of this. Nothing is planned by it.
+	// Unused is the memory that may be free when a pod that is placed now starts: what no process holds by the last report,
+	// but those of pods that go. An engine that takes a fraction of what is free takes it of this. Nothing is planned by it.
 	Unused Bytes
 	// Blocked says why nothing may be placed here now, whatever is free; empty = it may.
 	Blocked Reason

@@ -45,7 +45,7 @@ func (o *estimateOptions) printTable(m *estimator.Model, r *estimator.Result, co
 		o.printFits(m, counts)
 	}
 	if o.takesMore(r) {
-		fmt.Fprintln(o.Out, "Note: TOTAL is what the model needs; vLLM gives the rest of its fraction of the GPU to the cache.")
+		fmt.Fprintf(o.Out, "Note: TOTAL is what the model needs; %s gives the rest of its fraction of the GPU to the cache.\n", estimator.EngineOf(o.settings.Runtime).Title)
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(o.Out, "Note: %s.\n", note)

@@ -49,6 +49,18 @@ func TestOneNumberForOnePod(t *testing.T) {
 			[]string{"--config", config, "--runtime", "vllm", "--runtime-version", "0.19", "--max-model-len", "8k", "--gpu-memory-utilization", "auto"},
 		},
 		{
+			"SGLang that follows its booking", safetensors,
+			bt.MakePod("p").Model("hf://org/m").Runtime(berthv1alpha1.RuntimeSGLang).
+				Args("--context-length=8192", "--mem-fraction-static", "$(BERTH_MEM_FRACTION_STATIC)", "--max-running-requests=64"),
+			[]string{"--config", config, "--runtime", "sglang", "--context-length", "8192", "--mem-fraction-static", "auto", "--max-running-requests", "64"},
+		},
+		{
+			"TensorRT-LLM that follows its booking", safetensors,
+			bt.MakePod("p").Model("hf://org/m").Runtime(berthv1alpha1.RuntimeTensorRT).
+				Args("--max_seq_len=8192", "--kv_cache_free_gpu_memory_fraction=$(BERTH_FREE_GPU_MEMORY_FRACTION)"),
+			[]string{"--config", config, "--runtime", "tensorrt-llm", "--max-seq-len", "8192", "--free-gpu-memory-fraction", "auto"},
+		},
+		{
 			"llama.cpp of a build that keeps logits of a whole batch for four slots", header,
 			bt.MakePod("p").Model("hf://org/m/m.gguf").Runtime(berthv1alpha1.RuntimeLlamaCpp).GPUCount("1").
 				Image("ghcr.io/ggml-org/llama.cpp:server-cuda-b9000").Args("-c", "32768", "-ctk", "q8_0", "-ctv", "q8_0", "-np", "4"),

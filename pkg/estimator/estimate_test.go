@@ -13,6 +13,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/estimator/gguftest"
+	"github.com/berth-dev/berth/pkg/model"
 )
 
 // tiny is a model whose memory can be recomputed by hand: 4 layers, 2 key/value heads of 64.
@@ -295,7 +296,7 @@ func TestFileSizeAlone(t *testing.T) {
 		Format: estimator.FormatGGUF, Architecture: "of-next-year", UnknownArchitecture: true, WeightsSource: estimator.WeightsFromFileSize,
 		FileSize: size, HiddenSize: 8192, LayerCount: 80, Layers: []estimator.LayerKind{{Kind: estimator.LayerAttention, Count: 80, Heads: 64, KVHeads: 64, KeyDim: 128, ValueDim: 128}},
 	}
-	for _, runtime := range []estimator.Runtime{estimator.RuntimeOllama, estimator.RuntimeVLLM} {
+	for _, runtime := range []estimator.Runtime{estimator.RuntimeOllama, estimator.RuntimeVLLM, estimator.RuntimeSGLang, estimator.RuntimeTensorRT} {
 		r, err := estimator.Estimate(m, estimator.Settings{Runtime: runtime, ContextLength: 2048}, []int{1}, estimator.DeviceInfo{Total: 10 << 30})
 		if err != nil {
 			t.Fatal(err)
@@ -318,7 +319,7 @@ func TestArithmeticSaturates(t *testing.T) {
 			Kind: estimator.LayerAttention, Count: 2, Heads: huge, KVHeads: huge, KeyDim: huge, ValueDim: huge, IndexerDim: huge, ConvState: huge, SSMState: huge, RecurrentWidth: huge,
 		}},
 	}
-	for _, runtime := range []estimator.Runtime{estimator.RuntimeLlamaCpp, estimator.RuntimeOllama, estimator.RuntimeVLLM} {
+	for _, runtime := range model.Runtimes {
 		s := estimator.Settings{Runtime: runtime, ContextLength: 1 << 30, Parallel: 1 << 16}
 		o := one(t, m, s, 1, estimator.DeviceInfo{Total: 80 << 30})
 		if o.Feasible || o.Devices[0].Total < huge/2 || o.Devices[0].Components.Compute < 0 {
@@ -347,9 +348,9 @@ func FuzzEstimate(f *testing.F) {
 		}
 		s := estimator.Settings{
 			ContextLength: context, Parallel: parallel, KVCacheType: cache, SplitMode: split, TensorSplit: proportions, SpeculativeTokens: int64(flags & 3),
-			ExpertsOnCPU: flags&4 != 0, EnforceEager: flags&8 != 0, GPULayers: estimator.Layers(flags >> 4), PipelineParallel: int64(flags >> 6),
+			ExpertsOnCPU: flags&4 != 0, EnforceEager: flags&8 != 0, GPULayers: estimator.Layers(flags >> 4), PipelineParallel: int64(flags >> 6), DataParallel: int64(flags >> 5 & 3), DPAttention: flags&16 != 0,
 		}
-		for _, s.Runtime = range []estimator.Runtime{estimator.RuntimeVLLM, estimator.RuntimeLlamaCpp, estimator.RuntimeOllama, ""} {
+		for _, s.Runtime = range append([]estimator.Runtime{"", "lmdeploy"}, model.Runtimes...) {
 			r, err := estimator.Estimate(m, s, []int{1, 2, 8}, estimator.DeviceInfo{Total: 80 << 30})
 			if err != nil {
 				continue

@@ -43,6 +43,11 @@ var sglangEngine = register(&Engine{
 		if value, ok := s.Env.Lookup("SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"); ok && (flags.Truthy(value) || strings.ContainsRune(value, flags.UnknownMark)) {
 			s.Settings.LongContext = true
 		}
+		// model_runner.py, init_torch_distributed: one has less than 0.9 of what is free on another.
+		if value, ok := s.Env.Lookup("SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK"); !ok || flags.Truthy(value) {
+			s.OnSeveral = "SGLang refuses to start on GPUs whose free memory differs by more than a tenth; where it shares GPUs, set " +
+				"SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK=0"
+		}
 		if s.Settings.DPAttention {
 			s.DataParallel = flags.Number{} // the ranks are those of tensor parallelism
 		}

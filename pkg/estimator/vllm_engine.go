@@ -20,11 +20,10 @@ var vllmEngine = register(&Engine{
 	Starts: func(words []string) bool {
 		for i, w := range words {
 			switch {
-			case strings.HasPrefix(w, "vllm.entrypoints"), w == "dynamo.vllm",
+			// Others of its commands load no model: chat, complete, collect-env.
+			case path.Base(w) == "vllm" && i+1 < len(words) && slices.Contains([]string{"serve", "bench", "run-batch"}, words[i+1]),
+				strings.HasPrefix(w, "vllm.entrypoints"), w == "dynamo.vllm",
 				strings.Contains(w, "from vllm import"), strings.Contains(w, "import vllm"):
-				return true
-			case path.Base(w) == "vllm" && i+1 < len(words) && slices.Contains([]string{"serve", "bench", "run-batch"}, words[i+1]):
-				// Others of its commands load no model: chat, complete, collect-env.
 				return true
 			case w == "huggingfaceserver": // KServe's, which runs vLLM unless it is told not to
 				return !slices.Contains(words[i:], "--backend=huggingface")

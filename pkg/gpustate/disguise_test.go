@@ -69,6 +69,7 @@ func TestNoGreedyEngineInDisguise(t *testing.T) {
 		{"Ollama", running("ollama/ollama:0.30.1", "ollama", "serve"), 20480},
 		{"KServe's server without vLLM", running("", "python", "-m", "huggingfaceserver", "--model_id=m", "--backend=huggingface"), 20480},
 		{"vLLM's router", running("ghcr.io/vllm-project/production-stack/vllm-router:0.1", "router"), 20480},
+		{"a folder called vllm", running("", "python3", "train.py", "--output", "/data/vllm"), 20480},
 		{"anything else", running("pytorch/pytorch:2.9", "python3", "train.py"), 20480},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

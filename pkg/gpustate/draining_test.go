@@ -8,9 +8,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // TestMemoryOfAGonePod: a booking of 30Gi stays charged after its pod is gone, until the driver says that the memory
@@ -169,5 +171,26 @@ func TestGoneReportSettles(t *testing.T) {
 	f.ReportGone(testNode)
 	if e := f.Ledger.Get(types.UID("a")); e != nil {
 		t.Errorf("still booked on a node without a report: %+v", e)
+	}
+}
+
+// TestWhatMayBeFreeWhenAPodStarts: the memory of pods that go is still charged, but an engine that takes a fraction of what
+// is free when it starts may well find it free.
+func TestWhatMayBeFreeWhenAPodStarts(t *testing.T) {
+	f := newFixture(t)
+	stays := bt.MakePod("stays").Memory("30Gi").Bound(testNode, epoch, "GPU-0=30Gi").Obj()
+	goes := bt.MakePod("goes").Memory("10Gi").Bound(testNode, epoch, "GPU-0=10Gi").Obj()
+	f.PodSeen(stays)
+	f.PodSeen(goes)
+	f.report(bt.MakeGPUNode(testNode).GPU("GPU-0", "80Gi").Process("stays", "20Gi").Process("goes", "10Gi").Process("", "5Gi"))
+	unused := func() alloc.Bytes { return f.view(Query{}, stays, goes).Devices[0].Unused }
+	if got := unused(); got != alloc.GiB(80-20-10-5) {
+		t.Errorf("%s may be free, want 45Gi: what is measured is held", got)
+	}
+	goes = goes.DeepCopy()
+	goes.DeletionTimestamp = &metav1.Time{Time: epoch}
+	f.PodSeen(goes)
+	if got := unused(); got != alloc.GiB(80-20-5) {
+		t.Errorf("%s may be free, want 55Gi: one of the pods goes", got)
 	}
 }

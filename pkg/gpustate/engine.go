@@ -31,7 +31,9 @@ type engine struct {
 	told, sized bool
 	// fraction is the one that the command line says, in parts per million; zero if it says none.
 	fraction int64
-	notes    []Note
+	// onSeveral is what the pod's owner should know if it runs on several GPUs.
+	onSeveral string
+	notes     []Note
 }
 
 // EngineSettings returns the settings by which a pod's memory is estimated, and by which what agents measure of it is
@@ -62,6 +64,8 @@ func readEngine(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, c *corev1.Con
 		Engine:   found,
 		settings: args.Settings,
 		notes:    note,
+
+		onSeveral: args.OnSeveral,
 		// A shell can hand a variable on in ways that no parser follows, so a mention is enough here.
 		followsCount: args.TensorParallel.Source == engineargs.Berth || mentions(c, berthv1alpha1.EnvTensorParallelSize),
 	}

@@ -139,6 +139,9 @@ func (c *counter) count(uid types.UID, a *Allocation, pod *corev1.Pod, e *Entry)
 		for i, measured := range use.onDevice {
 			devices[i].Used = devices[i].Used.Plus(measured)
 			c.attributed[i] = c.attributed[i].Plus(measured)
+			if !e.comesBack() && (pod == nil || pod.DeletionTimestamp == nil) {
+				devices[i].Unused = devices[i].Unused.Minus(measured)
+			}
 		}
 	}
 	if a != nil {
@@ -196,7 +199,7 @@ func (c *counter) countForeign() {
 	for i := range c.view.Devices {
 		d := &c.view.Devices[i]
 		foreign := c.report.measured[i].Minus(c.attributed[i])
-		d.Used = d.Used.Plus(foreign)
+		d.Used, d.Unused = d.Used.Plus(foreign), d.Unused.Minus(foreign)
 		if c.explain {
 			c.view.Foreign = append(c.view.Foreign, foreign)
 		}

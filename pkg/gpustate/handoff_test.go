@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -116,6 +117,9 @@ func TestAFractionOfWhatIsFree(t *testing.T) {
 	pod := bt.MakePod("p").Memory("60Gi").Runtime(berthv1alpha1.RuntimeSGLang).GPUCount("2").
 		Args("--mem-fraction-static=$(BERTH_MEM_FRACTION_STATIC)")
 	r := askedBy(t, pod, nil)
+	if !slices.ContainsFunc(r.Notes, func(n Note) bool { return n.Reason == "OnSeveralGPUs" }) {
+		t.Error("nobody says that SGLang wants GPUs that are as free as each other")
+	}
 	for _, unused := range [][2]uint64{{80, 80}, {40, 40}, {80, 40}, {31, 79}} {
 		node := nodeOf(h100, h100)
 		a := &alloc.Allocation{TensorParallelSize: 2}

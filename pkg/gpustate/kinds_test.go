@@ -56,6 +56,21 @@ func TestASmallCardIsNotBookedByTheDefaultsOfALargeOne(t *testing.T) {
 	if on(a10) != small || r.On(nodeOf(a10)) != r.On(nodeOf(a10, a10)) {
 		t.Error("it was sized anew for a kind of GPU that was met before")
 	}
+	node := nodeOf(a10, a10, a10, a10)
+	if n := testing.AllocsPerRun(100, func() { r.On(node) }); n != 0 {
+		t.Errorf("asking again for each of thousands of nodes allocates %v times", n)
+	}
+}
+
+// TestAContextThatTheEngineRefusesIsTold: the model of the test has a limit of 8192 tokens.
+func TestAContextThatTheEngineRefusesIsTold(t *testing.T) {
+	for context, told := range map[string]bool{"8192": false, "8193": true} {
+		pod := bt.MakePod("p").Model("hf://org/llama-8b").Runtime(berthv1alpha1.RuntimeVLLM).Annotation("context-length", context)
+		_, notes := sized(t, pod, profileOf(t), Sizing{})
+		if got := notes["EngineWillNotStart"] != ""; got != told {
+			t.Errorf("a context of %s: told %v (%q), want %v", context, got, notes["EngineWillNotStart"], told)
+		}
+	}
 }
 
 // TestAStatedTotalIsTheSameOnEveryGPU: nothing of it is estimated, and the engine takes what it needs.

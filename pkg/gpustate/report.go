@@ -150,7 +150,7 @@ func (r *Report) readDevice(i int, d *berthv1alpha1.GPUDevice, headroom alloc.By
 		use.onDevice[i] = use.onDevice[i].Plus(memory)
 	}
 	r.measured[i] = bytesOf(&d.Memory.Used).Max(held)
-	r.Devices[i].Unused = total.Minus(bytesOf(&d.Memory.Reserved)).Minus(r.measured[i])
+	r.Devices[i].Unused = total.Minus(bytesOf(&d.Memory.Reserved))
 }
 
 // readActivity derives since when each pod has been idle. A pod is active if any of its processes is, idle if none

@@ -60,6 +60,9 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 	if err != nil {
 		return nil, nil, err
 	}
+	if engine.onSeveral != "" && slices.Max(counts) > 1 {
+		engine.notes = append(engine.notes, Note{Reason: "OnSeveralGPUs", Message: engine.onSeveral})
+	}
 	r := &Request{
 		Runtime: engine.Name, HandOff: handOffOf(containers), IdleAfter: parsed.IdleAfter, MinRuntime: parsed.MinRuntime,
 	}

@@ -114,6 +114,9 @@ func (s *sizes) optionsOfModel(z *sizer, dev estimator.DeviceInfo) ([]alloc.Opti
 	var options []alloc.Option
 	for i := range estimate.Options {
 		o := &estimate.Options[i]
+		if i == 0 && !o.Feasible && dev.Total == 0 { // on any GPU
+			s.notes = append(s.notes, Note{Reason: "EngineWillNotStart", Warning: true, Message: o.Reason})
+		}
 		shares := make([]alloc.Bytes, len(o.Devices))
 		for j := range o.Devices {
 			shares[j] = alloc.BytesOfInt64(o.Devices[j].Total)

@@ -10,10 +10,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-dev/berth/pkg/estimator"
+	"github.com/berth-dev/berth/pkg/model"
 )
 
 func TestParse(t *testing.T) {
 	const tp, util = "$(BERTH_TENSOR_PARALLEL_SIZE)", "$(BERTH_GPU_MEMORY_UTILIZATION)"
+	const uneven = "SGLang refuses to start on GPUs whose free memory differs by more than a tenth; where it shares GPUs, set SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK=0"
 	vllm := func(s estimator.Settings) estimator.Settings { s.Runtime = estimator.RuntimeVLLM; return s }
 	llama := func(s estimator.Settings) estimator.Settings { s.Runtime = estimator.RuntimeLlamaCpp; return s }
 	tests := []struct {
@@ -193,7 +195,7 @@ func TestParse(t *testing.T) {
 					"--chunked-prefill-size", "4096", "--cuda-graph-max-bs=64", "--kv-cache-dtype", "fp8_e4m3", "--max-running-requests", "128", "--quantization", "fp8"},
 			},
 			want: Result{
-				Runtime: estimator.RuntimeSGLang, Model: "Qwen/Qwen3-8B",
+				Runtime: estimator.RuntimeSGLang, Model: "Qwen/Qwen3-8B", OnSeveral: uneven,
 				TensorParallel: Number{Source: Berth}, GPUMemoryUtilization: Number{Source: Berth},
 				Settings: estimator.Settings{
 					Runtime: estimator.RuntimeSGLang, ContextLength: 32768, MaxNumBatchedTokens: 4096, GraphBatchSize: 64, KVCacheType: "fp8_e4m3",
@@ -225,7 +227,7 @@ func TestParse(t *testing.T) {
 			},
 			want: Result{
 				Runtime: estimator.RuntimeSGLang, Model: "m", TensorParallel: Number{Source: Literal, Value: 2}, DataParallel: Number{Source: Literal, Value: 2},
-				KVCacheMemory: Number{Source: Literal, Value: 65536},
+				KVCacheMemory: Number{Source: Literal, Value: 65536}, OnSeveral: uneven,
 				Settings: estimator.Settings{
 					Runtime: estimator.RuntimeSGLang, DataParallel: 2, MaxTotalTokens: 65536, SpeculativeTokens: 8, DraftModel: "draft", MaxNumBatchedTokens: 16384,
 				},
@@ -266,7 +268,7 @@ func FuzzParse(f *testing.F) {
 		} else {
 			c.Args = strings.Fields(script)
 		}
-		for _, runtime := range []estimator.Runtime{"", estimator.RuntimeVLLM, estimator.RuntimeLlamaCpp, estimator.RuntimeOllama} {
+		for _, runtime := range append([]estimator.Runtime{""}, model.Runtimes...) {
 			r := Parse(runtime, c)
 			if n := r.TensorParallel; n.Source == Literal && n.Value < 1 {
 				t.Errorf("tensor-parallel size %d from %q", n.Value, script)

@@ -44,6 +44,8 @@ type Result struct {
 	KVCacheMemory Number
 	// TensorSplit is where llama.cpp's --tensor-split comes from.
 	TensorSplit Source
+	// OnSeveral is what whoever runs it on several GPUs should know, for people.
+	OnSeveral string
 	// Unknown are the settings, by flag or variable, whose values cannot be known, in order.
 	Unknown []string
 	// Invalid are the settings whose values make no sense to the engine, in order, as "--flag value".
