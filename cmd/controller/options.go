@@ -59,6 +59,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.FailedProfileTTL, "failed-profile-ttl", c.FailedProfileTTL, "The same for one whose model never was known, or that nothing was measured of")
 	fs.DurationVar(&c.RefreshInterval, "refresh-interval", c.RefreshInterval, "How often sources are asked whether a model in use changed")
 	fs.DurationVar(&c.ResolveTimeout, "resolve-timeout", c.ResolveTimeout, "How long looking up one model may take")
+	fs.Var(&bytesFlag{&c.OveruseMargin}, "overuse-margin", "By how much memory a pod may exceed its booking on a GPU before its owner is told")
 	fs.IntVar(&c.Concurrency, "concurrent-resolutions", c.Concurrency, "How many models are looked up at once")
 }
 

@@ -36,6 +36,8 @@ type Options struct {
 	ResolveTimeout time.Duration
 	// Concurrency is how many models are looked up at once.
 	Concurrency int
+	// OveruseMargin is by how many bytes a pod may exceed its booking on a device before its owner is told.
+	OveruseMargin uint64
 	// Clock is time; default: the real one.
 	Clock clock.PassiveClock
 }
@@ -48,6 +50,7 @@ func DefaultOptions() Options {
 		RefreshInterval:  6 * time.Hour,
 		ResolveTimeout:   3 * time.Minute,
 		Concurrency:      4,
+		OveruseMargin:    256 << 20,
 		Clock:            clock.RealClock{},
 	}
 }
@@ -101,7 +104,7 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 	if err != nil {
 		return fmt.Errorf("add the peak controller: %w", err)
 	}
-	return nil
+	return addCheck(mgr, &o)
 }
 
 // addIndices makes cached pods findable by their profile and by their UID.
@@ -118,7 +121,8 @@ var podIndices = map[string]client.IndexerFunc{
 	indexProfile: func(obj client.Object) []string {
 		return profileNamesOf(obj.(*corev1.Pod))
 	},
-	indexUID: func(obj client.Object) []string { return []string{string(obj.GetUID())} },
+	indexUID:  func(obj client.Object) []string { return []string{string(obj.GetUID())} },
+	indexNode: func(obj client.Object) []string { return []string{obj.(*corev1.Pod).Spec.NodeName} },
 }
 
 // podNeedsLook leaves out the updates of pods that change nothing that the pod reconciler reads.
