@@ -129,7 +129,7 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	if o.listenAddress != "" {
-		stop, err := serve(o.listenAddress, a)
+		stop, err := serve(o, config, a)
 		if err != nil {
 			return err
 		}

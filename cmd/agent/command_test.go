@@ -50,7 +50,7 @@ func TestOptions(t *testing.T) {
 		{name: "a quantum without meaning", args: []string{"--once", "--memory-quantum=much"}, want: `--memory-quantum is an amount of memory such as 64Mi, not "much"`},
 		{name: "a folder of the host that is none", args: []string{"--once", "--host-folders=/etc,usr"}, want: `--host-folders are folders such as /etc, not "usr"`},
 		{name: "the defaults", args: []string{"--once"}, check: func(o *options) bool {
-			return o.quantumBytes == 64<<20 && o.leaseInterval == 10*time.Second && o.reportInterval == time.Second
+			return o.quantumBytes == 64<<20 && o.secureMetrics && o.leaseInterval == 10*time.Second && o.reportInterval == time.Second
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -291,12 +291,15 @@ func TestAgentAsAProcess(t *testing.T) {
 		}{
 			{"/healthz", "", http.StatusOK, []string{"ok"}},
 			{"/readyz", "", http.StatusOK, []string{"ok"}},
+			{"/metrics", "", http.StatusUnauthorized, nil},
+			{"/metrics", "unknown", http.StatusInternalServerError, nil}, // as controller-runtime answers it
+			{"/metrics", "tenant", http.StatusForbidden, nil},
 			{"/metrics", "prometheus", http.StatusOK, []string{
 				`berth_pod_gpu_memory_used_bytes{UUID="` + m.state.GPUs[2].UUID + `",namespace="ns",pod="server"} 1.073741824e+09`,
 				`berth_agent_report_age_seconds `, `process_resident_memory_bytes `,
 			}},
 		} {
-			code, body := scrape(t, "http://"+address+tc.path, tc.token)
+			code, body := scrape(t, "https://"+address+tc.path, tc.token)
 			if code != tc.code {
 				t.Errorf("%s as %q: %d, want %d", tc.path, tc.token, code, tc.code)
 			}

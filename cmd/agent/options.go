@@ -35,6 +35,7 @@ type options struct {
 	podLogsDir         string
 	stateFile          string
 	listenAddress      string
+	secureMetrics      bool
 
 	readInterval   time.Duration
 	reportInterval time.Duration
@@ -61,6 +62,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.podLogsDir, "pod-logs-dir", podlogs.DefaultDir, "Where the kubelet keeps the logs of pods, whose folders tell the names of pods; empty = names are not known")
 	fs.StringVar(&o.stateFile, "state-file", "", "Where to keep the pods of processes for the next start, on an emptyDir; empty = nowhere")
 	fs.StringVar(&o.listenAddress, "listen-address", ":9401", "Address of /metrics, /healthz and /readyz; empty = none")
+	fs.BoolVar(&o.secureMetrics, "secure-metrics", true, "Serve over TLS, by a certificate of its own, and /metrics only to who may get it by the API server (nonResourceURL /metrics)")
 	fs.DurationVar(&o.readInterval, "read-interval", agent.DefaultReadInterval, "Time between two readings of the GPUs")
 	fs.DurationVar(&o.reportInterval, "report-interval", agent.DefaultReportInterval, "Least time between two writes of the report")
 	fs.DurationVar(&o.leaseInterval, "lease-interval", agent.DefaultLeaseInterval, "Time between two renewals of the Lease")
