@@ -137,7 +137,7 @@ func TestChartValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for object, contents := range map[string][]string{
+	haveTexts(t, objects, map[string][]string{
 		"ConfigMap berth-scheduler-config":     {"headroom: 1Gi", "staleAfter: 60s", "- name: NodeResourceTopologyMatch\n", "weight: 1501"},
 		"ClusterRole berth-scheduler-topology": {"noderesourcetopologies"},
 		"ConfigMap berth-controller-config":    {"noDefaultHosts: true"},
@@ -153,17 +153,8 @@ func TestChartValues(t *testing.T) {
 		"ValidatingAdmissionPolicyBinding berth-limits":          {"- Deny\n"},
 		"ValidatingAdmissionPolicy berth-limits":                 {"berth.dev/max-gpu-memory"},
 		"PodMonitor berth":                                       {"monitoring.coreos.com/v1"},
-	} {
-		text, err := sigsyaml.Marshal(objects[object])
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, content := range contents {
-			if !strings.Contains(string(text), content) {
-				t.Errorf("%s does not have %q:\n%s", object, content, text)
-			}
-		}
-	}
+		"PodMonitor berth-agent":                                 {"scheme: https", "name: berth-metrics"},
+	})
 	for name, object := range objects {
 		if strings.HasPrefix(name, "PriorityClass ") || strings.HasPrefix(name, "NetworkPolicy ") {
 			t.Errorf("%s is there", name)
@@ -255,5 +246,38 @@ func TestChartRefusesWrongValues(t *testing.T) {
 				t.Errorf("error %v, want one about %s", err, tc.want)
 			}
 		})
+	}
+}
+
+// haveTexts checks that rendered objects have some texts.
+func haveTexts(t *testing.T, objects map[string]map[string]any, texts map[string][]string) {
+	t.Helper()
+	for object, contents := range texts {
+		text, err := sigsyaml.Marshal(objects[object])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, content := range contents {
+			if !strings.Contains(string(text), content) {
+				t.Errorf("%s does not have %q:\n%s", object, content, text)
+			}
+		}
+	}
+}
+
+// TestAgentsMetricsForAll: probes and Prometheus follow.
+func TestAgentsMetricsForAll(t *testing.T) {
+	objects, err := render(t, "berth-system", map[string]any{
+		"agent": map[string]any{"secureMetrics": false}, "podMonitors": map[string]any{"create": true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	haveTexts(t, objects, map[string][]string{
+		"DaemonSet berth-agent": {"--secure-metrics=false", "scheme: HTTP\n"},
+		"PodMonitor berth":      {"- berth-agent\n"},
+	})
+	if _, ok := objects["PodMonitor berth-agent"]; ok {
+		t.Error("Prometheus is told to scrape the agents twice")
 	}
 }

@@ -6,6 +6,7 @@ package manifests_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
@@ -51,5 +52,41 @@ func TestWhereAgentsRun(t *testing.T) {
 	}
 	if got, err := affinity.Match(&corev1.Node{}); got || err != nil {
 		t.Errorf("a node without GPUs: %t, %v", got, err)
+	}
+}
+
+// TestWhatTheAgentMayDoOnItsNode holds the DaemonSet to docs/agent.md; what user and group mean, cmd/agent tests.
+func TestWhatTheAgentMayDoOnItsNode(t *testing.T) {
+	objects, err := manifests.Objects("agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		if o.GetKind() != "DaemonSet" {
+			continue
+		}
+		spec := podSpec(t, o)
+		pod := &corev1.PodSecurityContext{
+			RunAsUser: new(int64(0)), RunAsGroup: new(int64(65532)),
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		}
+		if diff := cmp.Diff(pod, spec.SecurityContext); diff != "" {
+			t.Errorf("of the pod (-want +got):\n%s", diff)
+		}
+		container := &corev1.SecurityContext{
+			AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
+			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		}
+		if diff := cmp.Diff(container, spec.Containers[0].SecurityContext); diff != "" || len(spec.Containers) != 1 {
+			t.Errorf("of its only container (-want +got):\n%s", diff)
+		}
+		if spec.HostNetwork || spec.HostIPC || !spec.HostPID {
+			t.Errorf("host network %t, IPC %t, PIDs %t", spec.HostNetwork, spec.HostIPC, spec.HostPID)
+		}
+		for _, m := range spec.Containers[0].VolumeMounts {
+			if !m.ReadOnly && m.Name != "state" {
+				t.Errorf("%s is writable", m.MountPath)
+			}
+		}
 	}
 }

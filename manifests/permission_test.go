@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
@@ -25,8 +26,10 @@ import (
 const (
 	schedulerUser = "system:serviceaccount:berth-system:berth-scheduler"
 	agentUser     = "system:serviceaccount:berth-system:berth-agent"
-	defaultUser   = "system:kube-scheduler"
-	adminUser     = "kubernetes-admin"
+	// controllerUser is in these tests allowed everything by RBAC, as all users are.
+	controllerUser = "system:serviceaccount:berth-system:berth-controller"
+	defaultUser    = "system:kube-scheduler"
+	adminUser      = "kubernetes-admin"
 )
 
 // denied says whether a policy, rather than anything else, refused.
@@ -297,4 +300,54 @@ func checkLease(t *testing.T, client kubernetes.Interface, name string, allowed 
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestControllerWritesOnlyWhatPodsHaveShown: its right to patch reports, which RBAC cannot narrow, says nothing of GPUs.
+func TestControllerWritesOnlyWhatPodsHaveShown(t *testing.T) {
+	c := needCluster(t)
+	const name = "node-shown"
+	gpuNodes := func(config *rest.Config) dynamic.ResourceInterface {
+		return dynamic.NewForConfigOrDie(config).Resource(berthv1alpha1.GroupVersion.WithResource("gpunodes"))
+	}
+	admin := gpuNodes(c.controlPlane.Config())
+	report := &unstructured.Unstructured{}
+	if err := json.Unmarshal([]byte(`{"apiVersion":"berth.dev/v1alpha1","kind":"GPUNode","metadata":{"name":"`+name+`"},"status":{
+"driverVersion":"580.1","devices":[{"uuid":"GPU-a","memory":{"total":"80Gi"}}],"observedTime":"2026-01-01T00:00:00Z","summary":{"gpus":1,"free":"1Gi","largestFree":"1Gi"},
+"handOff":{"runtimes":[{"handler":"nvidia","accepts":["CDI"]}],"changedTime":"2026-01-01T00:00:00Z"}}}`), report); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.Create(t.Context(), report, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = admin.Delete(context.Background(), name, metav1.DeleteOptions{}) })
+	if _, err := admin.ApplyStatus(t.Context(), name, report, metav1.ApplyOptions{FieldManager: "berth-agent", Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	controller := gpuNodes(c.config(controllerUser, nil))
+	for _, tc := range []struct {
+		name, patch string
+		allowed     bool
+	}{
+		{"what pods have shown", `{"handOff":{"shown":[{"handler":"nvidia","form":"CDI","works":true,"seenTime":"2026-01-01T00:00:00Z"}]}}`, true},
+		{"that it is not so any more", `{"handOff":{"shown":null}}`, true},
+		{"what files say", `{"handOff":{"runtimes":[]}}`, false},
+		{"when files changed", `{"handOff":{"changedTime":null}}`, false},
+		{"which pods lack their GPUs", `{"handOff":{"notInjected":["a"]}}`, false},
+		{"no hand-off at all", `{"handOff":null}`, false},
+		{"other devices", `{"devices":[]}`, false},
+		{"more memory", `{"devices":[{"uuid":"GPU-a","memory":{"total":"90Gi"}}]}`, false},
+		{"another driver", `{"driverVersion":"1"}`, false},
+		{"that assignments are not known", `{"assignmentsUnknown":"x"}`, false},
+		{"another summary", `{"summary":null}`, false},
+		{"another time", `{"observedTime":"2026-01-02T00:00:00Z"}`, false},
+		{"no report", `null`, false},
+	} {
+		_, err := controller.Patch(t.Context(), name, types.MergePatchType, []byte(`{"status":`+tc.patch+`}`), metav1.PatchOptions{}, "status")
+		check(t, "the controller writes "+tc.name, err, tc.allowed)
+	}
+	check(t, "the controller deletes it", controller.Delete(t.Context(), name, metav1.DeleteOptions{}), false)
+	_, err := controller.Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "berth.dev/v1alpha1", "kind": "GPUNode", "metadata": map[string]any{"name": "other"},
+	}}, metav1.CreateOptions{})
+	check(t, "the controller makes one", err, false)
 }

@@ -32,8 +32,8 @@ import (
 	"github.com/berth-dev/berth/pkg/agent/kube"
 	"github.com/berth-dev/berth/pkg/agent/nvml"
 	"github.com/berth-dev/berth/pkg/agent/pci"
+	"github.com/berth-dev/berth/pkg/agent/podlogs"
 	"github.com/berth-dev/berth/pkg/agent/podresources"
-	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
 const (
@@ -124,12 +124,12 @@ func run(ctx context.Context, o *options) error {
 		return fmt.Errorf("reach the API server: %w", err)
 	}
 	config.UserAgent = userAgent + "/" + version.String()
-	a, err := newAgent(ctx, o, config)
+	a, err := newAgent(o, config)
 	if err != nil {
 		return err
 	}
 	if o.listenAddress != "" {
-		stop, err := serve(o.listenAddress, a)
+		stop, err := serve(o, config, a)
 		if err != nil {
 			return err
 		}
@@ -154,26 +154,15 @@ func run(ctx context.Context, o *options) error {
 }
 
 // newAgent connects the parts.
-func newAgent(ctx context.Context, o *options, config *rest.Config) (*agent.Agent, error) {
+func newAgent(o *options, config *rest.Config) (*agent.Agent, error) {
 	client, err := kube.NewClient(config, o.nodeName)
 	if err != nil {
 		return nil, err
 	}
-	api, err := kube.NewREST(config)
-	if err != nil {
-		return nil, err
-	}
-	pods, err := kube.NewPods(api, o.nodeName)
-	if err != nil {
-		return nil, err
-	}
-	go pods.Run(ctx)
-	events := kube.NewEvents(api, o.nodeName, clock.RealClock{})
-	go events.Run(ctx)
 	attributor := cgroup.NewAttributor(o.procRoot)
 	if o.stateFile != "" {
 		if err := attributor.Remember(o.stateFile); err != nil {
-			klog.FromContext(ctx).Error(err, "Starting without what was known of processes")
+			klog.Background().Error(err, "Starting without what was known of processes")
 		}
 	}
 	options := agent.Options{
@@ -181,20 +170,19 @@ func newAgent(ctx context.Context, o *options, config *rest.Config) (*agent.Agen
 		Reader:         newReader(o),
 		Attributor:     attributor,
 		Client:         client,
-		Pods:           pods,
-		Booked:         gpustate.BookedOn,
-		Events:         events,
 		ReadInterval:   o.readInterval,
 		ReportInterval: o.reportInterval,
 		LeaseInterval:  o.leaseInterval,
 		Quantum:        o.quantumBytes,
-		OveruseMargin:  uint64(o.marginBytes),
 	}
 	if o.hostRoot != "" {
 		options.Runtimes = &hostRuntimes{client: client, root: o.hostRoot, folders: o.hostFolders}
 	}
 	if o.nri {
 		options.Specification = &cdispec.Writer{Dir: o.cdiSpecDir, ProcRoot: o.procRoot}
+	}
+	if o.podLogsDir != "" {
+		options.Names = podlogs.Dir(o.podLogsDir)
 	}
 	if o.podResourcesSocket != "" {
 		if options.Assignments, err = podresources.New(o.podResourcesSocket); err != nil {

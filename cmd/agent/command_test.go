@@ -4,6 +4,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,12 +21,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
-	"github.com/berth-dev/berth/pkg/agent"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/test/nvmlmock"
 )
@@ -49,10 +48,9 @@ func TestOptions(t *testing.T) {
 		{name: "no time between readings", args: []string{"--once", "--read-interval=0s"}, want: "--read-interval must be more than zero, such as 1s"},
 		{name: "an unknown format", args: []string{"--once", "-o", "xml"}, want: `--output is yaml or json, not "xml"`},
 		{name: "a quantum without meaning", args: []string{"--once", "--memory-quantum=much"}, want: `--memory-quantum is an amount of memory such as 64Mi, not "much"`},
-		{name: "a negative margin", args: []string{"--once", "--overuse-margin=-1Gi"}, want: "--overuse-margin is an amount of memory"},
 		{name: "a folder of the host that is none", args: []string{"--once", "--host-folders=/etc,usr"}, want: `--host-folders are folders such as /etc, not "usr"`},
 		{name: "the defaults", args: []string{"--once"}, check: func(o *options) bool {
-			return o.quantumBytes == 64<<20 && o.marginBytes == 256<<20 && o.leaseInterval == 10*time.Second && o.reportInterval == time.Second
+			return o.quantumBytes == 64<<20 && o.secureMetrics && o.leaseInterval == 10*time.Second && o.reportInterval == time.Second
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -236,7 +234,10 @@ func TestAgentWritesASpecificationForNRI(t *testing.T) {
 func TestAgentAsAProcess(t *testing.T) {
 	m := newMachine(t)
 	address := freeAddress(t)
-	m.start("--listen-address=" + address)
+	if err := os.MkdirAll(m.path("pods/ns_server_"+uid(1)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m.start("--listen-address="+address, "--pod-logs-dir="+m.path("pods"))
 	m.until("the first report", m.allRight)
 
 	t.Run("a foreign process is reported within 2 s, and gone when it ends", func(t *testing.T) {
@@ -253,38 +254,15 @@ func TestAgentAsAProcess(t *testing.T) {
 			t.Errorf("both took %s, want 2 s each", d)
 		}
 	})
-	t.Run("a pod on a GPU that it was not given gets an Event", func(t *testing.T) {
+	t.Run("memory is charged to the pod that holds it", func(t *testing.T) {
 		m.t = t
-		pod := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{
-				Namespace: "ns", Name: "server", UID: types.UID(uid(1)),
-				Annotations: map[string]string{berthv1alpha1.AnnotationAllocation: fmt.Sprintf(
-					`{"version":1,"devices":[{"uuid":%q,"memory":"%d"}]}`, m.state.GPUs[1].UUID, 10*gib)},
-			},
-			Spec: corev1.PodSpec{NodeName: nodeName, SchedulerName: berthv1alpha1.SchedulerName},
-		}
-		m.server.SetPod(pod)
 		m.use(1, 600, 1, 15*gib)
 		m.use(2, 600, 1, gib)
 		m.apply()
-		deadline := time.Now().Add(10 * time.Second)
-		for len(m.server.Events()) < 2 && time.Now().Before(deadline) {
-			time.Sleep(10 * time.Millisecond)
-		}
-		var reasons []string
-		for _, e := range m.server.Events() {
-			reasons = append(reasons, e.Reason)
-			if e.Regarding.UID != pod.UID || e.Namespace != "ns" {
-				t.Errorf("the Event is about %+v", e.Regarding)
-			}
-		}
-		slices.Sort(reasons)
-		if diff := cmp.Diff([]string{agent.EventHandOffMismatch, agent.EventMemoryOveruse}, reasons); diff != "" {
-			t.Errorf("Events (-want +got):\n%s", diff)
-		}
-		if p := m.device(2).Processes; len(p) != 1 || p[0].PodUID != pod.UID {
-			t.Errorf("the memory is charged to %+v, want to the pod, where it is", p)
-		}
+		m.until("it is", func() bool {
+			p := m.device(2).Processes
+			return len(p) == 1 && p[0].PodUID == types.UID(uid(1))
+		})
 	})
 	t.Run("a pod that stops computing is idle from that moment", func(t *testing.T) {
 		m.t = t
@@ -303,30 +281,35 @@ func TestAgentAsAProcess(t *testing.T) {
 		m.apply()
 		m.until("it computes again", active)
 	})
-	t.Run("metrics and health are served", func(t *testing.T) {
-		for path, want := range map[string][]string{
-			"/healthz": {"ok"},
-			"/readyz":  {"ok"},
-			"/metrics": {
-				`berth_gpu_memory_booked_bytes{UUID="` + m.state.GPUs[1].UUID + `",gpu="1",model="NVIDIA H100 80GB HBM3"} 1.073741824e+10`,
+	t.Run("metrics and health are served, metrics to those who may have them", func(t *testing.T) {
+		m.server.Token("prometheus", true)
+		m.server.Token("tenant", false)
+		for _, tc := range []struct {
+			path, token string
+			code        int
+			want        []string
+		}{
+			{"/healthz", "", http.StatusOK, []string{"ok"}},
+			{"/readyz", "", http.StatusOK, []string{"ok"}},
+			{"/metrics", "", http.StatusUnauthorized, nil},
+			{"/metrics", "unknown", http.StatusInternalServerError, nil}, // as controller-runtime answers it
+			{"/metrics", "tenant", http.StatusForbidden, nil},
+			{"/metrics", "prometheus", http.StatusOK, []string{
 				`berth_pod_gpu_memory_used_bytes{UUID="` + m.state.GPUs[2].UUID + `",namespace="ns",pod="server"} 1.073741824e+09`,
-				`berth_agent_handoff_mismatches_total 1`, `berth_agent_memory_overuses_total 1`,
 				`berth_agent_report_age_seconds `, `process_resident_memory_bytes `,
-			},
+			}},
 		} {
-			response, err := http.Get("http://" + address + path)
-			if err != nil {
-				t.Fatal(err)
+			code, body := scrape(t, "https://"+address+tc.path, tc.token)
+			if code != tc.code {
+				t.Errorf("%s as %q: %d, want %d", tc.path, tc.token, code, tc.code)
 			}
-			body, err := io.ReadAll(response.Body)
-			response.Body.Close()
-			if err != nil || response.StatusCode != http.StatusOK {
-				t.Fatalf("%s: %d, %v", path, response.StatusCode, err)
-			}
-			for _, w := range want {
-				if !strings.Contains(string(body), w) {
-					t.Errorf("%s does not have %q:\n%s", path, w, body)
+			for _, w := range tc.want {
+				if !strings.Contains(body, w) {
+					t.Errorf("%s does not have %q:\n%s", tc.path, w, body)
 				}
+			}
+			if tc.want == nil && strings.Contains(body, "berth_") {
+				t.Errorf("%s as %q shows metrics:\n%s", tc.path, tc.token, body)
 			}
 		}
 	})
@@ -372,6 +355,29 @@ func TestAnAgentThatIsKilledAndStartedAgainLeavesNoGap(t *testing.T) {
 			t.Errorf("after the restart: %+v", r.Status.Devices[0])
 		}
 	}
+}
+
+// scrape asks an agent, whose certificate is its own, with a token or none.
+func scrape(t testing.TB, url, token string) (code int, body string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
 }
 
 // freeAddress returns an address that nobody listens on.

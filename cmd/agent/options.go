@@ -16,6 +16,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/agent"
 	"github.com/berth-dev/berth/pkg/agent/pci"
+	"github.com/berth-dev/berth/pkg/agent/podlogs"
 	"github.com/berth-dev/berth/pkg/agent/podresources"
 )
 
@@ -31,19 +32,20 @@ type options struct {
 	nri                bool
 	cdiSpecDir         string
 	podResourcesSocket string
+	podLogsDir         string
 	stateFile          string
 	listenAddress      string
+	secureMetrics      bool
 
 	readInterval   time.Duration
 	reportInterval time.Duration
 	leaseInterval  time.Duration
 	memoryQuantum  string
-	overuseMargin  string
 
 	once   bool
 	output string
 
-	quantumBytes, marginBytes int64
+	quantumBytes int64
 }
 
 func (o *options) addFlags(fs *pflag.FlagSet) {
@@ -57,13 +59,16 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.nri, "nri", false, "Write a CDI specification, for nodes where an NRI plugin hands GPUs to containers")
 	fs.StringVar(&o.cdiSpecDir, "cdi-spec-dir", "/var/run/cdi", "Folder of the CDI specifications, for --nri")
 	fs.StringVar(&o.podResourcesSocket, "pod-resources-socket", podresources.DefaultSocket, "Socket of the kubelet's PodResources API; empty = do not ask")
+	fs.StringVar(&o.podLogsDir, "pod-logs-dir", podlogs.DefaultDir, "Where the kubelet keeps the logs of pods, whose folders tell the names of pods; empty = names are not known")
 	fs.StringVar(&o.stateFile, "state-file", "", "Where to keep the pods of processes for the next start, on an emptyDir; empty = nowhere")
 	fs.StringVar(&o.listenAddress, "listen-address", ":9401", "Address of /metrics, /healthz and /readyz; empty = none")
+	fs.BoolVar(&o.secureMetrics, "secure-metrics", true, "Serve over TLS, by a certificate of its own, and /metrics only to who may get it by the API server (nonResourceURL /metrics)")
 	fs.DurationVar(&o.readInterval, "read-interval", agent.DefaultReadInterval, "Time between two readings of the GPUs")
 	fs.DurationVar(&o.reportInterval, "report-interval", agent.DefaultReportInterval, "Least time between two writes of the report")
 	fs.DurationVar(&o.leaseInterval, "lease-interval", agent.DefaultLeaseInterval, "Time between two renewals of the Lease")
 	fs.StringVar(&o.memoryQuantum, "memory-quantum", resource.NewQuantity(agent.DefaultQuantum, resource.BinarySI).String(), "By how much memory has to change to be reported")
-	fs.StringVar(&o.overuseMargin, "overuse-margin", resource.NewQuantity(agent.DefaultOveruseMargin, resource.BinarySI).String(), "By how much a pod may exceed its booking before its owner is told")
+	fs.String("overuse-margin", "", "")
+	_ = fs.MarkDeprecated("overuse-margin", "it has no effect: the controller tells the owners of pods, and has a flag of this name")
 	fs.BoolVar(&o.once, "once", false, "Print the report of one reading, and exit; needs no cluster")
 	fs.StringVarP(&o.output, "output", "o", "yaml", "Format of --once: yaml or json")
 	fs.VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + envOf(f.Name) + "]" })
@@ -119,9 +124,6 @@ func (o *options) complete() error {
 	}
 	var err error
 	if o.quantumBytes, err = bytesOf("memory-quantum", o.memoryQuantum); err != nil {
-		errs = append(errs, err)
-	}
-	if o.marginBytes, err = bytesOf("overuse-margin", o.overuseMargin); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

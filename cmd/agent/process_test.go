@@ -27,6 +27,10 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
+	if os.Getenv(envRole) != "" {
+		playRole()
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -27,7 +26,6 @@ const (
 	DefaultLeaseInterval  = 10 * time.Second
 	DefaultQuantum        = 64 << 20
 	DefaultActivityHold   = 2 * time.Second
-	DefaultOveruseMargin  = 256 << 20
 )
 
 const (
@@ -53,13 +51,8 @@ type Options struct {
 
 	// Assignments tells which devices the kubelet gave away; nil if nothing does.
 	Assignments Assignments
-	// Pods are the pods of this node. Without it, allocations are not checked.
-	Pods PodSource
-	// Booked returns what a pod's allocation books, in bytes by device UUID; nil if the pod has none. An entry of
-	// zero bytes is a device whose booking is not known. Without it, allocations are not checked.
-	Booked func(pod *corev1.Pod) (map[string]uint64, error)
-	// Events tells a pod's owner what the check found; nil = only metrics and the log do.
-	Events EventRecorder
+	// Names knows the names of the node's pods; nil if nothing does.
+	Names Names
 	// Runtimes tells by the node's files how container runtimes can be told GPUs; nil if nothing does.
 	Runtimes Runtimes
 	// Specification is kept for nodes without a runtime handler of NVIDIA's; nil on all others.
@@ -77,8 +70,6 @@ type Options struct {
 	Quantum int64
 	// ActivityHold is for how long a pod stays active after it was last seen computing.
 	ActivityHold time.Duration
-	// OveruseMargin is by how many bytes a pod may exceed its booking on a device before its owner is told.
-	OveruseMargin uint64
 }
 
 // Agent reports the GPUs of one node.
@@ -86,7 +77,6 @@ type Agent struct {
 	opts      Options
 	publisher *publisher
 	tracker   *activityTracker
-	checker   *handOffChecker
 	counters  counters
 
 	// assigned and assignedAt are the observer's alone, as is failures.
@@ -95,7 +85,6 @@ type Agent struct {
 	// answeredAt is when the kubelet last said what it gave away.
 	answeredAt time.Time
 	failures   int
-	forms      formChecker
 	nri        nri
 
 	mu sync.Mutex
@@ -121,10 +110,8 @@ func New(o Options) (*Agent, error) {
 	setDefault(&o.LeaseInterval, DefaultLeaseInterval)
 	setDefault(&o.Quantum, DefaultQuantum)
 	setDefault(&o.ActivityHold, DefaultActivityHold)
-	setDefault(&o.OveruseMargin, DefaultOveruseMargin)
 	a := &Agent{opts: o, tracker: newActivityTracker(o.ActivityHold), readAt: o.Clock.Now()}
 	a.publisher = newPublisher(&o, &a.counters)
-	a.checker = newHandOffChecker(&o)
 	return a, nil
 }
 
@@ -217,6 +204,9 @@ func (a *Agent) takeOver(ctx context.Context) {
 			}
 		}
 	}
+	if gn.Status.HandOff != nil {
+		gn.Status.HandOff.Shown = nil // the controller's to say
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.status = &gn.Status
@@ -239,12 +229,11 @@ func (a *Agent) observed(ctx context.Context, r *Reading) {
 		klog.FromContext(ctx).Info("GPUs readable again", "failures", a.failures, "devices", len(r.Devices))
 		a.failures = 0
 	}
-	o := owners{pods: a.attribute(r)}
+	o := owners{pods: a.opts.Attributor.Attribute(r.pids())}
 	o.assigned, o.assignedUnknown = a.assignments(ctx)
 	s := newStatus(r, &o, a.tracker, a.opts.Clock.Now())
 	a.nri.update(a, r)
-	a.checker.check(ctx, s, a.nri.without, a.opts.Clock.Now(), &a.counters)
-	s.HandOff = a.handOff(s)
+	s.HandOff = a.handOff()
 	a.logHealth(ctx, r)
 	a.setStatus(s)
 }
@@ -260,20 +249,6 @@ func (a *Agent) failed(ctx context.Context, err error) {
 		klog.FromContext(ctx).Error(err, "GPUs cannot be read, waiting for the driver")
 	}
 	a.setStatus(a.unavailable())
-}
-
-// attribute returns the pod of each process of a reading.
-func (a *Agent) attribute(r *Reading) map[int]types.UID {
-	pods := a.opts.Attributor.Attribute(r.pids())
-	if a.opts.Pods != nil {
-		// A static pod's cgroup is named by another UID than the pod's in the API.
-		for pid, uid := range pods {
-			if pod, ok := a.opts.Pods.PodByUID(uid); ok {
-				pods[pid] = pod.UID
-			}
-		}
-	}
-	return pods
 }
 
 func (a *Agent) unavailable() *berthv1alpha1.GPUNodeStatus {

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -417,13 +417,15 @@ func (a *fakeAssignments) set(devices map[string][]types.NamespacedName, err err
 
 func TestDevicesThatTheKubeletGaveAwayAreAssigned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "train", UID: "9e01"}}
 		assignments := &fakeAssignments{devices: map[string][]types.NamespacedName{
 			gpu(0).UUID: {{Namespace: "ns", Name: "train"}},
 			gpu(1).UUID: {{Namespace: "ns", Name: "not-seen-yet"}},
+			gpu(2).UUID: {{Namespace: "ns", Name: "again"}},
 		}}
+		again := types.NamespacedName{Namespace: "ns", Name: "again"}
 		r := newRig(t, func(o *Options) {
-			o.Assignments, o.Pods = assignments, fakePods{pod}
+			o.Assignments = assignments
+			o.Names = fakeNames{"9e01": {Namespace: "ns", Name: "train"}, "a-before": again, "b-now": again}
 			o.Reader.(*fakeReader).reading.Devices = []Device{gpu(0), gpu(1), gpu(2)}
 		})
 		got := func() []types.UID {
@@ -433,9 +435,12 @@ func TestDevicesThatTheKubeletGaveAwayAreAssigned(t *testing.T) {
 			}
 			return uids
 		}
-		// A pod that is not known yet holds its device all the same.
-		if g := got(); g[0] != "9e01" || g[1] != "ns/not-seen-yet" || g[2] != "" {
+		// A pod that is not known yet holds its device all the same, and of two that had a name, either may.
+		if g := got(); g[0] != "9e01" || g[1] != "ns/not-seen-yet" {
 			t.Errorf("assigned to %q", g)
+		}
+		if diff := cmp.Diff([]types.UID{"a-before", "b-now"}, r.client.last().Devices[2].AssignedPods); diff != "" {
+			t.Errorf("pods of one name (-want +got):\n%s", diff)
 		}
 		if why := r.client.last().AssignmentsUnknown; why != "" {
 			t.Errorf("not known: %s", why)

@@ -60,21 +60,42 @@ func (a *Agent) ask(ctx context.Context, now time.Time) {
 	}
 	a.answeredAt = now
 	a.assigned = make(map[string][]types.UID, len(pods))
+	if len(pods) == 0 {
+		return
+	}
+	uids := uidsByName(a.names(ctx))
 	for device, names := range pods {
 		for _, name := range names {
-			a.assigned[device] = append(a.assigned[device], a.uidOf(name))
+			known := uids[name]
+			if len(known) == 0 {
+				// The device is taken, by whomever. The scheduler knows the pod by this too.
+				known = []types.UID{types.UID(name.String())}
+			}
+			a.assigned[device] = append(a.assigned[device], known...)
 		}
 	}
 }
 
-// uidOf returns the UID of a pod, or its name if it is not known: the device is taken, by whomever.
-func (a *Agent) uidOf(name types.NamespacedName) types.UID {
-	if a.opts.Pods != nil {
-		if pod, ok := a.opts.Pods.PodByName(name); ok {
-			return pod.UID
-		}
+// names returns the names of the node's pods by UID, as far as they are known.
+func (a *Agent) names(ctx context.Context) map[types.UID]types.NamespacedName {
+	if a.opts.Names == nil {
+		return nil
 	}
-	return types.UID(name.String())
+	names, err := a.opts.Names.Names()
+	if err != nil {
+		klog.FromContext(ctx).V(2).Info("Names of pods not known", "err", err)
+	}
+	return names
+}
+
+// uidsByName returns the UIDs of the pods of each name, in their order. There are several while the kubelet keeps the logs
+// of a pod that was deleted and made again: which of them holds a device is then not known, and all of them are told.
+func uidsByName(names map[types.UID]types.NamespacedName) map[types.NamespacedName][]types.UID {
+	uids := make(map[types.NamespacedName][]types.UID, len(names))
+	for _, uid := range slices.Sorted(maps.Keys(names)) {
+		uids[names[uid]] = append(uids[names[uid]], uid)
+	}
+	return uids
 }
 
 // assignedPods returns the pods that hold d through the kubelet, each once.

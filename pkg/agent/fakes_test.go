@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -163,43 +162,7 @@ func (a fakeAttributor) Attribute(pids []int) map[int]types.UID {
 	return out
 }
 
-// fakePods are the pods of the node.
-type fakePods []*corev1.Pod
+// fakeNames are the names of the node's pods.
+type fakeNames map[types.UID]types.NamespacedName
 
-func (p fakePods) PodByUID(uid types.UID) (*corev1.Pod, bool) {
-	for _, pod := range p {
-		if pod.UID == uid {
-			return pod, true
-		}
-	}
-	return nil, false
-}
-
-func (p fakePods) PodByName(name types.NamespacedName) (*corev1.Pod, bool) {
-	for _, pod := range p {
-		if pod.Namespace == name.Namespace && pod.Name == name.Name {
-			return pod, true
-		}
-	}
-	return nil, false
-}
-
-func (p fakePods) Pods() []*corev1.Pod { return p }
-
-// fakeEvents remembers warnings.
-type fakeEvents struct {
-	mu     sync.Mutex
-	events []string
-}
-
-func (e *fakeEvents) Warn(pod *corev1.Pod, reason, note string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.events = append(e.events, pod.Name+" "+reason+": "+note)
-}
-
-func (e *fakeEvents) all() []string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return append([]string(nil), e.events...)
-}
+func (n fakeNames) Names() (map[types.UID]types.NamespacedName, error) { return n, nil }

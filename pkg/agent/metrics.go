@@ -4,11 +4,12 @@
 package agent
 
 import (
+	"context"
 	"strconv"
 	"sync/atomic"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-base/metrics"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -23,21 +24,6 @@ type counters struct {
 	writeErrors      atomic.Int64
 	leaseErrors      atomic.Int64
 	assignmentErrors atomic.Int64
-	mismatches       atomic.Int64
-	overuses         atomic.Int64
-	handOffFailures  atomic.Int64
-}
-
-// deviation counts a pod that started to deviate from its allocation.
-func (c *counters) deviation(reason string) {
-	switch reason {
-	case EventHandOffMismatch:
-		c.mismatches.Add(1)
-	case EventMemoryOveruse:
-		c.overuses.Add(1)
-	case EventHandOffFailed:
-		c.handOffFailures.Add(1)
-	}
 }
 
 // The label UUID is spelt as DCGM's exporter spells it, so that the metrics of both can be joined.
@@ -49,11 +35,9 @@ var (
 	descReserved = desc("berth_gpu_memory_reserved_bytes", "Memory that the driver keeps for itself.", gpuLabels)
 	descUsed     = desc("berth_gpu_memory_used_bytes", "Memory that is allocated on the device, without what the driver reserves.", gpuLabels)
 	descForeign  = desc("berth_gpu_memory_foreign_bytes", "Memory held by processes of no known pod.", gpuLabels)
-	descBooked   = desc("berth_gpu_memory_booked_bytes", "Memory that pods have booked on the device.", gpuLabels)
 	descHealthy  = desc("berth_gpu_healthy", "Whether the device can be given to pods; the reason says why not.", append(gpuLabels, "reason"))
 
-	descPodUsed   = desc("berth_pod_gpu_memory_used_bytes", "Memory that the pod's processes hold on the device.", podLabels)
-	descPodBooked = desc("berth_pod_gpu_memory_booked_bytes", "Memory that the pod has booked on the device.", podLabels)
+	descPodUsed = desc("berth_pod_gpu_memory_used_bytes", "Memory that the pod's processes hold on the device.", podLabels)
 
 	descAge        = desc("berth_agent_report_age_seconds", "Time since the report in the API was last what the agent saw.", nil)
 	descReads      = desc("berth_agent_readings_total", "Readings of all devices.", nil)
@@ -62,15 +46,10 @@ var (
 	descWrites     = desc("berth_agent_report_writes_total", "Writes of the report, by result.", []string{"result"})
 	descLease      = desc("berth_agent_lease_errors_total", "Renewals of the Lease that failed.", nil)
 	descKubelet    = desc("berth_agent_pod_resources_errors_total", "Requests to the kubelet's PodResources API that failed.", nil)
-	descMismatches = desc("berth_agent_handoff_mismatches_total", "Pods found on other devices than those that they were given.", nil)
-	descOveruses   = desc("berth_agent_memory_overuses_total", "Pods found to hold more memory on a device than they booked.", nil)
-
-	descFailures = desc("berth_agent_handoff_failures_total", "Pods whose container could not start because it was not handed its GPUs.", nil)
 
 	allDescs = []*metrics.Desc{
-		descTotal, descReserved, descUsed, descForeign, descBooked, descHealthy, descPodUsed, descPodBooked,
-		descAge, descReads, descReadErrors, descReadTime, descWrites, descLease, descKubelet, descMismatches, descOveruses,
-		descFailures,
+		descTotal, descReserved, descUsed, descForeign, descHealthy, descPodUsed,
+		descAge, descReads, descReadErrors, descReadTime, descWrites, descLease, descKubelet,
 	}
 )
 
@@ -104,9 +83,10 @@ func (c *collector) CollectWithStability(ch chan<- metrics.Metric) {
 	}
 	a := c.agent
 	if s := a.newest(); s != nil {
-		booked := a.collectPods(s, gauge)
+		names := a.names(context.Background())
 		for i := range s.Devices {
-			collectDevice(&s.Devices[i], booked, gauge)
+			collectDevice(&s.Devices[i], gauge)
+			collectPods(&s.Devices[i], names, gauge)
 		}
 	}
 	if age, written := a.publisher.age(); written {
@@ -120,14 +100,11 @@ func (c *collector) CollectWithStability(ch chan<- metrics.Metric) {
 	counter(descWrites, float64(n.writeErrors.Load()), "error")
 	counter(descLease, float64(n.leaseErrors.Load()))
 	counter(descKubelet, float64(n.assignmentErrors.Load()))
-	counter(descMismatches, float64(n.mismatches.Load()))
-	counter(descOveruses, float64(n.overuses.Load()))
-	counter(descFailures, float64(n.handOffFailures.Load()))
 }
 
 type gaugeFunc func(d *metrics.Desc, v float64, labels ...string)
 
-func collectDevice(d *berthv1alpha1.GPUDevice, booked map[string]float64, gauge gaugeFunc) {
+func collectDevice(d *berthv1alpha1.GPUDevice, gauge gaugeFunc) {
 	labels := []string{d.UUID, strconv.Itoa(int(d.Index)), d.Model}
 	gauge(descTotal, float64(d.Memory.Total.Value()), labels...)
 	gauge(descReserved, float64(d.Memory.Reserved.Value()), labels...)
@@ -139,7 +116,6 @@ func collectDevice(d *berthv1alpha1.GPUDevice, booked map[string]float64, gauge 
 		}
 	}
 	gauge(descForeign, float64(foreign), labels...)
-	gauge(descBooked, booked[d.UUID], labels...)
 	healthy := 0.0
 	if d.Health == berthv1alpha1.DeviceHealthy {
 		healthy = 1
@@ -147,28 +123,17 @@ func collectDevice(d *berthv1alpha1.GPUDevice, booked map[string]float64, gauge 
 	gauge(descHealthy, healthy, append(labels, d.Reason)...)
 }
 
-// collectPods makes the metrics of the node's pods and returns what they have booked, in bytes by device.
-func (a *Agent) collectPods(s *berthv1alpha1.GPUNodeStatus, gauge gaugeFunc) map[string]float64 {
-	booked := map[string]float64{}
-	if a.opts.Pods == nil || a.opts.Booked == nil {
-		return booked
-	}
-	measured := measuredByPod(s)
-	for _, pod := range a.opts.Pods.Pods() {
-		for device, bytes := range measured[pod.UID] {
-			gauge(descPodUsed, float64(bytes), pod.Namespace, pod.Name, device)
-		}
-		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+// collectPods makes the metrics of the pods on a device. One whose name is not known has its UID for a name.
+func collectPods(d *berthv1alpha1.GPUDevice, names map[types.UID]types.NamespacedName, gauge gaugeFunc) {
+	for i := range d.Processes {
+		p := &d.Processes[i]
+		if p.PodUID == "" {
 			continue
 		}
-		allocation, err := a.opts.Booked(pod)
-		if err != nil {
-			continue // it is logged by the check, and the scheduler says it of the node
+		name, known := names[p.PodUID]
+		if !known {
+			name.Name = string(p.PodUID)
 		}
-		for device, bytes := range allocation {
-			booked[device] += float64(bytes)
-			gauge(descPodBooked, float64(bytes), pod.Namespace, pod.Name, device)
-		}
+		gauge(descPodUsed, float64(p.Memory.Value()), name.Namespace, name.Name, d.UUID)
 	}
-	return booked
 }

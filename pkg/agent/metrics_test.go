@@ -9,21 +9,17 @@ import (
 	"testing/synctest"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-base/metrics/testutil"
 )
 
 func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(o *Options) {
-			finished := berthPod(0)
-			finished.Name, finished.UID, finished.Status.Phase = "finished", "finished", corev1.PodSucceeded
-			o.Pods = fakePods{berthPod(0), finished}
-			o.Booked = func(*corev1.Pod) (map[string]uint64, error) { return map[string]uint64{gpu(0).UUID: 10 * gib}, nil }
-			o.Attributor = fakeAttributor{1: "pod"}
+			o.Names = fakeNames{"pod": {Namespace: "ns", Name: "server"}, "finished": {Namespace: "ns", Name: "finished"}}
+			o.Attributor = fakeAttributor{1: "pod", 3: "unnamed"}
 			d, lost := gpu(0), gpu(1)
-			d.Memory.Used = 12 * gib
-			d.Processes = []Process{{PID: 1, Memory: 9 * gib}, {PID: 2, Memory: 3 * gib}}
+			d.Memory.Used = 13 * gib
+			d.Processes = []Process{{PID: 1, Memory: 9 * gib}, {PID: 2, Memory: 3 * gib}, {PID: 3, Memory: gib}}
 			lost.Reason = ReasonDeviceLost
 			o.Reader.(*fakeReader).reading.Devices = []Device{d, lost}
 		})
@@ -33,12 +29,8 @@ func TestMetrics(t *testing.T) {
 		want := `
 # HELP berth_gpu_memory_used_bytes [ALPHA] Memory that is allocated on the device, without what the driver reserves.
 # TYPE berth_gpu_memory_used_bytes gauge
-berth_gpu_memory_used_bytes{` + labels + `} 1.2884901888e+10
+berth_gpu_memory_used_bytes{` + labels + `} 1.3958643712e+10
 berth_gpu_memory_used_bytes{` + lost + `} 0
-# HELP berth_gpu_memory_booked_bytes [ALPHA] Memory that pods have booked on the device.
-# TYPE berth_gpu_memory_booked_bytes gauge
-berth_gpu_memory_booked_bytes{` + labels + `} 1.073741824e+10
-berth_gpu_memory_booked_bytes{` + lost + `} 0
 # HELP berth_gpu_memory_foreign_bytes [ALPHA] Memory held by processes of no known pod.
 # TYPE berth_gpu_memory_foreign_bytes gauge
 berth_gpu_memory_foreign_bytes{` + labels + `} 3.221225472e+09
@@ -50,13 +42,14 @@ berth_gpu_healthy{` + lost + `,reason="DeviceLost"} 0
 # HELP berth_pod_gpu_memory_used_bytes [ALPHA] Memory that the pod's processes hold on the device.
 # TYPE berth_pod_gpu_memory_used_bytes gauge
 berth_pod_gpu_memory_used_bytes{UUID="GPU-00000000-0000-4000-8000-000000000000",namespace="ns",pod="server"} 9.663676416e+09
+berth_pod_gpu_memory_used_bytes{UUID="GPU-00000000-0000-4000-8000-000000000000",namespace="",pod="unnamed"} 1.073741824e+09
 # HELP berth_agent_report_writes_total [ALPHA] Writes of the report, by result.
 # TYPE berth_agent_report_writes_total counter
 berth_agent_report_writes_total{result="error"} 0
 berth_agent_report_writes_total{result="success"} 1
 `
 		if err := testutil.CustomCollectAndCompare(r.Collector(), strings.NewReader(want),
-			"berth_gpu_memory_used_bytes", "berth_gpu_memory_booked_bytes", "berth_gpu_memory_foreign_bytes",
+			"berth_gpu_memory_used_bytes", "berth_gpu_memory_foreign_bytes",
 			"berth_gpu_healthy", "berth_pod_gpu_memory_used_bytes", "berth_agent_report_writes_total"); err != nil {
 			t.Error(err)
 		}

@@ -17,14 +17,16 @@ import (
 type Specification interface {
 	// Update makes it have the GPUs of a node, whose device nodes it is given by UUID.
 	Update(files map[string]string) error
-	// Without returns those of some running pods whose containers were made without what it adds.
-	Without(pods []types.UID) []types.UID
+	// Without returns the pods whose containers, as far as they run, were made without what it adds: most of a node's.
+	Without() []types.UID
 }
 
 const (
 	// specificationInterval is how often the specification and the pods that were made by it are looked at.
 	specificationInterval = 10 * time.Second
 	modeNRI               = "nri"
+	// maxWithout is the API's limit.
+	maxWithout = 256
 )
 
 // nri is what is known of a node where GPUs are handed over by an NRI plugin. It is the observer's alone.
@@ -32,7 +34,7 @@ type nri struct {
 	lookedAt time.Time
 	gpus     int
 	err      error
-	// without are the pods that were made without their GPUs.
+	// without are pods that were made without any.
 	without []types.UID
 }
 
@@ -55,18 +57,10 @@ func (n *nri) update(a *Agent, r *Reading) {
 	}
 	n.gpus, n.err = len(files), spec.Update(files)
 	n.without = nil
-	if a.opts.Pods == nil || n.err != nil {
-		return
-	}
-	var pods []types.UID
-	for _, pod := range a.opts.Pods.Pods() {
-		form, _ := handedOver(pod)
-		if started := startedAt(pod); form == berthv1alpha1.DeviceFormNRI && !started.IsZero() && now.Sub(started) > confirmedAfter {
-			pods = append(pods, pod.UID)
-		}
-	}
-	if len(pods) > 0 {
-		n.without = spec.Without(pods)
+	if n.err == nil {
+		n.without = spec.Without()
+		slices.Sort(n.without)
+		n.without = n.without[:min(len(n.without), maxWithout)]
 	}
 }
 

@@ -4,16 +4,14 @@
 package agent
 
 import (
+	"context"
 	"errors"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
@@ -25,7 +23,6 @@ type fakeSpecification struct {
 	mu    sync.Mutex
 	files map[string]string
 	err   error
-	asked []types.UID
 	// without are the pods that lack what it adds.
 	without []types.UID
 }
@@ -37,11 +34,10 @@ func (s *fakeSpecification) Update(files map[string]string) error {
 	return s.err
 }
 
-func (s *fakeSpecification) Without(pods []types.UID) []types.UID {
+func (s *fakeSpecification) Without() []types.UID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked = pods
-	return slices.DeleteFunc(slices.Clone(pods), func(uid types.UID) bool { return !slices.Contains(s.without, uid) })
+	return s.without
 }
 
 func (s *fakeSpecification) fail(err error) {
@@ -50,19 +46,18 @@ func (s *fakeSpecification) fail(err error) {
 	s.err = err
 }
 
+// fakeRuntimes are files that say one thing.
+type fakeRuntimes []berthv1alpha1.RuntimeHandOff
+
+func (f fakeRuntimes) Runtimes(context.Context) ([]berthv1alpha1.RuntimeHandOff, time.Time) {
+	return f, start
+}
+
 func TestNRI(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		named := func(name string) *corev1.Pod {
-			pod := namedPod(name, berthv1alpha1.NRIAnnotationPrefix+"server", berthv1alpha1.CDIKind+"="+gpu(0).UUID)
-			pod.Spec = corev1.PodSpec{SchedulerName: berthv1alpha1.SchedulerName}
-			return running(pod, time.Now())
-		}
-		spec, events := &fakeSpecification{without: []types.UID{"bare", "other"}}, &fakeEvents{}
+		spec := &fakeSpecification{without: []types.UID{"other", "bare"}}
 		r := newRig(t, func(o *Options) {
-			// One was made while the plugin was down; one is not handed its GPUs in this way.
-			o.Pods, o.Events = fakePods{named("whole"), named("bare"), running(byCDI("other"), time.Now())}, events
-			o.Booked = func(*corev1.Pod) (map[string]uint64, error) { return map[string]uint64{gpu(0).UUID: gib}, nil }
-			o.Runtimes = fakeRuntimes{{Message: "the default runtime runc hands out no GPUs"}, {Handler: "nvidia", Accepts: []berthv1alpha1.DeviceForm{cdiForm}}}
+			o.Runtimes = fakeRuntimes{{Message: "the default runtime runc hands out no GPUs"}, {Handler: "nvidia", Accepts: []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormCDI}}}
 			o.Specification = spec
 		})
 		r.reader.change(func() {
@@ -75,22 +70,23 @@ func TestNRI(t *testing.T) {
 		if diff := cmp.Diff(map[string]string{gpu(0).UUID: "/dev/nvidia0"}, spec.files); diff != "" {
 			t.Errorf("the specification's GPUs (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff([]types.UID{"whole", "bare"}, spec.asked); diff != "" {
-			t.Errorf("pods that were looked at (-want +got):\n%s", diff)
+		if changed := r.client.last().HandOff.ChangedTime; changed == nil || !changed.Time.Equal(start) {
+			t.Errorf("the files changed at %v, want %s", changed, start)
+		}
+		if diff := cmp.Diff([]types.UID{"bare", "other"}, r.client.last().HandOff.NotInjected); diff != "" {
+			t.Errorf("pods without anything of it (-want +got):\n%s", diff)
 		}
 		want := []berthv1alpha1.RuntimeHandOff{
 			{Accepts: []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormNRI}, Mode: "nri", Message: "the agent's CDI specification names 1 GPUs, for an NRI plugin to add"},
-			{Handler: "nvidia", Accepts: []berthv1alpha1.DeviceForm{cdiForm}},
+			{Handler: "nvidia", Accepts: []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormCDI}},
 		}
 		if diff := cmp.Diff(want, r.client.last().HandOff.Runtimes); diff != "" {
 			t.Errorf("report (-want +got):\n%s", diff)
 		}
-		if told := events.all(); len(told) != 1 || !strings.HasPrefix(told[0], "bare GPUHandOffFailed: The container was started without") {
-			t.Errorf("told %q", told)
-		}
 		spec.fail(errors.New("no file"))
 		wait(30 * time.Second)
-		if h := r.client.last().HandOff.Runtimes[0]; h.Accepts != nil || h.Message != "no CDI specification could be written: no file" {
+		h := r.client.last().HandOff
+		if r := h.Runtimes[0]; r.Accepts != nil || r.Message != "no CDI specification could be written: no file" || h.NotInjected != nil {
 			t.Errorf("without a specification the report has %+v", h)
 		}
 	})
@@ -98,7 +94,7 @@ func TestNRI(t *testing.T) {
 
 func TestNRIComesAfterADefaultRuntimeThatHandsOutGPUs(t *testing.T) {
 	n := &nri{gpus: 1}
-	files := []berthv1alpha1.RuntimeHandOff{{Accepts: []berthv1alpha1.DeviceForm{cdiForm}, Mode: "auto"}}
+	files := []berthv1alpha1.RuntimeHandOff{{Accepts: []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormCDI}, Mode: "auto"}}
 	if diff := cmp.Diff(files, n.addTo(files)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

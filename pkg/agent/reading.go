@@ -141,6 +141,12 @@ type Attributor interface {
 	Attribute(pids []int) map[int]types.UID
 }
 
+// Names knows the names of the pods of a node.
+type Names interface {
+	// Names returns the names of the pods that have or had a container on the node, by the UID that their cgroups have.
+	Names() (map[types.UID]types.NamespacedName, error)
+}
+
 // Assignments tells which devices the kubelet has given away.
 type Assignments interface {
 	// Assigned returns the pods by what the device plugin calls their devices: a UUID, or the index of a GPU, or

@@ -7,7 +7,7 @@ import (
 	"context"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
@@ -35,17 +35,20 @@ func (a *Agent) readRuntimes(ctx context.Context) {
 	a.runtimes, a.runtimesChanged = runtimes, changed
 }
 
-// handOff returns how the node's container runtimes can be told GPUs, by their files and by the pods of a status.
-func (a *Agent) handOff(s *berthv1alpha1.GPUNodeStatus) *berthv1alpha1.HandOff {
+// handOff returns how the node's container runtimes can be told GPUs, by their files; nil if nothing is known.
+func (a *Agent) handOff() *berthv1alpha1.HandOff {
 	a.mu.Lock()
-	files, changed := a.runtimes, a.runtimesChanged
+	h := &berthv1alpha1.HandOff{Runtimes: a.runtimes}
+	if !a.runtimesChanged.IsZero() {
+		changed := metav1.NewTime(a.runtimesChanged).Rfc3339Copy()
+		h.ChangedTime = &changed
+	}
 	a.mu.Unlock()
-	var pods []*corev1.Pod
-	if a.opts.Pods != nil {
-		pods = a.opts.Pods.Pods()
-	}
 	if a.opts.Specification != nil {
-		files = a.nri.addTo(files)
+		h.Runtimes, h.NotInjected = a.nri.addTo(h.Runtimes), a.nri.without
 	}
-	return a.forms.check(files, changed, pods, s, a.opts.Clock.Now())
+	if len(h.Runtimes) == 0 {
+		return nil
+	}
+	return h
 }

@@ -4,6 +4,7 @@
 package controller
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,8 +31,8 @@ func CacheOptions() cache.Options {
 	}}
 }
 
-// trimPod keeps of a pod that names a model its request, its engine's command line and its readiness; of others
-// nothing but their identity.
+// trimPod keeps of a pod how it was given its GPUs and how its containers fare; of one that names a model, its request and
+// its engine's command line too.
 func trimPod(obj any) (any, error) {
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
@@ -47,22 +48,32 @@ func trimPod(obj any) (any, error) {
 			CreationTimestamp: pod.CreationTimestamp,
 			DeletionTimestamp: pod.DeletionTimestamp,
 		},
-		Spec:   corev1.PodSpec{SchedulerName: pod.Spec.SchedulerName, NodeName: pod.Spec.NodeName},
-		Status: corev1.PodStatus{Phase: pod.Status.Phase, StartTime: pod.Status.StartTime},
-	}
-	if pod.Annotations[berthv1alpha1.AnnotationModel] == "" {
-		return trimmed, nil
-	}
-	trimmed.Annotations = make(map[string]string, len(pod.Annotations))
-	for key, value := range pod.Annotations {
-		if strings.HasPrefix(key, berthv1alpha1.GroupName+"/") || key == "kubectl.kubernetes.io/default-container" {
-			trimmed.Annotations[key] = value
-		}
+		Spec: corev1.PodSpec{
+			SchedulerName: pod.Spec.SchedulerName, NodeName: pod.Spec.NodeName, RuntimeClassName: pod.Spec.RuntimeClassName,
+			InitContainers: trimContainers(pod.Spec.InitContainers),
+		},
+		Status: corev1.PodStatus{
+			Phase: pod.Status.Phase, StartTime: pod.Status.StartTime,
+			ContainerStatuses: trimStatuses(pod.Status.ContainerStatuses), InitContainerStatuses: trimStatuses(pod.Status.InitContainerStatuses),
+		},
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodReady {
 			trimmed.Status.Conditions = append(trimmed.Status.Conditions, c)
 		}
+	}
+	hasModel := pod.Annotations[berthv1alpha1.AnnotationModel] != ""
+	trimmed.Annotations = make(map[string]string, len(pod.Annotations))
+	for key, value := range pod.Annotations {
+		ofAllocation := slices.Contains(allocationAnnotations, key) || strings.HasPrefix(key, berthv1alpha1.NRIAnnotationPrefix)
+		ofRequest := strings.HasPrefix(key, berthv1alpha1.GroupName+"/") || key == "kubectl.kubernetes.io/default-container"
+		if ofAllocation || ofRequest && hasModel {
+			trimmed.Annotations[key] = value
+		}
+	}
+	if !hasModel {
+		trimmed.Spec.Containers = trimContainers(pod.Spec.Containers)
+		return trimmed, nil
 	}
 	for i := range pod.Spec.Containers {
 		c := &pod.Spec.Containers[i]
@@ -73,7 +84,34 @@ func trimPod(obj any) (any, error) {
 	return trimmed, nil
 }
 
-// trimGPUNode decodes a GPUNode, and keeps which pods hold how much, of how much.
+// allocationAnnotations are those by which a pod was given its GPUs, but for NRI's.
+var allocationAnnotations = []string{
+	berthv1alpha1.AnnotationAllocation, berthv1alpha1.AnnotationGPUUUIDs, berthv1alpha1.AnnotationVisibleDevices,
+}
+
+// trimContainers keeps the references to GPUs, and the containers that have one.
+func trimContainers(containers []corev1.Container) (out []corev1.Container) {
+	for i := range containers {
+		for _, e := range containers[i].Env {
+			if e.Name == berthv1alpha1.EnvVisibleDevices && e.ValueFrom != nil {
+				out = append(out, corev1.Container{Name: containers[i].Name, Env: []corev1.EnvVar{e}})
+			}
+		}
+	}
+	return out
+}
+
+// trimStatuses keeps how containers fare.
+func trimStatuses(statuses []corev1.ContainerStatus) (out []corev1.ContainerStatus) {
+	for i := range statuses {
+		s := &statuses[i]
+		out = append(out, corev1.ContainerStatus{Name: s.Name, State: s.State, LastTerminationState: s.LastTerminationState})
+	}
+	return out
+}
+
+// trimGPUNode decodes a GPUNode, and keeps which pods hold how much, of how much, and what is known of the hand-off
+// beside what the agent found in files.
 func trimGPUNode(obj any) (any, error) {
 	node, ok := obj.(*gpunode.Object)
 	if !ok {
@@ -93,7 +131,11 @@ func trimGPUNode(obj any) (any, error) {
 		d := &node.Status.Devices[i]
 		trimmed.Status.Devices = append(trimmed.Status.Devices, berthv1alpha1.GPUDevice{
 			UUID: d.UUID, Memory: berthv1alpha1.GPUMemory{Total: d.Memory.Total}, Processes: d.Processes,
+			Health: d.Health, AssignedTo: d.AssignedTo, AssignedPods: d.AssignedPods,
 		})
+	}
+	if h := node.Status.HandOff; h != nil {
+		trimmed.Status.HandOff = &berthv1alpha1.HandOff{ChangedTime: h.ChangedTime, NotInjected: h.NotInjected, Shown: h.Shown}
 	}
 	return trimmed, nil
 }

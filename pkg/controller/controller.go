@@ -40,6 +40,8 @@ type Options struct {
 	Concurrency int
 	// ProfilesPerNamespace is how many profiles are made for the pods of one namespace.
 	ProfilesPerNamespace int
+	// OveruseMargin is by how many bytes a pod may exceed its booking on a device before its owner is told.
+	OveruseMargin uint64
 	// Clock is time; default: the real one.
 	Clock clock.PassiveClock
 }
@@ -53,6 +55,7 @@ func DefaultOptions() Options {
 		ResolveTimeout:       3 * time.Minute,
 		Concurrency:          8,
 		ProfilesPerNamespace: 100,
+		OveruseMargin:        256 << 20,
 		Clock:                clock.RealClock{},
 	}
 }
@@ -113,7 +116,7 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 	if err != nil {
 		return fmt.Errorf("add the peak controller: %w", err)
 	}
-	return nil
+	return addCheck(mgr, &o)
 }
 
 // addIndices makes cached pods findable by their profile and by their UID, and profiles by whom they were made for.
@@ -134,7 +137,8 @@ var podIndices = map[string]client.IndexerFunc{
 	indexProfile: func(obj client.Object) []string {
 		return profileNamesOf(obj.(*corev1.Pod))
 	},
-	indexUID: func(obj client.Object) []string { return []string{string(obj.GetUID())} },
+	indexUID:  func(obj client.Object) []string { return []string{string(obj.GetUID())} },
+	indexNode: func(obj client.Object) []string { return []string{obj.(*corev1.Pod).Spec.NodeName} },
 }
 
 // podNeedsLook leaves out the updates of pods that change nothing that the pod reconciler reads.

@@ -27,18 +27,28 @@ var (
 		Name: "berth_controller_observed_peaks_total",
 		Help: "Times that a measured peak was written to a profile.",
 	})
+	podDeviations = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "berth_controller_pod_deviations_total",
+		Help: "Pods that were found to deviate from their allocation on a device, or to lack their GPUs, by the reason of the Event.",
+	}, []string{"reason"})
 )
 
 // registerMetrics adds the metrics to those that the manager serves.
 func registerMetrics() error {
-	for _, c := range []prometheus.Collector{resolutions, resolutionSeconds, peaksFolded} {
-		if err := metrics.Registry.Register(c); err != nil {
-			if again := (prometheus.AlreadyRegisteredError{}); !errors.As(err, &again) {
-				return err
-			}
+	for _, c := range []prometheus.Collector{resolutions, resolutionSeconds, peaksFolded, podDeviations} {
+		if err := registerCollector(c); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func registerCollector(c prometheus.Collector) error {
+	err := metrics.Registry.Register(c)
+	if again := (prometheus.AlreadyRegisteredError{}); errors.As(err, &again) {
+		return nil
+	}
+	return err
 }
 
 func observeResolution(err error, took time.Duration) {

@@ -21,6 +21,7 @@ const (
 	// indexProfile is the name of the profile of a pod's model, for pods that are not over.
 	indexProfile = "berth.profile"
 	indexUID     = "berth.uid"
+	indexNode    = "berth.node"
 )
 
 // profileNameOf returns the name of the profile of the pod's model, "" if it needs none or must not have one, because its

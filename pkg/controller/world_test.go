@@ -38,6 +38,7 @@ type world struct {
 	pods     *podReconciler
 	profiles *profileReconciler
 	peaks    *peakReconciler
+	check    *checkReconciler
 }
 
 type fakeResolver struct {
@@ -79,7 +80,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			t.Fatal(err)
 		}
 	}
-	b := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&berthv1alpha1.ModelProfile{})
+	b := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&berthv1alpha1.ModelProfile{}, &gpunode.Object{})
 	for name, extract := range podIndices {
 		b = b.WithIndex(&corev1.Pod{}, name, extract)
 	}
@@ -95,6 +96,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		client: w.client, status: status, resolver: w.resolver, clock: w.clock, options: options, turns: newTurns(options.Concurrency),
 	}
 	w.peaks = &peakReconciler{client: decoding{w.client}, status: status, clock: w.clock}
+	w.check = &checkReconciler{client: decoding{w.client}, live: w.client, recorder: w.recorder, clock: w.clock, margin: options.OveruseMargin}
 	return w
 }
 
@@ -173,6 +175,16 @@ func objectOf(t *testing.T, gn *berthv1alpha1.GPUNode) *gpunode.Object {
 
 // decoding is a client that reads GPUNodes as the cache does.
 type decoding struct{ client.Client }
+
+func (c decoding) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	err := c.Client.List(ctx, list, opts...)
+	if nodes, ok := list.(*gpunode.List); ok {
+		for i := range nodes.Items {
+			nodes.Items[i].Decode()
+		}
+	}
+	return err
+}
 
 func (c decoding) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 	if err := c.Client.Get(ctx, key, obj, opts...); err != nil {

@@ -96,18 +96,19 @@ func hasHandler(node *corev1.Node, handler string) bool {
 // readHandOff returns the forms that each runtime handler of a report takes; nil if nothing is known. A form that this
 // version does not know is none.
 func readHandOff(h *berthv1alpha1.HandOff) map[string]runtimeForms {
-	if h == nil || len(h.Runtimes) == 0 {
+	runtimes := RuntimesOf(h)
+	if len(runtimes) == 0 {
 		return nil
 	}
-	out := make(map[string]runtimeForms, len(h.Runtimes))
-	for i := range h.Runtimes {
-		r := runtimeForms{note: h.Runtimes[i].Message}
-		for _, form := range h.Runtimes[i].Accepts {
+	out := make(map[string]runtimeForms, len(runtimes))
+	for i := range runtimes {
+		r := runtimeForms{note: runtimes[i].Message}
+		for _, form := range runtimes[i].Accepts {
 			if isForm(form) {
 				r.accepts = append(r.accepts, form)
 			}
 		}
-		out[h.Runtimes[i].Handler] = r
+		out[runtimes[i].Handler] = r
 	}
 	return out
 }
@@ -116,7 +117,7 @@ func readHandOff(h *berthv1alpha1.HandOff) map[string]runtimeForms {
 type runtimeForms struct {
 	// accepts are the forms, the preferred one first; none if it takes no GPUs from Berth.
 	accepts []berthv1alpha1.DeviceForm
-	// note is what the agent says of it, for people.
+	// note is what was found of it, for people.
 	note string
 }
 
@@ -138,12 +139,10 @@ func HandOffProblems(node *corev1.Node, h *berthv1alpha1.HandOff) []string {
 		}
 		return []string{"its annotation " + berthv1alpha1.AnnotationHandOff + " is none of CDI, UUID and NRI"}
 	}
-	if h == nil {
-		return nil
-	}
 	var problems []string
-	for i := range h.Runtimes {
-		r := &h.Runtimes[i]
+	runtimes := RuntimesOf(h)
+	for i := range runtimes {
+		r := &runtimes[i]
 		if len(r.Accepts) > 0 {
 			return nil
 		}

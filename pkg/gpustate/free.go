@@ -70,14 +70,14 @@ func (c *counter) countPod(pod *corev1.Pod, e *Entry) {
 	if pod.UID == c.query.Pod {
 		return
 	}
-	if c.devicePlugin && !c.report.assigned[pod.UID] {
+	if c.devicePlugin && !c.report.assigned[ReportedUID(pod)] {
 		c.blockWhileUnreported(pod)
 	}
 	switch {
 	case c.query.Drained && (pod.DeletionTimestamp != nil || e.comesBack()):
 		c.giveBack(pod.UID)
 	case e == nil:
-		c.count(pod.UID, nil, pod, nil)
+		c.count(ReportedUID(pod), nil, pod, nil)
 	default:
 		c.countEntry(e, pod)
 	}
@@ -182,7 +182,7 @@ func (c *counter) giveBackOrphans(pods []*corev1.Pod) {
 	}
 	known := make(map[types.UID]bool, len(c.entries))
 	for _, pod := range pods {
-		known[pod.UID] = true
+		known[ReportedUID(pod)] = true
 	}
 	for _, e := range c.entries {
 		known[e.UID] = true

@@ -8,12 +8,10 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/clock"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/agent"
 	"github.com/berth-dev/berth/pkg/agent/kube"
-	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/lab/gpusim"
 )
 
@@ -31,27 +29,13 @@ func (l *Lab) runAgent(ctx context.Context, node *corev1.Node, hardware *gpusim.
 	if err != nil {
 		return err
 	}
-	api, err := kube.NewREST(config)
-	if err != nil {
-		return err
-	}
-	pods, err := kube.NewPods(api, node.Name)
-	if err != nil {
-		return err
-	}
-	events := kube.NewEvents(api, node.Name, clock.RealClock{})
 	a, err := agent.New(agent.Options{
 		NodeName: node.Name, Reader: hardware, Attributor: hardware,
 		Client: &startingClient{Client: client, reported: sync.OnceFunc(reported)},
-		Pods:   pods, Booked: gpustate.BookedOn, Events: events,
 	})
 	if err != nil {
 		return err
 	}
-	var helpers sync.WaitGroup
-	defer helpers.Wait()
-	helpers.Go(func() { pods.Run(ctx) })
-	helpers.Go(func() { events.Run(ctx) })
 	return a.Run(ctx)
 }
 

@@ -129,12 +129,12 @@ func TestEachReasonIsDocumentedAndNoOther(t *testing.T) {
 	}
 }
 
-func TestEachEventOfTheAgentIsDocumented(t *testing.T) {
+func TestEachEventAboutAReportIsDocumented(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "docs", "agent.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, reason := range constants(t, "pkg/agent/handoff.go", "Event") {
+	for _, reason := range constants(t, "pkg/controller/podcheck/podcheck.go", "Event") {
 		if !strings.Contains(string(text), "\n| `"+reason+"` |") {
 			t.Errorf("docs/agent.md has no entry %q", reason)
 		}

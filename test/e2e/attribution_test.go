@@ -4,6 +4,11 @@
 package e2e
 
 import (
+	"bufio"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -63,7 +68,7 @@ func testAttribution(t *testing.T, c *cluster) {
 // API, as root without capabilities.
 func (c *cluster) checkAgent(t *testing.T, w *worker) {
 	t.Helper()
-	metrics := kubectl(t, "get", "--raw", "/api/v1/namespaces/"+systemNamespace+"/pods/"+c.agentPod(t, w).Name+":9401/proxy/metrics")
+	metrics := scrape(t, c.agentPod(t, w).Name)
 	for _, name := range []string{
 		"berth_agent_reading_errors_total", "berth_agent_pod_resources_errors_total", "berth_agent_lease_errors_total",
 	} {
@@ -72,4 +77,65 @@ func (c *cluster) checkAgent(t *testing.T, w *worker) {
 			t.Errorf("%s of the agent on %s: %q, want 0", name, w.name, value)
 		}
 	}
+}
+
+// scrape returns the metrics of an agent, as an account that may get /metrics has them and no other.
+func scrape(t *testing.T, pod string) string {
+	t.Helper()
+	const name = "e2e-scraper"
+	kubectl(t, "-n", namespace, "create", "serviceaccount", name)
+	kubectl(t, "create", "clusterrole", name, "--verb=get", "--non-resource-url=/metrics")
+	kubectl(t, "create", "clusterrolebinding", name, "--clusterrole="+name, "--serviceaccount="+namespace+":"+name)
+	defer func() {
+		kubectl(t, "delete", "clusterrolebinding,clusterrole", name)
+		kubectl(t, "-n", namespace, "delete", "serviceaccount", name)
+	}()
+	forward := exec.CommandContext(t.Context(), "kubectl", "-n", systemNamespace, "port-forward", "pod/"+pod, ":9401")
+	out, err := forward.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := forward.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = forward.Process.Kill()
+		_ = forward.Wait()
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n') // Forwarding from 127.0.0.1:PORT -> 9401
+	if err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	address, _, _ := strings.Cut(strings.TrimPrefix(line, "Forwarding from "), " ")
+	get := func(token string) (int, string) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+address+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token != "" {
+			request.Header.Set("Authorization", "Bearer "+token)
+		}
+		client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(text)
+	}
+	if code, _ := get(""); code != http.StatusUnauthorized {
+		t.Errorf("without a token: %d", code)
+	}
+	if code, _ := get(strings.TrimSpace(kubectl(t, "-n", namespace, "create", "token", "default"))); code != http.StatusForbidden {
+		t.Errorf("as an account without the right: %d", code)
+	}
+	code, text := get(strings.TrimSpace(kubectl(t, "-n", namespace, "create", "token", name)))
+	if code != http.StatusOK {
+		t.Fatalf("as an account with the right: %d %s", code, text)
+	}
+	return text
 }

@@ -18,9 +18,10 @@ import (
 	"testing"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -42,10 +43,9 @@ type Server struct {
 	reports []Report
 	lease   *coordinationv1.Lease
 	renewed int
-	events  []eventsv1.Event
-	pods    map[string]*corev1.Pod
-	watches map[chan watchEvent]bool
 	refuse  func(*http.Request) int
+	tokens  map[string]bool
+	reviews int
 }
 
 // Report is a status that was written.
@@ -54,14 +54,9 @@ type Report struct {
 	Status berthv1alpha1.GPUNodeStatus
 }
 
-type watchEvent struct {
-	Type   string      `json:"type"`
-	Object *corev1.Pod `json:"object"`
-}
-
 // NewServer starts a server that ends with the test.
 func NewServer(t testing.TB) *Server {
-	s := &Server{t: t, address: "127.0.0.1:0", pods: map[string]*corev1.Pod{}, watches: map[chan watchEvent]bool{}}
+	s := &Server{t: t, address: "127.0.0.1:0", tokens: map[string]bool{}}
 	s.Start()
 	t.Cleanup(s.Stop)
 	return s
@@ -127,27 +122,6 @@ func (s *Server) Lease() (*coordinationv1.Lease, int) {
 	return s.lease.DeepCopy(), s.renewed
 }
 
-// Events returns the Events that were written.
-func (s *Server) Events() []eventsv1.Event {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]eventsv1.Event(nil), s.events...)
-}
-
-// SetPod makes or replaces a pod, and tells the watches.
-func (s *Server) SetPod(pod *corev1.Pod) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.version++
-	pod = pod.DeepCopy()
-	pod.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
-	pod.ResourceVersion = strconv.Itoa(s.version)
-	s.pods[pod.Namespace+"/"+pod.Name] = pod
-	for w := range s.watches {
-		w <- watchEvent{"MODIFIED", pod}
-	}
-}
-
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	const gpuNode = "/apis/berth.dev/v1alpha1/gpunodes"
@@ -163,8 +137,8 @@ func (s *Server) routes() http.Handler {
 		node.Status.RuntimeHandlers = []corev1.NodeRuntimeHandler{{}, {Name: "runc"}, {Name: "nvidia"}}
 		write(w, http.StatusOK, node)
 	})
-	mux.HandleFunc("GET /api/v1/pods", s.getPods)
-	mux.HandleFunc("POST /apis/events.k8s.io/v1/namespaces/{namespace}/events", s.postEvent)
+	mux.HandleFunc("POST /apis/authentication.k8s.io/v1/tokenreviews", s.reviewToken)
+	mux.HandleFunc("POST /apis/authorization.k8s.io/v1/subjectaccessreviews", s.reviewAccess)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		refuse := s.refuse
@@ -253,65 +227,41 @@ func (s *Server) postLease(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) postEvent(w http.ResponseWriter, r *http.Request) {
+// Token makes a token known, of an account that may or may not get /metrics.
+func (s *Server) Token(token string, allowed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	event := eventsv1.Event{}
-	if s.read(w, r, &event) {
-		s.events = append(s.events, event)
-		write(w, http.StatusCreated, &event)
+	s.tokens[token] = allowed
+}
+
+// Reviews returns how many tokens were asked about.
+func (s *Server) Reviews() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reviews
+}
+
+func (s *Server) reviewToken(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	review := &authenticationv1.TokenReview{}
+	if s.read(w, r, review) {
+		s.reviews++
+		// The account is called as its token is.
+		_, review.Status.Authenticated = s.tokens[review.Spec.Token]
+		review.Status.User.Username = review.Spec.Token
+		write(w, http.StatusCreated, review)
 	}
 }
 
-// getPods lists, or watches with the pods that there are first.
-func (s *Server) getPods(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	if query.Get("watch") == "" {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		list := &corev1.PodList{
-			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"},
-			ListMeta: metav1.ListMeta{ResourceVersion: strconv.Itoa(s.version)},
-		}
-		for _, pod := range s.pods {
-			list.Items = append(list.Items, *pod)
-		}
-		write(w, http.StatusOK, list)
-		return
-	}
-	events := make(chan watchEvent, 100)
+func (s *Server) reviewAccess(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	if query.Get("sendInitialEvents") == "true" {
-		for _, pod := range s.pods {
-			events <- watchEvent{"ADDED", pod}
-		}
-		events <- watchEvent{"BOOKMARK", &corev1.Pod{
-			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-			ObjectMeta: metav1.ObjectMeta{
-				ResourceVersion: strconv.Itoa(s.version),
-				Annotations:     map[string]string{metav1.InitialEventsAnnotationKey: "true"},
-			},
-		}}
-	}
-	s.watches[events] = true
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.watches, events)
-	}()
-	w.Header().Set("Content-Type", "application/json")
-	encoder := json.NewEncoder(w)
-	for {
-		select {
-		case <-r.Context().Done():
-			return
-		case e := <-events:
-			if encoder.Encode(e) != nil {
-				return
-			}
-			w.(http.Flusher).Flush()
-		}
+	defer s.mu.Unlock()
+	review := &authorizationv1.SubjectAccessReview{}
+	if s.read(w, r, review) {
+		a := review.Spec.NonResourceAttributes
+		review.Status.Allowed = s.tokens[review.Spec.User] && a != nil && a.Path == "/metrics" && a.Verb == "get"
+		write(w, http.StatusCreated, review)
 	}
 }
 

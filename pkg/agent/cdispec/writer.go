@@ -74,9 +74,9 @@ func (w *Writer) derive(files map[string]string) ([]byte, error) {
 	return nil, fmt.Errorf("the NVIDIA container toolkit has written no specification %s into %s", managementFiles[0], w.Dir)
 }
 
-// Without returns those of some pods none of whose processes has a file of the driver that the specification mounts:
-// nobody injected it when their containers were made. A pod whose processes cannot be looked at is not among them.
-func (w *Writer) Without(pods []types.UID) []types.UID {
+// Without returns the node's pods none of whose processes has a file of the driver that the specification mounts: nobody
+// injected it when their containers were made. A pod whose processes cannot be looked at is not among them.
+func (w *Writer) Without() []types.UID {
 	seen := map[types.UID]bool{} // with the file or not
 	entries, err := os.ReadDir(w.ProcRoot)
 	if err != nil || len(w.mounts) == 0 {
@@ -91,7 +91,7 @@ func (w *Writer) Without(pods []types.UID) []types.UID {
 			continue
 		}
 		uid, ok := cgroup.PodUID(string(group))
-		if !ok || !slices.Contains(pods, uid) {
+		if !ok || seen[uid] {
 			continue
 		}
 		mounts, err := os.ReadFile(filepath.Join(w.ProcRoot, e.Name(), "mountinfo"))
@@ -102,8 +102,8 @@ func (w *Writer) Without(pods []types.UID) []types.UID {
 		seen[uid] = seen[uid] || w.hasMount(string(mounts))
 	}
 	var without []types.UID
-	for _, uid := range pods {
-		if injected, looked := seen[uid]; looked && !injected {
+	for uid, injected := range seen {
+		if !injected {
 			without = append(without, uid)
 		}
 	}

@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/utils/clock"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/manifests"
@@ -173,42 +172,41 @@ func TestWritesAgainstARealAPIServer(t *testing.T) {
 			t.Errorf("got %+v, want renewed at %s", lease, want)
 		}
 	})
-	t.Run("pods are watched and told", func(t *testing.T) {
-		api, err := kube.NewREST(cp.Config())
-		if err != nil {
-			t.Fatal(err)
+	t.Run("what the controller writes of forms outlives the agent's writes, and is not the agent's", func(t *testing.T) {
+		files := metav1.NewTime(time.Now().Add(-time.Hour)).Rfc3339Copy()
+		s := fullStatus()
+		s.HandOff = &berthv1alpha1.HandOff{
+			Runtimes:    []berthv1alpha1.RuntimeHandOff{{Handler: "nvidia", Accepts: []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormCDI}}},
+			ChangedTime: &files, NotInjected: []types.UID{"a"},
 		}
-		pods, err := kube.NewPods(api, nodeName)
-		if err != nil {
-			t.Fatal(err)
+		apply := func() *berthv1alpha1.HandOff {
+			t.Helper()
+			if _, err := client.Apply(ctx, s); err != nil {
+				t.Fatal(err)
+			}
+			gn, err := client.Report(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return gn.Status.HandOff
 		}
-		go pods.Run(ctx)
-		events := kube.NewEvents(api, nodeName, clock.RealClock{})
-		go events.Run(ctx)
-		pod := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "server"},
-			Spec:       corev1.PodSpec{NodeName: nodeName, Containers: []corev1.Container{{Name: "c", Image: "i"}}, TerminationGracePeriodSeconds: new(int64)},
+		apply()
+		gpuNodes := dynamic.NewForConfigOrDie(cp.Config()).Resource(berthv1alpha1.GroupVersion.WithResource("gpunodes"))
+		patch := func(shown string) {
+			t.Helper()
+			body := []byte(`{"status":{"handOff":{"shown":` + shown + `}}}`)
+			if _, err := gpuNodes.Patch(ctx, nodeName, types.MergePatchType, body, metav1.PatchOptions{FieldManager: "controller"}, "status"); err != nil {
+				t.Fatal(err)
+			}
 		}
-		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: "default"}}
-		_, _ = admin.CoreV1().ServiceAccounts("default").Create(ctx, account, metav1.CreateOptions{})
-		pod, err = admin.CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
+		patch(`[{"handler":"nvidia","form":"UUID","works":false,"message":"no","seenTime":"2026-01-01T00:00:00Z"}]`)
+		s.HandOff.NotInjected = nil
+		if h := apply(); len(h.Shown) != 1 || len(h.Runtimes) != 1 || h.NotInjected != nil {
+			t.Errorf("after the agent's next write: %+v", h)
 		}
-		eventually(t, "the pod is known", func() bool { _, ok := pods.PodByUID(pod.UID); return ok })
-		events.Warn(pod, "GPUMemoryOveruse", "too much")
-		eventually(t, "the Event is there", func() bool {
-			list, err := admin.EventsV1().Events("default").List(ctx, metav1.ListOptions{})
-			return err == nil && len(list.Items) == 1 && list.Items[0].Regarding.UID == pod.UID
-		})
+		patch("null")
+		if h := apply(); len(h.Shown) != 0 || len(h.Runtimes) != 1 {
+			t.Errorf("after the controller took it away: %+v", h)
+		}
 	})
-}
-
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-	}
 }

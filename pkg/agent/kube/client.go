@@ -1,8 +1,8 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kube connects the agent to the API server: its own node's GPUNode and Lease, the pods of its node, and
-// Events. It speaks REST without a clientset, whose registered types alone would double the agent's memory.
+// Package kube connects the agent to the API server: its own node's GPUNode and Lease, and its Node. It speaks REST without
+// a clientset, whose registered types alone would double the agent's memory.
 package kube
 
 import (
@@ -39,19 +39,16 @@ type Client struct {
 
 // NewClient returns a client for the objects of a node.
 func NewClient(config *rest.Config, node string) (*Client, error) {
-	r, err := NewREST(config)
+	r, err := newREST(config)
 	if err != nil {
 		return nil, err
 	}
 	return &Client{rest: r, node: node}, nil
 }
 
-// NewREST returns a client for any path of the API server, which decodes only core/v1 (for the pods).
-func NewREST(config *rest.Config) (rest.Interface, error) {
+// newREST returns a client for any path of the API server, which decodes nothing but what errors are told by.
+func newREST(config *rest.Config) (rest.Interface, error) {
 	scheme := runtime.NewScheme()
-	if err := corev1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	c := rest.CopyConfig(config)
 	c.GroupVersion = &corev1.SchemeGroupVersion

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,9 +15,12 @@ import (
 	"github.com/berth-dev/berth/pkg/agent/containerruntime"
 )
 
+// runtimeTimeout bounds the request.
+const runtimeTimeout = 10 * time.Second
+
 // Runtime returns what the kubelet tells of the node's container runtime.
 func (c *Client) Runtime(ctx context.Context) (containerruntime.Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
+	ctx, cancel := context.WithTimeout(ctx, runtimeTimeout)
 	defer cancel()
 	raw, err := c.rest.Get().AbsPath("/api/v1/nodes", c.node).SetHeader("Accept", runtime.ContentTypeJSON).Do(ctx).Raw()
 	if err != nil {

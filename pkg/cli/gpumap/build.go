@@ -154,7 +154,7 @@ func newBuilder(o *Objects, s Settings) *builder {
 			continue
 		}
 		b.pods[pod.Spec.NodeName] = append(b.pods[pod.Spec.NodeName], pod)
-		b.byID[pod.UID] = pod
+		b.byID[pod.UID], b.byID[gpustate.ReportedUID(pod)] = pod, pod
 		tracker.PodSeen(pod)
 	}
 	for i := range o.Profiles {

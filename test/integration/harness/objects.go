@@ -62,7 +62,11 @@ func (l *Lab) TryReport(ctx context.Context, gn *berthv1alpha1.GPUNode) error {
 		}
 	}
 	stored.Status = gn.Status
-	return l.Client.Status().Update(ctx, stored)
+	err := l.Client.Status().Update(ctx, stored)
+	if apierrors.IsConflict(err) { // the controller writes into reports too
+		return l.TryReport(ctx, gn)
+	}
+	return err
 }
 
 // AddNode creates a Node and its report, and waits until the Node is Ready.

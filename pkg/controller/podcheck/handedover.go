@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package podcheck
 
 import (
 	"slices"
@@ -65,7 +65,7 @@ func referenceOf(pod *corev1.Pod) string {
 	return ""
 }
 
-// handlerOf returns the runtime handler of a pod. The agent may not read RuntimeClasses: their handlers are mostly called
+// handlerOf returns the runtime handler of a pod. The controller does not read RuntimeClasses: their handlers are mostly called
 // as they are, and if one is not, its pods just show nothing of it.
 func handlerOf(pod *corev1.Pod) string {
 	if pod.Spec.RuntimeClassName == nil {

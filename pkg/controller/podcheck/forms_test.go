@@ -1,21 +1,22 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package podcheck
 
 import (
-	"context"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
 const (
@@ -38,11 +39,11 @@ func namedPod(name, annotation, value string) *corev1.Pod {
 }
 
 func byCDI(name string) *corev1.Pod {
-	return namedPod(name, berthv1alpha1.AnnotationVisibleDevices, "runtime.nvidia.com/gpu="+gpu(0).UUID)
+	return namedPod(name, berthv1alpha1.AnnotationVisibleDevices, "runtime.nvidia.com/gpu="+gpu)
 }
 
 func byUUID(name string) *corev1.Pod {
-	return namedPod(name, berthv1alpha1.AnnotationGPUUUIDs, gpu(0).UUID)
+	return namedPod(name, berthv1alpha1.AnnotationGPUUUIDs, gpu)
 }
 
 const (
@@ -130,30 +131,31 @@ func TestForms(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c, now, changed := &formChecker{}, start, start.Add(-time.Hour)
+			now, changed := start, metav1.NewTime(start.Add(-time.Hour))
+			var shown []berthv1alpha1.ShownForm
 			var files []berthv1alpha1.RuntimeHandOff
 			if tc.files != nil {
 				files = []berthv1alpha1.RuntimeHandOff{{Handler: "nvidia", Accepts: tc.files, Mode: "auto", Message: "by file"}}
 			}
 			for _, s := range tc.steps {
 				if s.changed {
-					changed = now.Add(time.Second)
+					changed = metav1.NewTime(now.Add(time.Second))
 				}
 				now = now.Add(s.after)
-				device := berthv1alpha1.GPUDevice{UUID: gpu(0).UUID, Health: berthv1alpha1.DeviceHealthy}
+				device := berthv1alpha1.GPUDevice{UUID: gpu, Health: berthv1alpha1.DeviceHealthy}
 				if s.sick {
 					device.Health = berthv1alpha1.DeviceUnhealthy
 				}
 				if s.on != "" {
-					device.Processes = []berthv1alpha1.GPUProcess{{PodUID: s.on, Memory: quantity(gib)}}
+					device.Processes = []berthv1alpha1.GPUProcess{{PodUID: s.on, Memory: resource.MustParse("1Gi")}}
 				}
-				h := c.check(files, changed, s.pods, &berthv1alpha1.GPUNodeStatus{Devices: []berthv1alpha1.GPUDevice{device}}, now)
-				var got []berthv1alpha1.DeviceForm
-				if h != nil {
-					got = h.Runtimes[0].Accepts
-					if len(got) < len(tc.files) && !strings.Contains(h.Runtimes[0].Message, "was not given its GPUs in the form") {
-						t.Errorf("%s: the message is %q", s.name, h.Runtimes[0].Message)
-					}
+				h := &berthv1alpha1.HandOff{Runtimes: files, ChangedTime: &changed, Shown: shown}
+				status := &berthv1alpha1.GPUNodeStatus{Devices: []berthv1alpha1.GPUDevice{device}, HandOff: h}
+				h.Shown, _ = Shown(status, s.pods, now)
+				shown = h.Shown
+				got, note := acceptedBy(h)
+				if len(got) < len(tc.files) && !strings.Contains(note, "was not given its GPUs in the form") {
+					t.Errorf("%s: the message is %q", s.name, note)
 				}
 				if diff := cmp.Diff(s.want, got); diff != "" {
 					t.Errorf("%s: forms (-want +got):\n%s", s.name, diff)
@@ -166,47 +168,37 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// acceptedBy returns what the scheduler takes the only runtime handler to accept, and what people are told of it; nil when
+// nothing is known.
+func acceptedBy(h *berthv1alpha1.HandOff) (forms []berthv1alpha1.DeviceForm, note string) {
+	runtimes := gpustate.RuntimesOf(h)
+	if len(runtimes) == 0 {
+		return nil, ""
+	}
+	return runtimes[0].Accepts, runtimes[0].Message
+}
+
 func withoutAllocation(pod *corev1.Pod) *corev1.Pod {
 	delete(pod.Annotations, berthv1alpha1.AnnotationAllocation)
 	return pod
 }
 
-// fakeRuntimes are files that say one thing.
-type fakeRuntimes []berthv1alpha1.RuntimeHandOff
-
-func (f fakeRuntimes) Runtimes(context.Context) ([]berthv1alpha1.RuntimeHandOff, time.Time) {
-	return f, time.Time{}
-}
-
-// TestPodThatIsNotGivenItsGPUs is told so, and the report follows, also while the driver is away.
-func TestPodThatIsNotGivenItsGPUs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		events := &fakeEvents{}
-		r := newRig(t, func(o *Options) {
-			o.Pods, o.Events = fakePods{failing(byUUID("server"), unresolvable, time.Now().Add(time.Second))}, events
-			o.Booked = func(*corev1.Pod) (map[string]uint64, error) { return map[string]uint64{gpu(0).UUID: gib}, nil }
-			o.Runtimes = fakeRuntimes{{Handler: "nvidia", Accepts: []berthv1alpha1.DeviceForm{cdiForm, uuidForm}, Mode: "cdi"}}
-		})
-		wait(5 * time.Second)
-		want := &berthv1alpha1.HandOff{Runtimes: []berthv1alpha1.RuntimeHandOff{{
-			Handler: "nvidia", Accepts: []berthv1alpha1.DeviceForm{cdiForm}, Mode: "cdi",
-			Message: "pod ns/server was not given its GPUs in the form UUID: " + unresolvable,
-		}}}
-		if diff := cmp.Diff(want, r.client.last().HandOff); diff != "" {
-			t.Errorf("report (-want +got):\n%s", diff)
+func TestWhatIsShownIsWrittenSeldom(t *testing.T) {
+	device := berthv1alpha1.GPUDevice{UUID: gpu, Health: berthv1alpha1.DeviceHealthy}
+	s := &berthv1alpha1.GPUNodeStatus{Devices: []berthv1alpha1.GPUDevice{device}, HandOff: &berthv1alpha1.HandOff{}}
+	pod := failing(byUUID("a"), unresolvable, start)
+	writes := 0
+	for now := start; now.Before(start.Add(time.Hour)); now = now.Add(time.Second) {
+		shown, next := Shown(s, []*corev1.Pod{pod}, now)
+		if !equality.Semantic.DeepEqual(shown, s.HandOff.Shown) {
+			writes++
 		}
-		told := events.all()
-		if len(told) != 1 || !strings.HasPrefix(told[0], "server GPUHandOffFailed: ") || !strings.Contains(told[0], unresolvable) ||
-			!strings.Contains(told[0], "berth.dev/visible-devices") {
-			t.Errorf("told %q", told)
+		s.HandOff.Shown = shown
+		if len(shown) != 1 || !next.After(now) || next.After(now.Add(refutedFor+time.Second)) {
+			t.Fatalf("shown %+v, to look again at %s, %s after now", shown, next, next.Sub(now))
 		}
-		if n := r.counters.handOffFailures.Load(); n != 1 {
-			t.Errorf("counted %d", n)
-		}
-		r.reader.change(func() { r.reader.err = errDown })
-		wait(5 * time.Second)
-		if s := r.client.last(); s.Devices[0].Reason != ReasonDriverUnavailable || cmp.Diff(want, s.HandOff) != "" {
-			t.Errorf("without a driver: %+v", s)
-		}
-	})
+	}
+	if writes != 60 {
+		t.Errorf("%d writes in an hour, want one a minute", writes)
+	}
 }
