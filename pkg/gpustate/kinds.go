@@ -40,6 +40,9 @@ type sizedKind struct {
 	*sizes
 }
 
+// maxKinds bounds how many kinds are kept: a node can report another one each time.
+const maxKinds = 64
+
 // fitsNowhere is a request where the engine cannot load the model.
 var fitsNowhere = &sizes{}
 
@@ -70,7 +73,7 @@ func (k *kinds) sizedOn(n *alloc.Node) *sizes {
 			found = fitsNowhere
 		}
 		longer := []sizedKind{{kind, found}}
-		if known != nil {
+		if known != nil && len(*known) < maxKinds {
 			longer = append(longer, *known...)
 		}
 		if k.known.CompareAndSwap(known, &longer) {

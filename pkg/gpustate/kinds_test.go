@@ -62,6 +62,17 @@ func TestASmallCardIsNotBookedByTheDefaultsOfALargeOne(t *testing.T) {
 	}
 }
 
+// TestANodeThatReportsEverNewKindsCostsNoMemory: what its agent says is bounded by nobody.
+func TestANodeThatReportsEverNewKindsCostsNoMemory(t *testing.T) {
+	r := askedBy(t, bt.MakePod("p").Model("hf://org/llama-8b").Runtime(berthv1alpha1.RuntimeVLLM), profileOf(t))
+	for i := range uint64(4 * maxKinds) {
+		r.On(nodeOf(alloc.Device{Model: h100.Model, Total: alloc.MiB(80_000 + i)}))
+	}
+	if n := len(*r.known.Load()); n > maxKinds {
+		t.Errorf("%d kinds are kept, want at most %d", n, maxKinds)
+	}
+}
+
 // TestAContextThatTheEngineRefusesIsTold: the model of the test has a limit of 8192 tokens.
 func TestAContextThatTheEngineRefusesIsTold(t *testing.T) {
 	for context, told := range map[string]bool{"8192": false, "8193": true} {
