@@ -81,9 +81,9 @@ var llamaFlags = flags.Table(map[string]flags.Flag{
 	"--spec-type": flags.One(setSpecType),
 	"--spec-draft-n-max --draft --draft-n --draft-max": flags.One(flags.Whole(func(s *Settings) *int64 { return &s.SpeculativeTokens })),
 	// Another file that is loaded beside the model: its size is not in the model's profile.
-	"-mm --mmproj -mmu --mmproj-url":                                            flags.One(func(s *flags.Scanner, name, _ string) { s.MarkUnknown(name) }),
-	"-md --model-draft --spec-draft-model -hfd --hf-repo-draft --spec-draft-hf": flags.One(func(s *flags.Scanner, name, _ string) { s.MarkUnknown(name) }),
-	"-ot --override-tensor":                                                     flags.One(func(s *flags.Scanner, name, _ string) { s.MarkUnknown(name) }),
+	"-mm --mmproj -mmu --mmproj-url":                                            flags.One(elsewhere),
+	"-md --model-draft --spec-draft-model -hfd --hf-repo-draft --spec-draft-hf": flags.One(elsewhere),
+	"-ot --override-tensor":                                                     flags.One(elsewhere),
 })
 
 // llamaVariables are the environment variables that stand for flags of llama-server; flags win over them.

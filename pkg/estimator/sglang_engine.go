@@ -70,22 +70,14 @@ var sglangEngine = register(&Engine{
 
 // sglangFlags are the flags of SGLang's server that memory depends on (python/sglang/srt/server_args.py, v0.5).
 var sglangFlags = flags.Table(map[string]flags.Flag{
-	"--model-path --model": flags.One(setModel),
-	"--tp --tp-size --tensor-parallel-size": flags.One(flags.Reference("BERTH_TENSOR_PARALLEL_SIZE",
-		func(r *flags.Result) *flags.Number { return &r.TensorParallel }, flags.ParseCount)),
-	"--pp --pp-size --pipeline-parallel-size": flags.One(func(s *flags.Scanner, name, value string) {
-		flags.Reference("", func(r *flags.Result) *flags.Number { return &r.PipelineParallel }, flags.ParseCount)(s, name, value)
-		s.Settings.PipelineParallel = s.PipelineParallel.Value
-	}),
+	"--model-path --model":                    flags.One(setModel),
+	"--tp --tp-size --tensor-parallel-size":   flags.One(shards),
+	"--pp --pp-size --pipeline-parallel-size": flags.One(stages),
 	"--dp --dp-size --data-parallel-size": flags.One(func(s *flags.Scanner, name, value string) {
 		flags.Reference("", func(r *flags.Result) *flags.Number { return &r.DataParallel }, flags.ParseCount)(s, name, value)
 		s.Settings.DataParallel = s.DataParallel.Value
 	}),
-	"--mem-fraction-static": flags.One(func(s *flags.Scanner, name, value string) {
-		flags.Reference("BERTH_MEM_FRACTION_STATIC", func(r *flags.Result) *flags.Number { return &r.GPUMemoryUtilization }, flags.ParseFraction)(s, name, value)
-		s.Settings.GPUMemoryUtilization = s.GPUMemoryUtilization.Value
-		s.Settings.UtilizationHandedOver = s.GPUMemoryUtilization.Source == flags.Berth
-	}),
+	"--mem-fraction-static": flags.One(fractionBy("BERTH_MEM_FRACTION_STATIC")),
 	"--max-total-tokens": flags.One(func(s *flags.Scanner, name, value string) {
 		flags.Reference("", func(r *flags.Result) *flags.Number { return &r.KVCacheMemory }, flags.ParseNumber)(s, name, value)
 		s.Settings.MaxTotalTokens = s.KVCacheMemory.Value
@@ -96,17 +88,15 @@ var sglangFlags = flags.Table(map[string]flags.Flag{
 	"--cuda-graph-max-bs --cuda-graph-max-bs-decode": flags.One(flags.Whole(func(s *Settings) *int64 { return &s.GraphBatchSize })),
 	"--disable-cuda-graph":                           flags.None(flags.Boolean(func(s *Settings) *bool { return &s.EnforceEager }, true)),
 	"--enable-dp-attention":                          flags.None(flags.Boolean(func(s *Settings) *bool { return &s.DPAttention }, true)),
-	"--ep --ep-size --expert-parallel-size": flags.One(func(s *flags.Scanner, name, value string) {
-		s.Settings.ExpertParallel = s.Classify(name, value) && value != "1"
-	}),
-	"--kv-cache-dtype":           flags.One(flags.Text(func(s *Settings) *string { return &s.KVCacheType })),
-	"--page-size":                flags.One(flags.Whole(func(s *Settings) *int64 { return &s.BlockSize })),
-	"--dtype":                    flags.One(flags.Text(func(s *Settings) *string { return &s.DType })),
-	"--quantization":             flags.One(flags.Text(func(s *Settings) *string { return &s.Quantization })),
-	"--is-embedding":             flags.None(flags.Boolean(func(s *Settings) *bool { return &s.Embeddings }, true)),
-	"--json-model-override-args": flags.One(func(s *flags.Scanner, _, _ string) { s.Settings.LongContext = true }),
-	"--max-loras-per-batch":      flags.One(flags.Whole(func(s *Settings) *int64 { return &s.MaxLoRAs })),
-	"--max-lora-rank":            flags.One(flags.Whole(func(s *Settings) *int64 { return &s.MaxLoRARank })),
+	"--ep --ep-size --expert-parallel-size":          flags.One(expertRanks),
+	"--kv-cache-dtype":                               flags.One(flags.Text(func(s *Settings) *string { return &s.KVCacheType })),
+	"--page-size":                                    flags.One(flags.Whole(func(s *Settings) *int64 { return &s.BlockSize })),
+	"--dtype":                                        flags.One(flags.Text(func(s *Settings) *string { return &s.DType })),
+	"--quantization":                                 flags.One(flags.Text(func(s *Settings) *string { return &s.Quantization })),
+	"--is-embedding":                                 flags.None(flags.Boolean(func(s *Settings) *bool { return &s.Embeddings }, true)),
+	"--json-model-override-args":                     flags.One(func(s *flags.Scanner, _, _ string) { s.Settings.LongContext = true }),
+	"--max-loras-per-batch":                          flags.One(flags.Whole(func(s *Settings) *int64 { return &s.MaxLoRAs })),
+	"--max-lora-rank":                                flags.One(flags.Whole(func(s *Settings) *int64 { return &s.MaxLoRARank })),
 	"--speculative-algorithm": flags.One(func(s *flags.Scanner, name, value string) {
 		if s.Classify(name, value) && s.Settings.SpeculativeTokens == 0 && !strings.EqualFold(value, "NGRAM") {
 			s.Settings.SpeculativeTokens = 4
@@ -119,7 +109,7 @@ var sglangFlags = flags.Table(map[string]flags.Flag{
 		}
 	}),
 	// A file of flags, which is in the image or a volume.
-	"--config": flags.One(func(s *flags.Scanner, name, _ string) { s.MarkUnknown(name) }),
+	"--config": flags.One(elsewhere),
 })
 
 // setChunk reads --chunked-prefill-size; −1 switches chunks off, and --max-prefill-tokens (16384) limits a batch.

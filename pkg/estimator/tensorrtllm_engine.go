@@ -52,27 +52,17 @@ var tensorrtEngine = register(&Engine{
 // tensorrtFlags are the flags of trtllm-serve that memory depends on (tensorrt_llm/commands/serve.py, v1.0), which has
 // underscores where others have hyphens, and those of Dynamo's worker.
 var tensorrtFlags = flags.Table(map[string]flags.Flag{
-	"--model --model-path": flags.One(setModel),
-	"--tp-size --tensor-parallel-size": flags.One(flags.Reference("BERTH_TENSOR_PARALLEL_SIZE",
-		func(r *flags.Result) *flags.Number { return &r.TensorParallel }, flags.ParseCount)),
-	"--pp-size --pipeline-parallel-size": flags.One(func(s *flags.Scanner, name, value string) {
-		flags.Reference("", func(r *flags.Result) *flags.Number { return &r.PipelineParallel }, flags.ParseCount)(s, name, value)
-		s.Settings.PipelineParallel = s.PipelineParallel.Value
-	}),
-	"--ep-size --expert-parallel-size": flags.One(func(s *flags.Scanner, name, value string) {
-		s.Settings.ExpertParallel = s.Classify(name, value) && value != "1"
-	}),
-	"--kv-cache-free-gpu-memory-fraction --free-gpu-memory-fraction --kv-cache-free-gpu-mem-fraction": flags.One(func(s *flags.Scanner, name, value string) {
-		flags.Reference("BERTH_FREE_GPU_MEMORY_FRACTION", func(r *flags.Result) *flags.Number { return &r.GPUMemoryUtilization }, flags.ParseFraction)(s, name, value)
-		s.Settings.GPUMemoryUtilization = s.GPUMemoryUtilization.Value
-		s.Settings.UtilizationHandedOver = s.GPUMemoryUtilization.Source == flags.Berth
-	}),
+	"--model --model-path":               flags.One(setModel),
+	"--tp-size --tensor-parallel-size":   flags.One(shards),
+	"--pp-size --pipeline-parallel-size": flags.One(stages),
+	"--ep-size --expert-parallel-size":   flags.One(expertRanks),
+	"--kv-cache-free-gpu-memory-fraction --free-gpu-memory-fraction --kv-cache-free-gpu-mem-fraction": flags.One(fractionBy("BERTH_FREE_GPU_MEMORY_FRACTION")),
 	"--max-seq-len":    flags.One(flags.Whole(func(s *Settings) *int64 { return &s.ContextLength })),
 	"--max-batch-size": flags.One(flags.Whole(func(s *Settings) *int64 { return &s.MaxNumSeqs })),
 	"--max-num-tokens": flags.One(flags.Whole(func(s *Settings) *int64 { return &s.MaxNumBatchedTokens })),
 	"--kv-cache-dtype": flags.One(flags.Text(func(s *Settings) *string { return &s.KVCacheType })),
 	// Files of settings, which are in the image or a volume: max_gpu_total_bytes can only be set there.
-	"--extra-llm-api-options --config --extra-engine-args": flags.One(func(s *flags.Scanner, name, _ string) { s.MarkUnknown(name) }),
+	"--extra-llm-api-options --config --extra-engine-args": flags.One(elsewhere),
 })
 
 // tensorrtArguments returns the arguments after the program, the model as a flag.

@@ -42,13 +42,4 @@ func shareOfTotal(flag string, fraction int64) *Share {
 }
 
 // ofTotal reads a fraction of the GPU.
-func ofTotal(s *flags.Scanner, name, value string) {
-	flags.Reference("BERTH_GPU_MEMORY_UTILIZATION", func(r *flags.Result) *flags.Number { return &r.GPUMemoryUtilization }, flags.ParseFraction)(s, name, value)
-	s.Settings.GPUMemoryUtilization = s.GPUMemoryUtilization.Value
-	s.Settings.UtilizationHandedOver = s.GPUMemoryUtilization.Source == flags.Berth
-}
-
-// shards reads a tensor-parallel size.
-func shards(s *flags.Scanner, name, value string) {
-	flags.Reference("BERTH_TENSOR_PARALLEL_SIZE", func(r *flags.Result) *flags.Number { return &r.TensorParallel }, flags.ParseCount)(s, name, value)
-}
+var ofTotal = fractionBy("BERTH_GPU_MEMORY_UTILIZATION")

@@ -71,17 +71,10 @@ func powersOfTwo(followsCount bool) []int {
 // vllmFlags are the flags of "vllm serve" that memory depends on (docs.vllm.ai, "Engine Arguments"). vLLM takes
 // underscores for hyphens.
 var vllmFlags = flags.Table(map[string]flags.Flag{
-	"--model --model-id":         flags.One(setModel),
-	"--tensor-parallel-size -tp": flags.One(flags.Reference("BERTH_TENSOR_PARALLEL_SIZE", func(r *flags.Result) *flags.Number { return &r.TensorParallel }, flags.ParseCount)),
-	"--pipeline-parallel-size -pp": flags.One(func(s *flags.Scanner, name, value string) {
-		flags.Reference("", func(r *flags.Result) *flags.Number { return &r.PipelineParallel }, flags.ParseCount)(s, name, value)
-		s.Settings.PipelineParallel = s.PipelineParallel.Value
-	}),
-	"--gpu-memory-utilization": flags.One(func(s *flags.Scanner, name, value string) {
-		flags.Reference("BERTH_GPU_MEMORY_UTILIZATION", func(r *flags.Result) *flags.Number { return &r.GPUMemoryUtilization }, flags.ParseFraction)(s, name, value)
-		s.Settings.GPUMemoryUtilization = s.GPUMemoryUtilization.Value
-		s.Settings.UtilizationHandedOver = s.GPUMemoryUtilization.Source == flags.Berth
-	}),
+	"--model --model-id":           flags.One(setModel),
+	"--tensor-parallel-size -tp":   flags.One(shards),
+	"--pipeline-parallel-size -pp": flags.One(stages),
+	"--gpu-memory-utilization":     flags.One(fractionBy("BERTH_GPU_MEMORY_UTILIZATION")),
 	"--kv-cache-memory-bytes --kv-cache-memory": flags.One(func(s *flags.Scanner, name, value string) {
 		flags.Reference("", func(r *flags.Result) *flags.Number { return &r.KVCacheMemory }, flags.ParseNumber)(s, name, value)
 		s.Settings.KVCacheMemory = s.KVCacheMemory.Value
@@ -113,7 +106,7 @@ var vllmFlags = flags.Table(map[string]flags.Flag{
 	"--speculative-config -sc":      flags.One(setSpeculation),
 	"--num-speculative-tokens":      flags.One(flags.Whole(func(s *Settings) *int64 { return &s.SpeculativeTokens })),
 	// A file of flags, which is in the image or a volume.
-	"--config": flags.One(func(s *flags.Scanner, name, _ string) { s.MarkUnknown(name) }),
+	"--config": flags.One(elsewhere),
 })
 
 // setRunner reads what the server is for: --runner pooling, --task embed (and its like), --convert embed.
