@@ -37,12 +37,6 @@ func (s *Simulator) Pod(namespace, name string) *corev1.Pod {
 	return pod
 }
 
-// Pods returns all pods, by name.
-func (s *Simulator) Pods() []*corev1.Pod { return all[*corev1.Pod](s.world) }
-
-// Now is how much time has passed since the snapshot.
-func (s *Simulator) Now() time.Duration { return s.clock.Since(s.start) }
-
 // Notes say what the simulation lacks.
 func (s *Simulator) Notes() []string { return s.notes }
 

@@ -86,6 +86,9 @@ func (e *Explanation) lines() (lines []string) {
 			lines = append(lines, "Nothing that is under way will give it a place: it is tried again when memory is freed, or a node or a report changes.")
 		}
 	}
+	if e.Decision != "" {
+		lines = append(lines, e.Decision+".")
+	}
 	if near := e.nearMiss(); near != "" && e.Why != "" {
 		lines = append(lines, near)
 	}
