@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
 )
 
@@ -200,6 +201,22 @@ func TestFilesOfKubectl(t *testing.T) {
 	for _, want := range []string{"does not say when", "no configuration", "no Leases", "[Thing]"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("%q is not said: %s", want, notes)
+		}
+	}
+}
+
+// TestAnotherVersionIsTold: a scheduler of another version may decide otherwise.
+func TestAnotherVersionIsTold(t *testing.T) {
+	scheduler := running("berth-scheduler-0", "1Gi")
+	scheduler.Namespace, scheduler.Labels = berthv1alpha1.Namespace, map[string]string{"app.kubernetes.io/name": "berth-scheduler"}
+	for image, want := range map[string]bool{
+		"registry.test:5000/berth-scheduler:v9.8.7": true, "registry.test:5000/berth-scheduler": false,
+		"registry.test:5000/berth-scheduler:v9.8.7@sha256:00": true, "berth-scheduler:v0.0.0-dev": false,
+	} {
+		scheduler.Spec.Containers[0].Image = image
+		_, notes, err := berth(t, roomy(scheduler), manifest("1", "1Gi"), "what-if", "-f", "-")
+		if got := strings.Contains(notes, "version v9.8.7, this program of v0.0.0-dev"); err != nil || got != want {
+			t.Errorf("%s: told: %v, want %v, %v\n%s", image, got, want, err, notes)
 		}
 	}
 }

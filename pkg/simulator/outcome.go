@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin"
 )
 
 // Outcome is what became of a pod.
@@ -39,6 +40,9 @@ func (s *Simulator) Pod(namespace, name string) *corev1.Pod {
 
 // Notes say what the simulation lacks.
 func (s *Simulator) Notes() []string { return s.notes }
+
+// Arguments returns the arguments of the plugin that the simulation goes by.
+func (s *Simulator) Arguments() plugin.Args { return s.plugin.Arguments() }
 
 // IsOurs says whether a pod is one that this scheduler places.
 func (s *Simulator) IsOurs(pod *corev1.Pod) bool {

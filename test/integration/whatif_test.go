@@ -93,23 +93,19 @@ func newWhatIfWorld(t *testing.T, random *rand.Rand) *whatIfWorld {
 	if err := os.WriteFile(config, []byte(one), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w := &whatIfWorld{T: t, lab: harness.Start(t, "--bare", "--scheduler-config", config, "--no-controller"), random: random, nodes: 3 + random.IntN(8)}
+	w := &whatIfWorld{T: t, lab: harness.Start(t, "--bare", "--scheduler-config", config, "--no-controller"), random: random, nodes: 2 + random.IntN(6)}
 	if w.client, err = cluster.New(w.lab.Config); err != nil {
 		t.Fatal(err)
 	}
 	for _, value := range []int32{0, 100, 200, 300} {
 		harness.Create(t, w.lab, &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: className(value)}, Value: value})
 	}
-	pdb := harness.Create(t, w.lab, &policyv1.PodDisruptionBudget{
+	harness.Create(t, w.lab, &policyv1.PodDisruptionBudget{
 		ObjectMeta: metav1.ObjectMeta{Namespace: bt.Namespace, Name: guarded},
 		Spec: policyv1.PodDisruptionBudgetSpec{
-			MinAvailable: ptr.To(intstr.FromString("100%")), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{guarded: "true"}},
+			MinAvailable: ptr.To(intstr.FromInt32(1000)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{guarded: "true"}},
 		},
 	})
-	pdb.Status = policyv1.PodDisruptionBudgetStatus{ObservedGeneration: pdb.Generation, DisruptedPods: map[string]metav1.Time{}}
-	if err := w.lab.Client.Status().Update(t.Context(), pdb); err != nil {
-		t.Fatal(err)
-	}
 	for i := range w.nodes { // in the order of their names, in which the simulator has them too
 		w.lab.AddNode(t, bt.MakeNode(nodeName(i)), w.gpus(nodeName(i)))
 	}
@@ -136,7 +132,7 @@ func (w *whatIfWorld) gpus(node string) *berthv1alpha1.GPUNode {
 // pod returns a pod as a user would write it.
 func (w *whatIfWorld) pod(name string) *corev1.Pod {
 	r := w.random
-	p := bt.MakePod(name).Memory(fmt.Sprintf("%dGi", 4+r.IntN(150))).GPUCount(oneOf(r, "1", "1", "1,2", "1,2,4", "2", "4,8"))
+	p := bt.MakePod(name).Memory(fmt.Sprintf("%dGi", 4+r.IntN(200))).GPUCount(oneOf(r, "1", "1", "1,2", "1,2,4", "2", "4,8"))
 	switch r.IntN(4) {
 	case 0:
 		p.Runtime("vllm").Args("--gpu-memory-utilization=$(BERTH_GPU_MEMORY_UTILIZATION)", "--tensor-parallel-size=$(BERTH_TENSOR_PARALLEL_SIZE)")

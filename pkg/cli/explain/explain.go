@@ -47,8 +47,10 @@ type Explanation struct {
 	// Outcome is what becomes of it once evictions and waits that begin now are over.
 	Outcome whatif.Pod `json:"outcome"`
 	// Nodes are the verdicts on each node.
-	Nodes []Node   `json:"nodes,omitempty"`
-	Notes []string `json:"notes,omitempty"`
+	Nodes []Node `json:"nodes,omitempty"`
+	// Arguments are those of the scheduler that were assumed, defaults applied.
+	Arguments plugin.Args `json:"arguments"`
+	Notes     []string    `json:"notes,omitempty"`
 }
 
 // Node is a verdict on a node.
@@ -124,7 +126,7 @@ func Ask(ctx context.Context, s *simulator.Snapshot, namespace, name string) (*E
 	if err := sim.Run(); err != nil {
 		return nil, err
 	}
-	e.Why, e.Notes = found.Failure, sim.Notes()
+	e.Why, e.Notes, e.Arguments = found.Failure, sim.Notes(), sim.Arguments()
 	for _, shares := range found.Options {
 		e.Options = append(e.Options, amounts(shares))
 	}
