@@ -94,6 +94,8 @@ func TestWhatIf(t *testing.T) {
 		{name: "no manifest", args: []string{"-f", "/no/such/file"}, code: 2, want: "no/such/file"},
 		{name: "no pods in it", stdin: "{apiVersion: v1, kind: Service, metadata: {name: s}}", args: []string{"-f", "-"}, code: 2, want: "have no pods"},
 		{name: "a field that is not there", stdin: "{apiVersion: v1, kind: Pod, metadata: {name: s}, spec: {schedulerNam: berth}}", args: []string{"-f", "-"}, code: 2, want: "schedulerNam"},
+		{name: "a pod of another scheduler", stdin: "{apiVersion: v1, kind: Pod, metadata: {name: s}, spec: {containers: [{name: c, image: i}]}}", args: []string{"-f", "-"}, code: 2, want: `its schedulerName is "default-scheduler"`},
+		{name: "a drain of pods of other schedulers", pods: []*corev1.Pod{bt.MakePod("s").Scheduler("other").Node("gpu-a").Obj()}, args: []string{"--drain", "gpu-a"}, want: "not asked: 1"},
 		{name: "an unknown flag", args: []string{"--drian", "gpu-a"}, code: 2, want: "unknown flag"},
 		{name: "an argument too many", args: []string{"pod"}, code: 2, want: "unknown command"},
 		{name: "an unknown node", args: []string{"--drain", "gpu-z"}, code: 2, want: `there is no node "gpu-z"`},
