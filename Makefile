@@ -101,8 +101,8 @@ paused-leader: ## A leader stopped for 30 s in a wave of 600 pods, N times (defa
 
 SEED ?= 1
 .PHONY: what-if
-what-if: ## Ask what would become of 200 pods of a random cluster (SEED=N), and compare it with what does
-	BERTH_WHAT_IF=200,$(SEED) go test ./test/integration -run '^TestWhatIfSaysWhatTheSchedulerDoes$$' -count=1 -timeout 1h -v
+what-if: ## Ask what would become of 200 pods of a random cluster (SEED=N, NODES=N), and compare it with what does
+	BERTH_WHAT_IF=200,$(SEED),$(or $(NODES),0) go test ./test/integration -run '^TestWhatIfSaysWhatTheSchedulerDoes$$' -count=1 -timeout 1h -v
 
 .PHONY: lint
 lint: ## Vet, run staticcheck, and look for functions that no binary can reach

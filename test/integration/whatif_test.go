@@ -36,8 +36,8 @@ import (
 	"github.com/berth-dev/berth/test/integration/harness"
 )
 
-// envWhatIf is how many pods TestWhatIfSaysWhatTheSchedulerDoes asks about ("200"), and optionally of which seed
-// ("200,7"); make what-if sets it.
+// envWhatIf is how many pods TestWhatIfSaysWhatTheSchedulerDoes asks about ("200"), of which seed ("200,7"), on how many nodes
+// ("200,7,100"; else on a few, which fill up); make what-if sets it.
 const envWhatIf = "BERTH_WHAT_IF"
 
 // whatIfPods is how many it asks about otherwise.
@@ -51,25 +51,22 @@ const guarded = "guarded"
 // word. The scheduler runs with a parallelism of 1 and looks at all nodes: elsewhere it may choose another node of equal
 // score.
 func TestWhatIfSaysWhatTheSchedulerDoes(t *testing.T) {
-	n, seed := whatIfPods, uint64(1)
+	numbers := []int{whatIfPods, 1, 0}
 	if value := os.Getenv(envWhatIf); value != "" {
-		count, of, _ := strings.Cut(value, ",")
-		var err error
-		if n, err = strconv.Atoi(count); err != nil {
-			t.Fatalf("%s=%s: %v", envWhatIf, value, err)
-		}
-		if of != "" {
-			if seed, err = strconv.ParseUint(of, 10, 64); err != nil {
+		for i, text := range strings.SplitN(value, ",", len(numbers)) {
+			var err error
+			if numbers[i], err = strconv.Atoi(text); err != nil {
 				t.Fatalf("%s=%s: %v", envWhatIf, value, err)
 			}
 		}
 	}
-	w := newWhatIfWorld(t, rand.New(rand.NewPCG(seed, 0)))
+	n, seed, nodes := numbers[0], numbers[1], numbers[2]
+	w := newWhatIfWorld(t, rand.New(rand.NewPCG(uint64(seed), 0)), nodes)
 	for i := range n {
 		w.ask(fmt.Sprintf("pod-%03d", i))
 	}
 	t.Logf("%d of %d as foretold (seed %d): %d placed, %d of them by eviction, %d pending", n, n, seed, w.placed, w.evicting, w.pending)
-	if w.placed == 0 || n >= 100 && (w.evicting == 0 || w.pending == 0) {
+	if w.placed == 0 || n >= 100 && nodes == 0 && (w.evicting == 0 || w.pending == 0) {
 		t.Error("that shows little")
 	}
 }
@@ -84,7 +81,10 @@ type whatIfWorld struct {
 	placed, evicting, pending int
 }
 
-func newWhatIfWorld(t *testing.T, random *rand.Rand) *whatIfWorld {
+func newWhatIfWorld(t *testing.T, random *rand.Rand, nodes int) *whatIfWorld {
+	if nodes == 0 {
+		nodes = 2 + random.IntN(6)
+	}
 	text, err := manifests.FS.ReadFile("scheduler/config.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func newWhatIfWorld(t *testing.T, random *rand.Rand) *whatIfWorld {
 	if err := os.WriteFile(config, []byte(one), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w := &whatIfWorld{T: t, lab: harness.Start(t, "--bare", "--scheduler-config", config, "--no-controller"), random: random, nodes: 2 + random.IntN(6)}
+	w := &whatIfWorld{T: t, lab: harness.Start(t, "--bare", "--scheduler-config", config, "--no-controller"), random: random, nodes: nodes}
 	if w.client, err = cluster.New(w.lab.Config); err != nil {
 		t.Fatal(err)
 	}
