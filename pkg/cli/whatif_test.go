@@ -22,6 +22,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
 const runtimeClassesPath = "/apis/node.k8s.io/v1/runtimeclasses"
@@ -246,6 +247,10 @@ func TestExplain(t *testing.T) {
 			want: []string{"default/low is on node gpu-a", "it would go to node gpu-a", "79.8Gi of 60Gi free"},
 		},
 		{name: "for scripts", pods: []*corev1.Pod{running("low", "60Gi"), waits}, args: []string{"pod/waits", "-o", "yaml"}, want: []string{"apiVersion: cli.berth.dev/v1alpha1", "kind: Explanation", "name: low"}},
+		{
+			name: "a pod of which the size is not known", pods: []*corev1.Pod{bt.MakePod("waits").Model("hf://org/model").Obj()}, args: []string{"pod/waits"},
+			want: []string{"default/waits waits: " + string(gpustate.ReasonModelUnknown)},
+		},
 		{name: "no such pod", args: []string{"pod/nobody"}, want: []string{"there is no pod default/nobody"}},
 		{name: "no pod at all", args: []string{"node/gpu-a"}, want: []string{"pod/NAME"}},
 	}
