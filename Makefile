@@ -103,6 +103,11 @@ N ?= 10
 paused-leader: ## A leader stopped for 30 s in a wave of 600 pods, N times (default 10): no GPU may get two pods
 	BERTH_PAUSED_LEADER=long go test ./test/integration -run '^TestPausedLeader$$' -count=$(N) -timeout 2h -v
 
+SEED ?= 1
+.PHONY: what-if
+what-if: ## Ask what would become of 200 pods of a random cluster (SEED=N, NODES=N), and compare it with what does
+	BERTH_WHAT_IF=200,$(SEED),$(or $(NODES),0) go test ./test/integration -run '^TestWhatIfSaysWhatTheSchedulerDoes$$' -count=1 -timeout 1h -v
+
 .PHONY: lint
 lint: ## Vet, run staticcheck, and look for functions that no binary can reach
 	go vet $(PKG)

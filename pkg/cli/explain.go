@@ -15,7 +15,6 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/yaml"
 
-	"github.com/berth-dev/berth/pkg/cli/cluster"
 	"github.com/berth-dev/berth/pkg/cli/explain"
 )
 
@@ -108,13 +107,4 @@ func (o *explainOptions) print(e *explain.Explanation) error {
 	}
 	printNotes(o.ErrOut, e.Notes)
 	return e.Render(o.Out, o.output == "wide")
-}
-
-// client returns a client of the cluster.
-func (s *source) client() (*cluster.Client, error) {
-	config, err := s.flags.ToRESTConfig()
-	if err != nil {
-		return nil, err
-	}
-	return cluster.New(config)
 }

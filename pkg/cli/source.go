@@ -7,11 +7,16 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/klog/v2"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/version"
+	"github.com/berth-dev/berth/pkg/cli/cluster"
 	"github.com/berth-dev/berth/pkg/cli/snapshotfile"
 	"github.com/berth-dev/berth/pkg/simulator"
 )
@@ -32,6 +37,19 @@ func (s *source) addFlags(flags *pflag.FlagSet) {
 // snapshot reads the cluster, or the file.
 func (s *source) snapshot(ctx context.Context) (*simulator.Snapshot, error) {
 	quiet()
+	snapshot, err := s.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own, _, _ := strings.Cut(version.String(), " ")
+	if tag := schedulerTag(snapshot); tag != "" && tag != own {
+		snapshot.Notes = append(snapshot.Notes, fmt.Sprintf(
+			"The scheduler of the cluster is of version %s, this program of %s: what they decide may differ", tag, own))
+	}
+	return snapshot, nil
+}
+
+func (s *source) read(ctx context.Context) (*simulator.Snapshot, error) {
 	if s.file != "" {
 		return snapshotfile.Read(s.file)
 	}
@@ -40,6 +58,31 @@ func (s *source) snapshot(ctx context.Context) (*simulator.Snapshot, error) {
 		return nil, err
 	}
 	return client.Snapshot(ctx)
+}
+
+// client returns a client of the cluster.
+func (s *source) client() (*cluster.Client, error) {
+	config, err := s.flags.ToRESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	return cluster.New(config)
+}
+
+// schedulerTag returns the tag of the image of the scheduler's pods; empty if there are none, or it has none.
+func schedulerTag(s *simulator.Snapshot) string {
+	for _, obj := range s.Objects {
+		pod, ok := obj.(*corev1.Pod)
+		if !ok || pod.Namespace != berthv1alpha1.Namespace || pod.Labels["app.kubernetes.io/name"] != "berth-scheduler" || len(pod.Spec.Containers) == 0 {
+			continue
+		}
+		image := pod.Spec.Containers[0].Image
+		image, _, _ = strings.Cut(image[strings.LastIndex(image, "/")+1:], "@")
+		if _, tag, ok := strings.Cut(image, ":"); ok {
+			return tag
+		}
+	}
+	return ""
 }
 
 // namespace returns the namespace of what names none.

@@ -20,7 +20,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/gpustate"
 )
 
 const runtimeClassesPath = "/apis/node.k8s.io/v1/runtimeclasses"
@@ -93,6 +95,8 @@ func TestWhatIf(t *testing.T) {
 		{name: "no manifest", args: []string{"-f", "/no/such/file"}, code: 2, want: "no/such/file"},
 		{name: "no pods in it", stdin: "{apiVersion: v1, kind: Service, metadata: {name: s}}", args: []string{"-f", "-"}, code: 2, want: "have no pods"},
 		{name: "a field that is not there", stdin: "{apiVersion: v1, kind: Pod, metadata: {name: s}, spec: {schedulerNam: berth}}", args: []string{"-f", "-"}, code: 2, want: "schedulerNam"},
+		{name: "a pod of another scheduler", stdin: "{apiVersion: v1, kind: Pod, metadata: {name: s}, spec: {containers: [{name: c, image: i}]}}", args: []string{"-f", "-"}, code: 2, want: `its schedulerName is "default-scheduler"`},
+		{name: "a drain of pods of other schedulers", pods: []*corev1.Pod{bt.MakePod("s").Scheduler("other").Node("gpu-a").Obj()}, args: []string{"--drain", "gpu-a"}, want: "not asked: 1"},
 		{name: "an unknown flag", args: []string{"--drian", "gpu-a"}, code: 2, want: "unknown flag"},
 		{name: "an argument too many", args: []string{"pod"}, code: 2, want: "unknown command"},
 		{name: "an unknown node", args: []string{"--drain", "gpu-z"}, code: 2, want: `there is no node "gpu-z"`},
@@ -204,6 +208,22 @@ func TestFilesOfKubectl(t *testing.T) {
 	}
 }
 
+// TestAnotherVersionIsTold: a scheduler of another version may decide otherwise.
+func TestAnotherVersionIsTold(t *testing.T) {
+	scheduler := running("berth-scheduler-0", "1Gi")
+	scheduler.Namespace, scheduler.Labels = berthv1alpha1.Namespace, map[string]string{"app.kubernetes.io/name": "berth-scheduler"}
+	for image, want := range map[string]bool{
+		"registry.test:5000/berth-scheduler:v9.8.7": true, "registry.test:5000/berth-scheduler": false,
+		"registry.test:5000/berth-scheduler:v9.8.7@sha256:00": true, "berth-scheduler:v0.0.0-dev": false,
+	} {
+		scheduler.Spec.Containers[0].Image = image
+		_, notes, err := berth(t, roomy(scheduler), manifest("1", "1Gi"), "what-if", "-f", "-")
+		if got := strings.Contains(notes, "version v9.8.7, this program of v0.0.0-dev"); err != nil || got != want {
+			t.Errorf("%s: told: %v, want %v, %v\n%s", image, got, want, err, notes)
+		}
+	}
+}
+
 func TestExplain(t *testing.T) {
 	waits := bt.MakePod("waits").Memory("60Gi").Obj()
 	higher := bt.MakePod("waits").Memory("60Gi").Priority(7).Obj()
@@ -227,6 +247,10 @@ func TestExplain(t *testing.T) {
 			want: []string{"default/low is on node gpu-a", "it would go to node gpu-a", "79.8Gi of 60Gi free"},
 		},
 		{name: "for scripts", pods: []*corev1.Pod{running("low", "60Gi"), waits}, args: []string{"pod/waits", "-o", "yaml"}, want: []string{"apiVersion: cli.berth.dev/v1alpha1", "kind: Explanation", "name: low"}},
+		{
+			name: "a pod of which the size is not known", pods: []*corev1.Pod{bt.MakePod("waits").Model("hf://org/model").Obj()}, args: []string{"pod/waits"},
+			want: []string{"default/waits waits: " + string(gpustate.ReasonModelUnknown)},
+		},
 		{name: "no such pod", args: []string{"pod/nobody"}, want: []string{"there is no pod default/nobody"}},
 		{name: "no pod at all", args: []string{"node/gpu-a"}, want: []string{"pod/NAME"}},
 	}

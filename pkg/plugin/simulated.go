@@ -26,6 +26,9 @@ type World struct {
 	Later func(func())
 }
 
+// Arguments returns the arguments of the plugin, defaults applied.
+func (pl *Plugin) Arguments() Args { return *pl.args }
+
 // NewIn makes the plugin for a world. It leads, alone, so there is no term to begin; and its books are right once the
 // informers have told, for no Binding of another leader is under way. Nobody is evicted for driver upgrades, which is no
 // matter of a pod's place.

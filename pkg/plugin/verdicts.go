@@ -81,7 +81,7 @@ func (pl *Plugin) verdictOn(s *cycle.State, ni fwk.NodeInfo) NodeVerdict {
 		if _, reason := s.FormOn(ni); reason != "" {
 			v.Reason = reason
 		}
-		v.Options = alloc.Explain(&view.Node, &s.Request.Request)
+		v.Options = alloc.Explain(&view.Node, s.Request.On(&view.Node))
 	}
 	going := sets.New[types.UID]() // when the cycle began
 	for _, pi := range ni.GetPods() {

@@ -50,6 +50,21 @@ func (s *Simulator) Explain(namespace, name string) (*Explanation, error) {
 	return e, nil
 }
 
+// explainOthers asks the filters of all plugins about the pod of the cycle, which found a place: the framework keeps only
+// where.
+func (s *Simulator) explainOthers() {
+	profile := s.sched.Profiles[s.cycle.pod.Spec.SchedulerName]
+	nodes, err := profile.SnapshotSharedLister().NodeInfos().List()
+	if err != nil {
+		return
+	}
+	for _, ni := range nodes {
+		if status := profile.RunFilterPluginsWithNominatedPods(s.ctx, s.cycle.state.Clone(), s.cycle.pod, ni); !status.IsSuccess() {
+			s.explained.Others[ni.Node().Name] = Refusal{Plugin: status.Plugin(), Message: status.Message()}
+		}
+	}
+}
+
 // explain is told of each cycle, before its outcome is applied.
 func (s *Simulator) explain(pod *corev1.Pod, f *failure) {
 	if pod.UID != s.explaining || s.cycle.state == nil && f == nil {
@@ -59,9 +74,8 @@ func (s *Simulator) explain(pod *corev1.Pod, f *failure) {
 		s.explained.Options, s.explained.Nodes = plugin.Options(s.cycle.state), s.plugin.Verdicts(s.cycle.state)
 	}
 	if f == nil {
-		return
-	}
-	if fit := f.fit(); fit != nil {
+		s.explainOthers()
+	} else if fit := f.fit(); fit != nil {
 		fit.Diagnosis.NodeToStatus.ForEachExplicitNode(func(node string, status *fwk.Status) {
 			s.explained.Others[node] = Refusal{Plugin: status.Plugin(), Message: status.Message()}
 		})

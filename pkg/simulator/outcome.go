@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin"
 )
 
 // Outcome is what became of a pod.
@@ -37,14 +38,11 @@ func (s *Simulator) Pod(namespace, name string) *corev1.Pod {
 	return pod
 }
 
-// Pods returns all pods, by name.
-func (s *Simulator) Pods() []*corev1.Pod { return all[*corev1.Pod](s.world) }
-
-// Now is how much time has passed since the snapshot.
-func (s *Simulator) Now() time.Duration { return s.clock.Since(s.start) }
-
 // Notes say what the simulation lacks.
 func (s *Simulator) Notes() []string { return s.notes }
+
+// Arguments returns the arguments of the plugin that the simulation goes by.
+func (s *Simulator) Arguments() plugin.Args { return s.plugin.Arguments() }
 
 // IsOurs says whether a pod is one that this scheduler places.
 func (s *Simulator) IsOurs(pod *corev1.Pod) bool {

@@ -68,7 +68,7 @@ func (s *Simulator) Run() error {
 // isWaiting says whether a pod waits for a place that it was promised.
 func (s *Simulator) isWaiting() bool {
 	for _, pod := range s.pending {
-		if pod.Status.NominatedNodeName != "" {
+		if pod.Status.NominatedNodeName != "" && s.IsOurs(pod) {
 			return true
 		}
 	}

@@ -57,9 +57,7 @@ type Simulator struct {
 	deletions int
 	// evictedBy says for whom a pod was evicted.
 	evictedBy map[types.NamespacedName]*corev1.Pod
-	// deleted are those that were not evicted for another pod.
-	deleted []*corev1.Pod
-	notes   []string
+	notes     []string
 	// explaining is the pod whose next cycle is explained; none = nobody's. explained is what is found.
 	explaining types.UID
 	explained  *Explanation
@@ -210,8 +208,7 @@ func (s *Simulator) failed(pod *corev1.Pod, status *fwk.Status) {
 
 func (s *Simulator) evicted(victim *corev1.Pod) {
 	if s.cycle.pod == nil {
-		s.deleted = append(s.deleted, victim)
-		return
+		return // the plugin repairs its books: nobody's victim
 	}
 	h := s.historyOf(s.cycle.pod.UID)
 	h.victims = append(h.victims, victim)

@@ -33,16 +33,6 @@ type Snapshot struct {
 	Notes []string
 }
 
-// DeepCopy returns a copy, for a simulator takes its objects.
-func (s *Snapshot) DeepCopy() *Snapshot {
-	c := *s
-	c.Notes, c.Objects = slices.Clone(s.Notes), make([]runtime.Object, len(s.Objects))
-	for i, obj := range s.Objects {
-		c.Objects[i] = obj.DeepCopyObject()
-	}
-	return &c
-}
-
 // inOrder returns objects in the order in which a simulator is told of them: what pods and nodes refer to, nodes, their
 // reports, then pods; each kind by name.
 func inOrder(objects []runtime.Object) []runtime.Object {

@@ -41,11 +41,16 @@ type Explanation struct {
 	Options [][]uint64 `json:"options,omitempty"`
 	// Why is what the scheduler says of it now; empty if it has a place.
 	Why string `json:"why,omitempty"`
+	// Decision is what the scheduler tells of the place that it finds now, and of the options that it had; empty if it finds
+	// none.
+	Decision string `json:"decision,omitempty"`
 	// Outcome is what becomes of it once evictions and waits that begin now are over.
 	Outcome whatif.Pod `json:"outcome"`
 	// Nodes are the verdicts on each node.
-	Nodes []Node   `json:"nodes,omitempty"`
-	Notes []string `json:"notes,omitempty"`
+	Nodes []Node `json:"nodes,omitempty"`
+	// Arguments are those of the scheduler that were assumed, defaults applied.
+	Arguments plugin.Args `json:"arguments"`
+	Notes     []string    `json:"notes,omitempty"`
 }
 
 // Node is a verdict on a node.
@@ -121,7 +126,7 @@ func Ask(ctx context.Context, s *simulator.Snapshot, namespace, name string) (*E
 	if err := sim.Run(); err != nil {
 		return nil, err
 	}
-	e.Why, e.Notes = found.Failure, sim.Notes()
+	e.Why, e.Notes, e.Arguments = found.Failure, sim.Notes(), sim.Arguments()
 	for _, shares := range found.Options {
 		e.Options = append(e.Options, amounts(shares))
 	}
@@ -129,8 +134,22 @@ func Ask(ctx context.Context, s *simulator.Snapshot, namespace, name string) (*E
 		e.Nodes = append(e.Nodes, nodeOf(&found.Nodes[i], found.Others, found.Options))
 	}
 	slices.SortStableFunc(e.Nodes, func(a, b Node) int { return cmp.Compare(a.rank(), b.rank()) })
-	e.Outcome, err = whatif.OutcomeOf(sim, namespace, name)
+	if e.Outcome, err = whatif.OutcomeOf(sim, namespace, name); err != nil {
+		return nil, err
+	}
+	e.Decision, err = decision(sim, namespace, name)
 	return e, err
+}
+
+// decision returns what the scheduler told of the place that it found.
+func decision(sim *simulator.Simulator, namespace, name string) (string, error) {
+	o, err := sim.Outcome(namespace, name)
+	for _, event := range o.Events {
+		if event.Reason == "GPUMemoryAllocated" {
+			return event.Note, err
+		}
+	}
+	return "", err
 }
 
 // rank orders nodes: those that fit first, then those that lack least, then those on which nothing can be done.

@@ -4,12 +4,14 @@
 package explain
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/berth-dev/berth/internal/version"
 	"github.com/berth-dev/berth/pkg/alloc"
 )
 
@@ -58,7 +60,15 @@ func (e *Explanation) Render(out io.Writer, wide bool) error {
 	if left := len(e.Nodes) - len(nodes); left > 0 {
 		fmt.Fprintf(out, "and %d more nodes: see -o wide\n", left)
 	}
-	return nil
+	if !wide {
+		return nil
+	}
+	arguments, err := json.Marshal(e.Arguments)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "\nBy a scheduler of version %s with arguments %s\n", version.String(), arguments)
+	return err
 }
 
 // lines is the answer.
@@ -85,6 +95,9 @@ func (e *Explanation) lines() (lines []string) {
 		} else {
 			lines = append(lines, "Nothing that is under way will give it a place: it is tried again when memory is freed, or a node or a report changes.")
 		}
+	}
+	if e.Decision != "" {
+		lines = append(lines, e.Decision+".")
 	}
 	if near := e.nearMiss(); near != "" && e.Why != "" {
 		lines = append(lines, near)

@@ -115,6 +115,11 @@ func Ask(ctx context.Context, s *simulator.Snapshot, q *Question) (*Answer, erro
 	if err != nil {
 		return nil, err
 	}
+	for _, pod := range pods {
+		if !sim.IsOurs(pod) {
+			return nil, fmt.Errorf("pod %s/%s is not placed by this scheduler: its schedulerName is %q", pod.Namespace, pod.Name, pod.Spec.SchedulerName)
+		}
+	}
 	asked := slices.Concat(displaced, pods)
 	if err := sim.Create(asked...); err != nil {
 		return nil, err
@@ -210,8 +215,10 @@ func answer(sim *simulator.Simulator, at time.Time, asked, others []*corev1.Pod)
 	a := &Answer{
 		TypeMeta: metav1.TypeMeta{APIVersion: APIVersion, Kind: Kind}, Time: metav1.NewTime(at), Pods: []Pod{}, Notes: sim.Notes(),
 	}
+	strangers := 0
 	for _, pod := range asked {
 		if !sim.IsOurs(pod) {
+			strangers++
 			continue
 		}
 		p, err := OutcomeOf(sim, pod.Namespace, pod.Name)
@@ -219,6 +226,9 @@ func answer(sim *simulator.Simulator, at time.Time, asked, others []*corev1.Pod)
 			return nil, err
 		}
 		a.Pods = append(a.Pods, p)
+	}
+	if strangers > 0 {
+		a.Notes = append(a.Notes, fmt.Sprintf("Pods of other schedulers, which are not asked: %d", strangers))
 	}
 	for _, pod := range others {
 		if !sim.IsOurs(pod) {
