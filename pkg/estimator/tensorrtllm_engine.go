@@ -24,7 +24,9 @@ var tensorrtEngine = register(&Engine{
 	Starts: func(words []string) bool {
 		return slices.ContainsFunc(words, func(w string) bool {
 			base := path.Base(w)
-			return base == "trtllm-serve" || base == "launch_triton_server.py" || w == "dynamo.trtllm"
+			return base == "trtllm-serve" || base == "launch_triton_server.py" || w == "dynamo.trtllm" ||
+				// Those of LeaderWorkerSet and of Triton's tutorials are called server.py.
+				w == "--engine=trtllm" || strings.HasPrefix(w, "--triton_model_repo_dir=") && strings.Contains(w, "tensorrtllm")
 		})
 	},
 	// Triton's images with the backend have it in their tags.
@@ -53,9 +55,9 @@ var tensorrtEngine = register(&Engine{
 // underscores where others have hyphens, and those of Dynamo's worker.
 var tensorrtFlags = flags.Table(map[string]flags.Flag{
 	"--model --model-path": flags.One(setModel),
-	"--tp-size --tensor-parallel-size": flags.One(flags.Reference("BERTH_TENSOR_PARALLEL_SIZE",
+	"--tp-size --tensor-parallel-size --tp": flags.One(flags.Reference("BERTH_TENSOR_PARALLEL_SIZE",
 		func(r *flags.Result) *flags.Number { return &r.TensorParallel }, flags.ParseCount)),
-	"--pp-size --pipeline-parallel-size": flags.One(func(s *flags.Scanner, name, value string) {
+	"--pp-size --pipeline-parallel-size --pp": flags.One(func(s *flags.Scanner, name, value string) {
 		flags.Reference("", func(r *flags.Result) *flags.Number { return &r.PipelineParallel }, flags.ParseCount)(s, name, value)
 		s.Settings.PipelineParallel = s.PipelineParallel.Value
 	}),

@@ -20,15 +20,21 @@ var tgiEngine = register(&Engine{
 	Starts: func(words []string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return path.Base(w) == "text-generation-launcher" })
 	},
-	Image:     func(name, _ string) bool { return strings.Contains(path.Base(name), "text-generation-inference") },
-	Flags:     flags.Table(map[string]flags.Flag{"--cuda-memory-fraction": flags.One(ofTotal), "--model-id": flags.One(setModel), "--num-shard": flags.One(shards)}),
-	Variables: []flags.Variable{flags.Var("CUDA_MEMORY_FRACTION", ofTotal), flags.Var("NUM_SHARD", shards)},
+	Image: func(name, _ string) bool { return strings.Contains(path.Base(name), "text-generation-inference") },
+	Flags: flags.Table(map[string]flags.Flag{
+		"--cuda-memory-fraction": flags.One(ofTotal), "--model-id": flags.One(setModel), "--num-shard": flags.One(shards), "--quantize": flags.One(setQuantization),
+	}),
+	Variables: []flags.Variable{
+		flags.Var("CUDA_MEMORY_FRACTION", ofTotal), flags.Var("NUM_SHARD", shards), flags.Var("MODEL_ID", setModel), flags.Var("QUANTIZE", setQuantization),
+	},
 
 	MeasuresFreeMemory: true,
 	Counts:             powersOfTwo,
 	Share:              shareOfTotal("--cuda-memory-fraction", 1_000_000),
 	size:               customEngine.size,
 })
+
+var setQuantization = flags.Text(func(s *Settings) *string { return &s.Quantization })
 
 // shareOfTotal is a fraction of the GPU, which can be all of it; CUDA and NCCL lie beside it.
 func shareOfTotal(flag string, fraction int64) *Share {

@@ -78,6 +78,13 @@ var vllmFlags = flags.Table(map[string]flags.Flag{
 		flags.Reference("", func(r *flags.Result) *flags.Number { return &r.PipelineParallel }, flags.ParseCount)(s, name, value)
 		s.Settings.PipelineParallel = s.PipelineParallel.Value
 	}),
+	// Each copy has GPUs of its own; of several nodes', the local ones are this container's.
+	"--data-parallel-size -dp --data-parallel-size-local -dpl": flags.One(func(s *flags.Scanner, name, value string) {
+		if s.DataParallel.Source == flags.Unset || strings.HasSuffix(name, "l") {
+			flags.Reference("", func(r *flags.Result) *flags.Number { return &r.DataParallel }, flags.ParseCount)(s, name, value)
+			s.Settings.DataParallel = s.DataParallel.Value
+		}
+	}),
 	"--gpu-memory-utilization": flags.One(func(s *flags.Scanner, name, value string) {
 		flags.Reference("BERTH_GPU_MEMORY_UTILIZATION", func(r *flags.Result) *flags.Number { return &r.GPUMemoryUtilization }, flags.ParseFraction)(s, name, value)
 		s.Settings.GPUMemoryUtilization = s.GPUMemoryUtilization.Value
@@ -184,8 +191,14 @@ var vllmTag = regexp.MustCompile(`^v?([0-9]{1,4}\.[0-9]{1,4})([.+-].*|rc.*)?$`)
 // does not say, or is not called after vLLM, so that its tag may count something else.
 func vllmRelease(name, tag string) string {
 	match := vllmTag.FindStringSubmatch(tag)
-	if match == nil || !strings.Contains(path.Base(name), "vllm") {
+	if match == nil || !strings.Contains(path.Base(name), "vllm") || countsOtherwise(name) {
 		return ""
 	}
 	return match[1]
+}
+
+// countsOtherwise says whether the tags of an image count the releases of something around the engine: Dynamo's
+// (vllm-runtime, sglang-runtime), and the months of NVIDIA's.
+func countsOtherwise(name string) bool {
+	return strings.HasSuffix(name, "-runtime") || strings.HasPrefix(name, "nvcr.io/nvidia/")
 }
