@@ -78,13 +78,13 @@ var vllmFlags = flags.Table(map[string]flags.Flag{
 		flags.Reference("", func(r *flags.Result) *flags.Number { return &r.PipelineParallel }, flags.ParseCount)(s, name, value)
 		s.Settings.PipelineParallel = s.PipelineParallel.Value
 	}),
-	// Each copy has GPUs of its own; of several nodes', the local ones are this container's.
-	"--data-parallel-size -dp --data-parallel-size-local -dpl": flags.One(func(s *flags.Scanner, name, value string) {
-		if s.DataParallel.Source == flags.Unset || strings.HasSuffix(name, "l") {
-			flags.Reference("", func(r *flags.Result) *flags.Number { return &r.DataParallel }, flags.ParseCount)(s, name, value)
-			s.Settings.DataParallel = s.DataParallel.Value
+	// Each copy has GPUs of its own; of those on several nodes, the local ones are this container's.
+	"--data-parallel-size -dp": flags.One(func(s *flags.Scanner, name, value string) {
+		if s.DataParallel.Source == flags.Unset {
+			setCopies(s, name, value)
 		}
 	}),
+	"--data-parallel-size-local -dpl": flags.One(setCopies),
 	"--gpu-memory-utilization": flags.One(func(s *flags.Scanner, name, value string) {
 		flags.Reference("BERTH_GPU_MEMORY_UTILIZATION", func(r *flags.Result) *flags.Number { return &r.GPUMemoryUtilization }, flags.ParseFraction)(s, name, value)
 		s.Settings.GPUMemoryUtilization = s.GPUMemoryUtilization.Value
@@ -123,6 +123,11 @@ var vllmFlags = flags.Table(map[string]flags.Flag{
 	// A file of flags, which is in the image or a volume.
 	"--config": flags.One(func(s *flags.Scanner, name, _ string) { s.MarkUnknown(name) }),
 })
+
+func setCopies(s *flags.Scanner, name, value string) {
+	flags.Reference("", func(r *flags.Result) *flags.Number { return &r.DataParallel }, flags.ParseCount)(s, name, value)
+	s.Settings.DataParallel = s.DataParallel.Value
+}
 
 // setRunner reads what the server is for: --runner pooling, --task embed (and its like), --convert embed.
 func setRunner(s *flags.Scanner, name, value string) {

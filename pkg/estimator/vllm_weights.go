@@ -199,7 +199,7 @@ func (v *vllm) runtimeQuantization() ratio {
 	switch q := v.s.Quantization; {
 	case q == "", q == "mxfp4": // MXFP4 is of experts alone
 		return ratio{1, 1}
-	case containsFold(q, "fp4"), containsFold(q, "awq"), containsFold(q, "gptq"), containsFold(q, "round"), q == "bitsandbytes":
+	case containsFold(q, "fp4"), containsFold(q, "nf4"), containsFold(q, "awq"), containsFold(q, "gptq"), containsFold(q, "round"), q == "bitsandbytes":
 		return ratio{9, 16 * v.elementBytes()} // 4 bits and half a bit of scales
 	}
 	return ratio{1, v.elementBytes()}

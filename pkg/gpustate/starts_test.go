@@ -25,7 +25,9 @@ type start struct {
 	Container corev1.Container `json:"container"`
 	// Config is the public configuration of its model, or of one of the same architecture and size, by its file.
 	Config string `json:"config,omitempty"`
-	Want   says   `json:"want"`
+	// Fits are the kinds of GPU, of startKinds, that hold what it needs. Comment says why.
+	Fits []string `json:"fits,omitempty"`
+	Want says     `json:"want"`
 }
 
 // says is what a container says. Fields that are absent must not be said.
