@@ -21,7 +21,7 @@ type Engine struct {
 	Title string
 
 	// Starts says whether a command line starts it, Image whether an image is made for it, Set whether variables are there
-	// that only it reads; each may be nil. They find an engine that takes a fraction of its GPUs without being asked.
+	// that only it reads; each may be nil.
 	Starts func(words []string) bool
 	Image  func(name, tag string) bool
 	Set    func(env flags.Environment) bool
@@ -116,8 +116,7 @@ func Started(words []string) *Engine {
 	return nil
 }
 
-// Shown returns the engine that an image, or else variables, show where the command line does not; nil if they show none
-// that takes a fraction of its GPUs.
+// Shown returns the engine that an image, or else variables, show where the command line does not; nil if they show none.
 func Shown(image string, env flags.Environment) *Engine {
 	name, tag := nameAndTag(image)
 	for _, e := range Engines() {

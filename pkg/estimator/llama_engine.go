@@ -23,6 +23,9 @@ var llamaEngine = register(&Engine{
 			return base == "llama-server" || base == "llama-server.exe"
 		})
 	},
+	// The images for servers start one.
+	Image: func(name, tag string) bool { return path.Base(name) == "llama.cpp" && strings.HasPrefix(tag, "server") },
+
 	Release:   llamaRelease,
 	Flags:     llamaFlags,
 	Variables: llamaVariables,
@@ -81,9 +84,10 @@ var llamaFlags = flags.Table(map[string]flags.Flag{
 	"--spec-type": flags.One(setSpecType),
 	"--spec-draft-n-max --draft --draft-n --draft-max": flags.One(flags.Whole(func(s *Settings) *int64 { return &s.SpeculativeTokens })),
 	// Another file that is loaded beside the model: its size is not in the model's profile.
-	"-mm --mmproj -mmu --mmproj-url":                                            flags.One(elsewhere),
+	"--lora --lora-scaled":           flags.One(elsewhere),
+	"-mm --mmproj -mmu --mmproj-url": flags.One(elsewhere),
 	"-md --model-draft --spec-draft-model -hfd --hf-repo-draft --spec-draft-hf": flags.One(elsewhere),
-	"-ot --override-tensor":                                                     flags.One(elsewhere),
+	"-ot --override-tensor": flags.One(elsewhere),
 })
 
 // llamaVariables are the environment variables that stand for flags of llama-server; flags win over them.

@@ -5,6 +5,7 @@ package estimator
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/berth-dev/berth/pkg/estimator/flags"
@@ -24,7 +25,13 @@ var lmdeployEngine = register(&Engine{
 		return false
 	},
 	Image: func(name, _ string) bool { return strings.Contains(path.Base(name), "lmdeploy") },
-	Flags: flags.Table(map[string]flags.Flag{"--cache-max-entry-count": flags.One(ofTotal), "--tp": flags.One(shards)}),
+	Flags: flags.Table(map[string]flags.Flag{"--cache-max-entry-count": flags.One(ofTotal), "--tp": flags.One(shards), "--model": flags.One(setModel)}),
+	Arguments: func(words []string, _ bool) []string {
+		if i := slices.Index(words, "api_server"); i >= 0 && i+1 < len(words) && !strings.HasPrefix(words[i+1], "-") {
+			return append([]string{"--model=" + words[i+1]}, words[i+2:]...)
+		}
+		return words
+	},
 
 	MeasuresFreeMemory: true,
 	Counts:             powersOfTwo,

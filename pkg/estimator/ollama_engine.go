@@ -21,6 +21,7 @@ var ollamaEngine = register(&Engine{
 		}
 		return false
 	},
+	Image:          func(name, _ string) bool { return path.Base(name) == "ollama" },
 	Variables:      ollamaVariables,
 	SplitsByLayers: true,
 	Counts:         upTo8,

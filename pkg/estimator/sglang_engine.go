@@ -134,7 +134,7 @@ var sglangTag = regexp.MustCompile(`^v?([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4})([.+-
 
 func sglangRelease(name, tag string) string {
 	match := sglangTag.FindStringSubmatch(tag)
-	if match == nil || !strings.Contains(name, "sglang") {
+	if match == nil || countsOtherwise(name) || !strings.Contains(name, "sglang") {
 		return ""
 	}
 	return match[1]
@@ -228,6 +228,7 @@ type sglang struct {
 func newSGLang(m *Model, s *Settings, dev DeviceInfo, e *Result) (*sglang, error) {
 	own := *s
 	own.Version = "" // vLLM's figures by release are not its
+	own.DataParallel = 0
 	v, err := newVLLM(m, &own, dev, e)
 	if err != nil {
 		return nil, err
@@ -287,20 +288,6 @@ func (g *sglang) option(n int) Option {
 	slices.SortStableFunc(o.Devices, func(a, b Device) int { return compare(b.Total, a.Total) })
 	g.judge(&o, n)
 	return o
-}
-
-// stageWeights returns the weights of one rank: attention is cut by its own ranks, experts by all.
-func (g *sglang) stageWeights(tp, attention, stage int64) int64 {
-	if tp == attention {
-		return g.weights(tp, stage)
-	}
-	sum := g.weights(attention, stage)
-	layers := g.stageLayers(stage)
-	for i := range g.m.Layers {
-		experts := mul(g.m.Layers[i].Weights.Experts, layers.count(i))
-		sum = sub(sum, sub(ceilDiv(experts, attention), ceilDiv(experts, tp)))
-	}
-	return sum
 }
 
 // cell is the bytes of one token in the pool of one rank. Every layer that attends keeps every token: of windows, some

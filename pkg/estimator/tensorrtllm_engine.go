@@ -24,7 +24,9 @@ var tensorrtEngine = register(&Engine{
 	Starts: func(words []string) bool {
 		return slices.ContainsFunc(words, func(w string) bool {
 			base := path.Base(w)
-			return base == "trtllm-serve" || base == "launch_triton_server.py" || w == "dynamo.trtllm"
+			return base == "trtllm-serve" || base == "launch_triton_server.py" || w == "dynamo.trtllm" ||
+				// Those of LeaderWorkerSet and of Triton's tutorials are called server.py.
+				w == "--engine=trtllm" || strings.HasPrefix(w, "--triton_model_repo_dir=") && strings.Contains(w, "tensorrtllm")
 		})
 	},
 	// Triton's images with the backend have it in their tags.
@@ -52,10 +54,10 @@ var tensorrtEngine = register(&Engine{
 // tensorrtFlags are the flags of trtllm-serve that memory depends on (tensorrt_llm/commands/serve.py, v1.0), which has
 // underscores where others have hyphens, and those of Dynamo's worker.
 var tensorrtFlags = flags.Table(map[string]flags.Flag{
-	"--model --model-path":               flags.One(setModel),
-	"--tp-size --tensor-parallel-size":   flags.One(shards),
-	"--pp-size --pipeline-parallel-size": flags.One(stages),
-	"--ep-size --expert-parallel-size":   flags.One(expertRanks),
+	"--model --model-path":                    flags.One(setModel),
+	"--tp-size --tensor-parallel-size --tp":   flags.One(shards),
+	"--pp-size --pipeline-parallel-size --pp": flags.One(stages),
+	"--ep-size --expert-parallel-size":        flags.One(expertRanks),
 	"--kv-cache-free-gpu-memory-fraction --free-gpu-memory-fraction --kv-cache-free-gpu-mem-fraction": flags.One(fractionBy("BERTH_FREE_GPU_MEMORY_FRACTION")),
 	"--max-seq-len":    flags.One(flags.Whole(func(s *Settings) *int64 { return &s.ContextLength })),
 	"--max-batch-size": flags.One(flags.Whole(func(s *Settings) *int64 { return &s.MaxNumSeqs })),

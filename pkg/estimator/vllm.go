@@ -15,8 +15,9 @@ type vllm struct {
 	s       *Settings
 	dev     DeviceInfo
 	version version
-	pp      int64
-	context int64
+	// pp is the stages of a pipeline, copies those of the model, each on GPUs of its own.
+	pp, copies int64
+	context    int64
 	// requests is how many requests of the whole context the cache must hold.
 	requests      int64
 	maxSeqs       int64
@@ -44,7 +45,7 @@ func newVLLM(m *Model, s *Settings, dev DeviceInfo, e *Result) (*vllm, error) {
 		e.Notes = append(e.Notes, "the draft model "+quoteName(s.DraftModel)+" is loaded beside the model; its weights and cache, which are not in "+
 			"this estimate, take from the cache inside the fraction")
 	}
-	v.pp = max(s.PipelineParallel, 1)
+	v.pp, v.copies = max(s.PipelineParallel, 1), max(s.DataParallel, 1)
 	v.context = s.ContextLength
 	if v.context == 0 {
 		v.context = m.ContextLength
@@ -139,6 +140,10 @@ func (v *vllm) elementBytes() int64 {
 // refuses: vLLM asserts that the tensor-parallel size divides the attention heads, the padded vocabulary and the
 // feed-forward widths, and that it divides the key/value heads or is a multiple of them.
 func (v *vllm) refuses(n int) string {
+	if int64(n)%v.copies != 0 {
+		return fmt.Sprintf("data-parallel size %d does not divide %d GPUs", v.copies, n)
+	}
+	n /= int(v.copies)
 	if int64(n)%v.pp != 0 {
 		return fmt.Sprintf("pipeline-parallel size %d does not divide %d GPUs", v.pp, n)
 	}
@@ -169,7 +174,7 @@ func (v *vllm) refuses(n int) string {
 
 // option estimates n GPUs: the same on each rank of a pipeline stage.
 func (v *vllm) option(n int) Option {
-	tp := int64(n) / v.pp
+	tp := int64(n) / (v.pp * v.copies)
 	o := Option{GPUCount: n, TensorParallelSize: int(tp), Devices: make([]Device, 0, n)}
 	graphs := v.graphs()
 	inside, outside := add(v.nonTorch(tp), allocatorSlack), add(v.startup(int64(n)), v.samplerAfter())
@@ -182,7 +187,7 @@ func (v *vllm) option(n int) Option {
 	for stage := range v.pp {
 		kv := v.cache(tp, stage)
 		d := Device{Components: Components{
-			Weights:        v.weights(tp, stage),
+			Weights:        v.stageWeights(tp*v.copies, tp, stage),
 			KVCache:        mul(kv.attention, v.requests),
 			RecurrentState: mul(kv.recurrent, v.requests),
 			Compute:        v.activations(tp, stage),
@@ -192,7 +197,7 @@ func (v *vllm) option(n int) Option {
 			d.Components.KVCache = sub(v.s.KVCacheMemory, d.Components.RecurrentState)
 		}
 		d.Total = d.Components.Sum()
-		for range tp {
+		for range tp * v.copies {
 			o.Devices = append(o.Devices, d)
 		}
 		o.KVBytesPerToken = max(o.KVBytesPerToken, ceilDiv(add(kv.attention, kv.recurrent), v.context))

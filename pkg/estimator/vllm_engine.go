@@ -74,7 +74,14 @@ var vllmFlags = flags.Table(map[string]flags.Flag{
 	"--model --model-id":           flags.One(setModel),
 	"--tensor-parallel-size -tp":   flags.One(shards),
 	"--pipeline-parallel-size -pp": flags.One(stages),
-	"--gpu-memory-utilization":     flags.One(fractionBy("BERTH_GPU_MEMORY_UTILIZATION")),
+	// Each copy has GPUs of its own; of those on several nodes, the local ones are this container's.
+	"--data-parallel-size -dp": flags.One(func(s *flags.Scanner, name, value string) {
+		if s.DataParallel.Source == flags.Unset {
+			setCopies(s, name, value)
+		}
+	}),
+	"--data-parallel-size-local -dpl": flags.One(setCopies),
+	"--gpu-memory-utilization":        flags.One(fractionBy("BERTH_GPU_MEMORY_UTILIZATION")),
 	"--kv-cache-memory-bytes --kv-cache-memory": flags.One(func(s *flags.Scanner, name, value string) {
 		flags.Reference("", func(r *flags.Result) *flags.Number { return &r.KVCacheMemory }, flags.ParseNumber)(s, name, value)
 		s.Settings.KVCacheMemory = s.KVCacheMemory.Value
@@ -108,6 +115,11 @@ var vllmFlags = flags.Table(map[string]flags.Flag{
 	// A file of flags, which is in the image or a volume.
 	"--config": flags.One(elsewhere),
 })
+
+func setCopies(s *flags.Scanner, name, value string) {
+	flags.Reference("", func(r *flags.Result) *flags.Number { return &r.DataParallel }, flags.ParseCount)(s, name, value)
+	s.Settings.DataParallel = s.DataParallel.Value
+}
 
 // setRunner reads what the server is for: --runner pooling, --task embed (and its like), --convert embed.
 func setRunner(s *flags.Scanner, name, value string) {
@@ -176,8 +188,14 @@ var vllmTag = regexp.MustCompile(`^v?([0-9]{1,4}\.[0-9]{1,4})([.+-].*|rc.*)?$`)
 // does not say, or is not called after vLLM, so that its tag may count something else.
 func vllmRelease(name, tag string) string {
 	match := vllmTag.FindStringSubmatch(tag)
-	if match == nil || !strings.Contains(path.Base(name), "vllm") {
+	if match == nil || !strings.Contains(path.Base(name), "vllm") || countsOtherwise(name) {
 		return ""
 	}
 	return match[1]
+}
+
+// countsOtherwise says whether the tags of an image count the releases of something around the engine: Dynamo's
+// (vllm-runtime, sglang-runtime), and the months of NVIDIA's.
+func countsOtherwise(name string) bool {
+	return strings.HasSuffix(name, "-runtime") || strings.HasPrefix(name, "nvcr.io/nvidia/")
 }

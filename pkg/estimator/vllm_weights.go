@@ -36,6 +36,24 @@ func (v *vllm) weights(tp, stage int64) int64 {
 	return add(sum, v.ropeCache(), v.lora(layers))
 }
 
+// stageWeights returns the weights of one rank: attention is cut by its own ranks, experts by all, those of the other
+// copies included (vllm/model_executor/layers/fused_moe/config.py, FusedMoEParallelConfig).
+func (v *vllm) stageWeights(all, attention, stage int64) int64 {
+	sum := v.weights(attention, stage)
+	if all == attention || v.m.WeightsSource == WeightsFromFileSize || len(v.m.LayerWeights) > 0 {
+		return sum
+	}
+	linear := v.typeScale().times(v.runtimeQuantization())
+	layers := v.stageLayers(stage)
+	for i := range v.m.Layers {
+		share := func(ranks int64) int64 {
+			return linear.of(ceilDiv(v.paddedExperts(v.m.Layers[i].Weights.Experts, ranks), ranks))
+		}
+		sum = sub(sum, mul(sub(share(attention), share(all)), layers.count(i)))
+	}
+	return sum
+}
+
 // weightsOfFile divides weights of which only the sizes are known. What tensor parallelism replicates is not known
 // then: a twentieth of the whole is added for it.
 func (v *vllm) weightsOfFile(tp int64) int64 {
@@ -181,7 +199,7 @@ func (v *vllm) runtimeQuantization() ratio {
 	switch q := v.s.Quantization; {
 	case q == "", q == "mxfp4": // MXFP4 is of experts alone
 		return ratio{1, 1}
-	case containsFold(q, "fp4"), containsFold(q, "awq"), containsFold(q, "gptq"), containsFold(q, "round"), q == "bitsandbytes":
+	case containsFold(q, "fp4"), containsFold(q, "nf4"), containsFold(q, "awq"), containsFold(q, "gptq"), containsFold(q, "round"), q == "bitsandbytes":
 		return ratio{9, 16 * v.elementBytes()} // 4 bits and half a bit of scales
 	}
 	return ratio{1, v.elementBytes()}

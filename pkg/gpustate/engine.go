@@ -77,6 +77,10 @@ func readEngine(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, c *corev1.Con
 	}
 	e.settings.Version = e.ReleaseOf(c.Image)
 	if e.Share != nil {
+		if args.GPUMemoryUtilization.Source == engineargs.Unknown && !mentions(c, e.Share.Variable) {
+			return engine{}, fmt.Errorf("what the container says by %s cannot be known before it starts, and %s takes that fraction of each GPU: write the number there, or %s",
+				e.Share.Flag, e.Title, e.Share.Told())
+		}
 		e.readShare(c, &args)
 	}
 	if len(args.Unknown) > 0 && parsed.Model != "" && parsed.TotalMemory == nil {
@@ -88,20 +92,22 @@ func readEngine(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, c *corev1.Con
 	return e, nil
 }
 
-// findEngine returns the engine that the pod names or, if it names none, the one that its container shows, as far as that
-// takes a fraction of its GPUs: booked as custom it would take what others were promised.
+// findEngine returns the engine that the pod names or, if it names none, the one that its container shows: booked as
+// custom, one that takes a fraction of its GPUs would take what others were promised. One that takes what it needs is
+// looked for where that is to be estimated; a total that the pod states is booked as it is.
 func findEngine(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, c engineargs.Container) (*estimator.Engine, []Note, error) {
 	named := estimator.EngineOf(parsed.Runtime)
 	shown, sure := engineargs.Engine(c)
 	_, isNamed := pod.Annotations[berthv1alpha1.AnnotationRuntime]
 	switch {
-	case shown == nil || shown == named || shown.Share == nil:
-	case !isNamed:
+	case shown == nil || shown == named:
+	case !isNamed && (shown.Share != nil || parsed.TotalMemory == nil):
 		note := Note{
 			Reason:  "EngineRecognised",
 			Message: fmt.Sprintf("%s is not set, and the container shows %s: its memory is booked as that engine takes it", berthv1alpha1.AnnotationRuntime, shown.Title),
 		}
 		return shown, []Note{note}, nil
+	case shown.Share == nil:
 	case sure:
 		return nil, nil, fmt.Errorf("%s is %s, but the container starts %s, which takes a fraction of each GPU: write %s",
 			berthv1alpha1.AnnotationRuntime, named.Name, shown.Title, runtimeOf(shown))

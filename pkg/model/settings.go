@@ -90,8 +90,9 @@ type Settings struct {
 	EnforceEager bool `json:"enforceEager,omitempty"`
 	// ExpertParallel is vLLM's --enable-expert-parallel.
 	ExpertParallel bool `json:"expertParallel,omitempty"`
-	// DataParallel is SGLang's --dp-size: so many copies of the model, each on GPUs of its own; with DPAttention
-	// (--enable-dp-attention) so many groups of the ranks of one copy, each of which attends for itself.
+	// DataParallel is vLLM's --data-parallel-size and SGLang's --dp-size: so many copies of the model, each on GPUs of
+	// its own; with DPAttention (--enable-dp-attention) so many groups of the ranks of one copy, each of which attends for
+	// itself.
 	DataParallel int64 `json:"dataParallel,omitempty"`
 	DPAttention  bool  `json:"dpAttention,omitempty"`
 	// GraphBatchSize is SGLang's --cuda-graph-max-bs, the largest batch with a CUDA graph.

@@ -27,7 +27,8 @@ type shell struct {
 	// variables are what the script sets, exported those that its commands see.
 	variables map[string]string
 	exported  map[string]bool
-	// positional are $1, $2 …
+	// name is $0, and positional are $1, $2 …
+	name       string
 	positional []string
 	// text is how many bytes expansions may still bring.
 	text     int
@@ -38,7 +39,7 @@ type shell struct {
 }
 
 // script returns the simple commands of a script, in its order; false if it is not readable.
-func (e *expander) script(text string, positional []string, depth int) ([]command, bool) {
+func (e *expander) script(text string, arguments []string, depth int) ([]command, bool) {
 	if len(text) > maxScript || strings.Count(text, "(") > maxParentheses {
 		return nil, false
 	}
@@ -47,7 +48,10 @@ func (e *expander) script(text string, positional []string, depth int) ([]comman
 	if err != nil {
 		return nil, false
 	}
-	sh := shell{e: e, variables: map[string]string{}, exported: map[string]bool{}, positional: positional, text: maxText, depth: depth}
+	sh := shell{e: e, variables: map[string]string{}, exported: map[string]bool{}, text: maxText, depth: depth, name: unknownText}
+	if len(arguments) > 0 {
+		sh.name, sh.positional = arguments[0], arguments[1:]
+	}
 	sh.statements(file.Stmts)
 	return sh.commands, !sh.broken
 }
@@ -157,6 +161,9 @@ func (sh *shell) call(cmd *syntax.CallExpr) {
 			sh.positional = words[2:]
 		}
 		return
+	case "eval":
+		sh.evaluate(strings.Join(words[1:], " "))
+		return
 	case "echo", "printf":
 		return // what they say is no start
 	case "read", "unset":
@@ -175,6 +182,21 @@ func (sh *shell) call(cmd *syntax.CallExpr) {
 	commands, ok := env.unwrap(words, sh.depth)
 	sh.commands = append(sh.commands, commands...)
 	sh.broken = sh.broken || !ok
+}
+
+// evaluate follows a command that the script puts together.
+func (sh *shell) evaluate(text string) {
+	if sh.depth++; sh.depth > maxShells || len(text) > maxScript || strings.Count(text, "(") > maxParentheses {
+		sh.broken = true
+		return
+	}
+	file, err := syntax.NewParser().Parse(strings.NewReader(text), "")
+	if err != nil {
+		sh.broken = true
+		return
+	}
+	sh.statements(file.Stmts)
+	sh.depth--
 }
 
 // passEnvironment reads what "env" is told, and returns the command behind.

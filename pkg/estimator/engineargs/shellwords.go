@@ -122,7 +122,7 @@ func (sh *shell) parameter(p *syntax.ParamExp) syntax.WordPart {
 // isPositional says whether a parameter is one of the script's own arguments: of those, all are known.
 func isPositional(name string) bool {
 	_, err := strconv.Atoi(name)
-	return err == nil && name != "0" || name == "@" || name == "*" || name == "#"
+	return err == nil || name == "@" || name == "*" || name == "#"
 }
 
 // lookup returns a variable of the script or of the container.
@@ -133,6 +133,9 @@ func (sh *shell) lookup(name string) (value string, ok bool) {
 		return "$(" + name + ")", true
 	case isPositional(name):
 		i, _ := strconv.Atoi(name)
+		if name == "0" {
+			return sh.name, true
+		}
 		if i < 1 || i > len(sh.positional) {
 			return "", false
 		}

@@ -121,7 +121,7 @@ func (e *expander) lookup(name, reference string, depth int) string {
 // shells are the programs whose -c takes a script.
 var shells = []string{"sh", "bash", "ash", "dash", "zsh", "ksh", "busybox"}
 
-// shellScript returns the script of "sh -c SCRIPT NAME ARGS…" and its positional arguments, also behind a program that
+// shellScript returns the script of "sh -c SCRIPT NAME ARGS…" and what is behind it ($0, $1 …), also behind a program that
 // starts another ("exec", "nohup", "tini --").
 func shellScript(argv []string) (script string, rest []string, ok bool) {
 	const before = 4 // words
@@ -139,11 +139,14 @@ func shellAt(argv []string) (script string, rest []string, ok bool) {
 	}
 	for i := 1; i < len(argv); i++ {
 		w := argv[i]
-		if len(w) > 1 && w[0] == '-' && w[1] != '-' && strings.HasSuffix(w, "c") && i+1 < len(argv) {
-			if i+3 < len(argv) {
-				rest = argv[i+3:] // the first is the script's $0
+		if len(w) > 1 && w[0] == '-' && w[1] != '-' && strings.HasSuffix(w, "c") {
+			for i++; i < len(argv) && strings.HasPrefix(argv[i], "-"); i++ {
+				// further options, and "--" behind them
 			}
-			return argv[i+1], rest, true
+			if i == len(argv) {
+				return "", nil, false
+			}
+			return argv[i], argv[i+1:], true
 		}
 		if w == "" || w[0] != '-' && w != "sh" {
 			return "", nil, false

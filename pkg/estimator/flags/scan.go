@@ -27,6 +27,8 @@ type Flag struct {
 	// value says whether the flag takes one: needed, never, or optional (taken if the next word is no flag).
 	value arity
 	apply func(s *Scanner, name, value string)
+	// names are all of its names.
+	names string
 }
 
 type arity int
@@ -38,18 +40,21 @@ const (
 )
 
 // One returns a flag that takes a value.
-func One(apply func(s *Scanner, name, value string)) Flag { return Flag{oneValue, apply} }
+func One(apply func(s *Scanner, name, value string)) Flag { return Flag{value: oneValue, apply: apply} }
 
 // None returns a flag that takes none.
-func None(apply func(s *Scanner, name, value string)) Flag { return Flag{noValue, apply} }
+func None(apply func(s *Scanner, name, value string)) Flag { return Flag{value: noValue, apply: apply} }
 
 // Maybe returns a flag that takes the next word if that is no flag.
-func Maybe(apply func(s *Scanner, name, value string)) Flag { return Flag{maybeValue, apply} }
+func Maybe(apply func(s *Scanner, name, value string)) Flag {
+	return Flag{value: maybeValue, apply: apply}
+}
 
 // Table makes a table of flags with an entry for each of the names in a key.
 func Table(table map[string]Flag) map[string]Flag {
 	out := make(map[string]Flag, 2*len(table))
 	for names, f := range table {
+		f.names = names
 		for name := range strings.FieldsSeq(names) {
 			out[name] = f
 		}
@@ -57,15 +62,41 @@ func Table(table map[string]Flag) map[string]Flag {
 	return out
 }
 
+// AnyWord is what Result.Unknown names where a word of the command cannot be known, so that it may be any flag.
+const AnyWord = "a word of the command"
+
+// find returns the flag of a name, or of the beginning of a long one: Python's argparse takes what is not ambiguous. Of an
+// engine that takes no beginnings, a command with one does not start.
+func find(table map[string]Flag, name string) (Flag, bool) {
+	name = canonicalFlag(name)
+	if f, ok := table[name]; ok || len(name) < len("--")+2 || !strings.HasPrefix(name, "--") {
+		return f, ok
+	}
+	var found Flag
+	for full, f := range table {
+		switch {
+		case !strings.HasPrefix(full, name):
+		case found.apply == nil:
+			found = f
+		case found.names != f.names:
+			return Flag{}, false
+		}
+	}
+	return found, found.apply != nil
+}
+
 // Scan reads words as flags; what it does not know it passes over, a value at a time.
 func (s *Scanner) Scan(words []string, table map[string]Flag) {
 	for i := 0; i < len(words); i++ {
 		w := words[i]
+		if strings.HasPrefix(w, string(UnknownMark)) {
+			s.MarkUnknown(AnyWord)
+		}
 		if len(w) < 2 || w[0] != '-' {
 			continue
 		}
 		name, value, hasValue := strings.Cut(w, "=")
-		f, ok := table[canonicalFlag(name)]
+		f, ok := find(table, name)
 		if !ok {
 			continue
 		}
