@@ -12,6 +12,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/model"
 )
 
 // running returns a pod that states 20Gi and no engine.
@@ -123,6 +124,7 @@ func TestANamedEngineIsNotAnother(t *testing.T) {
 		{"custom, and only the image is vLLM's: a wrapper that knows better", custom, running("example.com/my-vllm-wrapper:1", "serve"), "", true},
 		{"vLLM, and the image is another's", vllm, running("example.com/sglang:1"), "", false},
 		{"vLLM, and it is", vllm, running("", "vllm", "serve", "m"), "", false},
+		{"vLLM, with a fraction that only the shell knows", vllm, running("", "sh", "-c", "vllm serve m --gpu-memory-utilization $FRACTION"), "write the number there, or --gpu-memory-utilization=$(BERTH_", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			pod := tt.pod.Runtime(tt.runtime).Obj()
@@ -145,5 +147,23 @@ func TestANamedEngineIsNotAnother(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAnEngineThatTakesWhatItNeedsIsShownToo: its defaults are not those of the usual engine for the model's format.
+func TestAnEngineThatTakesWhatItNeedsIsShownToo(t *testing.T) {
+	profile := profileOf(t)
+	profile.Status.Model.Format = model.FormatGGUF
+	for image, want := range map[string]berthv1alpha1.Runtime{
+		"ollama/ollama:0.32.15": ollama, "ghcr.io/ggml-org/llama.cpp:server-cuda-b9843": llamaCpp,
+		"ghcr.io/ggml-org/llama.cpp:light-cuda": custom,
+	} {
+		pod := bt.MakePod("p").Model("hf://org/llama-8b").Image(image)
+		if r := askedBy(t, pod, profile); r.Runtime != want {
+			t.Errorf("%s is booked as %q, want %q", image, r.Runtime, want)
+		}
+		if r := askedBy(t, pod.Memory("20Gi"), profile); r.Runtime != custom || len(r.Options()) != 1 {
+			t.Errorf("%s with a total of its own is booked as %q in %d ways, want as it is", image, r.Runtime, len(r.Options()))
+		}
 	}
 }
