@@ -9,8 +9,8 @@ var architectures = map[string]func(*traits){
 	"qwen":          func(t *traits) { t.halvedWidth = true; t.attentionBias = true },
 	"qwen2":         func(t *traits) { t.attentionBias = true; t.windowOptIn = true },
 	"qwen2moe":      func(t *traits) { t.attentionBias = true; t.windowOptIn = true; t.set(qwen2MoEDefaults) },
-	"qwen2vl":       func(t *traits) { t.attentionBias = true; t.windowOptIn = true },
-	"qwen25vl":      func(t *traits) { t.attentionBias = true; t.windowOptIn = true },
+	"qwen2vl":       func(t *traits) { t.attentionBias, t.windowOptIn, t.multimodalRope = true, true, true },
+	"qwen25vl":      func(t *traits) { t.attentionBias, t.windowOptIn, t.multimodalRope = true, true, true },
 	"qwen2audio":    func(t *traits) { t.attentionBias = true; t.windowOptIn = true },
 	"qwen3":         func(t *traits) { t.windowOptIn = true },
 	"qwen3moe":      func(t *traits) { t.windowOptIn = true },
@@ -71,7 +71,7 @@ var architectures = map[string]func(*traits){
 	"gemma2": func(t *traits) {
 		gemma(t, 2, `{"num_attention_heads":8,"num_key_value_heads":4,"head_dim":256,"vocab_size":256000,"sliding_window":4096,"max_position_embeddings":8192}`)
 	},
-	"gemma3":  func(t *traits) { gemma(t, 6, gemma3Defaults) },
+	"gemma3":  func(t *traits) { gemma(t, 6, gemma3Defaults); t.ropeFactor = 8 },
 	"gemma3n": func(t *traits) { gemma(t, 5, gemma3nDefaults) },
 	"gemma4": func(t *traits) {
 		gemma(t, 6, `{"head_dim":256,"vocab_size":262144,"sliding_window":512}`)
@@ -121,9 +121,9 @@ var architectures = map[string]func(*traits){
 	"aquila":          plain,
 	"baichuan":        plain,
 	"xverse":          plain,
-	"qwen3vl":         plain,
-	"qwen3vlmoe":      plain,
-	"qwen3omnimoe":    plain,
+	"qwen3vl":         func(t *traits) { t.multimodalRope = true },
+	"qwen3vlmoe":      func(t *traits) { t.multimodalRope = true },
+	"qwen3omnimoe":    func(t *traits) { t.multimodalRope = true },
 	"granite":         plain,
 	"olmo":            plain,
 	"olmo2":           plain,
@@ -236,7 +236,7 @@ func plain(*traits) {}
 const (
 	qwen2MoEDefaults = `{"num_experts":60,"num_experts_per_tok":4,"moe_intermediate_size":1408,"shared_expert_intermediate_size":5632}`
 	mixtralDefaults  = `{"num_local_experts":8,"num_experts_per_tok":2,"num_key_value_heads":8}`
-	gemma3Defaults   = `{"num_attention_heads":8,"num_key_value_heads":4,"head_dim":256,"vocab_size":262208,"sliding_window":4096,"max_position_embeddings":131072}`
+	gemma3Defaults   = `{"num_attention_heads":8,"num_key_value_heads":4,"head_dim":256,"vocab_size":262208,"sliding_window":4096,"max_position_embeddings":131072,"rope_local_base_freq":10000}`
 	gemma3nDefaults  = `{"num_attention_heads":8,"num_key_value_heads":2,"head_dim":256,"vocab_size":262400,"vocab_size_per_layer_input":262144,"hidden_size_per_layer_input":256,"num_kv_shared_layers":15,"sliding_window":512,"max_position_embeddings":32768}`
 )
 

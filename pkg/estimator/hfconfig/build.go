@@ -264,6 +264,7 @@ func (b *builder) model() (*estimator.Model, error) {
 		m.KVHeads = max(m.KVHeads, m.Layers[i].KVHeads)
 	}
 	b.embeddings(m)
+	m.RotaryElements = b.rotaryElements(m)
 	m.Vision = b.towers()
 	m.Draft = b.draft(m)
 	m.Parameters = b.parameters
@@ -279,25 +280,6 @@ func (b *builder) model() (*estimator.Model, error) {
 		m.UnknownArchitecture = true
 	}
 	return m, nil
-}
-
-// contextLength returns the longest context that engines take the model to be made for: what the configuration says,
-// longer by the factor of its RoPE scaling (vllm/config/model.py, _get_and_verify_max_len; YaRN scales the original).
-func (b *builder) contextLength() int64 {
-	n := b.text.int("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
-	rope := b.text.sub("rope_scaling", "rope_parameters")
-	factor, ok := rope.number("factor")
-	if !ok || factor <= 1 || factor > 1<<10 {
-		return max(n, b.text.int("model_max_length"))
-	}
-	base := n
-	switch rope.str("rope_type", "type") {
-	case "yarn", "deepseek_yarn":
-		base = rope.intOr(n, "original_max_position_embeddings")
-	case "llama3", "longrope", "su", "mrope":
-		factor = 1 // counted in already
-	}
-	return max(n, int64(float64(base)*factor), b.text.int("model_max_length"))
 }
 
 // embeddings adds the token embedding, the output layer and what belongs to no layer.
