@@ -11,6 +11,7 @@ var architectures = map[string]func(*traits){
 	"qwen2moe":      func(t *traits) { t.attentionBias = true; t.windowOptIn = true; t.set(qwen2MoEDefaults) },
 	"qwen2vl":       func(t *traits) { t.attentionBias, t.windowOptIn, t.multimodalRope = true, true, true },
 	"qwen25vl":      func(t *traits) { t.attentionBias, t.windowOptIn, t.multimodalRope = true, true, true },
+	"qwen25omni":    func(t *traits) { t.attentionBias, t.windowOptIn, t.multimodalRope = true, true, true },
 	"qwen2audio":    func(t *traits) { t.attentionBias = true; t.windowOptIn = true },
 	"qwen3":         func(t *traits) { t.windowOptIn = true },
 	"qwen3moe":      func(t *traits) { t.windowOptIn = true },
@@ -130,9 +131,9 @@ var architectures = map[string]func(*traits){
 	"olmo3":           plain,
 	"olmoe":           plain,
 	"phi3":            plain,
-	"phi3v":           plain,
-	"phi4mm":          plain,
-	"phi4multimodal":  plain,
+	"phi3v":           func(t *traits) { t.defaultVision = clipLarge },
+	"phi4mm":          func(t *traits) { t.defaultVision = siglip },
+	"phi4multimodal":  func(t *traits) { t.defaultVision = siglip },
 	"smollm3":         plain,
 	"seedoss":         plain,
 	"exaone":          plain,
@@ -147,19 +148,21 @@ var architectures = map[string]func(*traits){
 	"ernie45vlmoe":    plain,
 	"hunyuanv1dense":  plain,
 	"hunyuanv1moe":    plain,
+	"hunyuanmoev1":    plain,
+	"hunyuandensev1":  plain,
 	"hunyuan":         plain,
 	"hunyuanmoe":      plain,
 	"glm":             plain,
 	"glm4":            plain,
 	"glm4moe":         plain,
-	"glm4v":           plain,
-	"glm4vmoe":        plain,
-	"glm46v":          plain,
+	"glm4v":           func(t *traits) { t.widerProjector = true },
+	"glm4vmoe":        func(t *traits) { t.widerProjector = true },
+	"glm46v":          func(t *traits) { t.widerProjector = true },
 	"dots1":           plain,
 	"bailingmoe":      plain,
 	"bailingmoev2":    plain,
 	"arcee":           plain,
-	"apertus":         plain,
+	"apertus":         func(t *traits) { t.ungated = true },
 	"deepseek":        plain,
 	"deepseekv2":      plain,
 	"deepseekv3":      plain,
@@ -170,7 +173,7 @@ var architectures = map[string]func(*traits){
 	"kimidev":         plain,
 	"glmmoedsa":       plain,
 	"glm4moelite":     plain,
-	"longcatflash":    plain,
+	"longcatflash":    func(t *traits) { t.twoAttentions, t.denseBesideExperts = true, true },
 	"step3p5":         plain,
 	"step3p7":         plain,
 	"step3p7flash":    plain,
@@ -199,7 +202,6 @@ var architectures = map[string]func(*traits){
 	"mimo":            plain,
 	"mimov2flash":     plain,
 	"orion":           plain,
-	"zamba2":          plain,
 	"grok1":           plain,
 	"jais2":           plain,
 	"lagunaxs":        plain,
@@ -242,6 +244,9 @@ const (
 
 // clipLarge is the tower of models that leave it to their class: CLIP ViT-L/14 at 336 pixels.
 const clipLarge = `{"hidden_size":1024,"num_hidden_layers":24,"num_attention_heads":16,"intermediate_size":4096,"image_size":336,"patch_size":14}`
+
+// siglip is SigLIP-so400m, 448 pixels.
+const siglip = `{"hidden_size":1152,"num_hidden_layers":27,"num_attention_heads":16,"intermediate_size":4304,"image_size":448,"patch_size":14}`
 
 func encoderDecoder(t *traits) { t.encoderDecoder = true }
 

@@ -61,7 +61,7 @@ type builder struct {
 func newBuilder(ctx context.Context, root, hfQuant fields) (*builder, error) {
 	text := root
 	if sub := root.sub("text_config", "llm_config", "language_config", "llm"); sub != nil {
-		text = sub.over(root)
+		text = sub.over(root).over(classDefaults(sub))
 	} else if thinker := root.sub("thinker_config"); thinker != nil { // Qwen Omni
 		root = thinker.over(root)
 		if sub := thinker.sub("text_config"); sub != nil {
@@ -111,8 +111,8 @@ func newBuilder(ctx context.Context, root, hfQuant fields) (*builder, error) {
 	if attention := b.text.sub("attn_config"); attention != nil { // MPT, DBRX
 		b.kvHeads = attention.intOr(b.kvHeads, "kv_n_heads")
 	}
-	if b.multiQueryDefault && b.text.bool(true, "multi_query") && !b.text.has("num_kv_heads", "n_head_kv", "num_key_value_heads") {
-		b.kvHeads = 1
+	if b.multiQueryDefault && b.text.bool(true, "multi_query") && !b.text.bool(false, "new_decoder_architecture") {
+		b.kvHeads = 1 // whatever else it says (vllm/model_executor/models/falcon.py)
 	}
 	b.headDim = b.text.int("head_dim", "attention_head_dim", "kv_channels")
 	if b.headDim == 0 && b.heads > 0 {
@@ -140,6 +140,9 @@ func architecture(root fields) string {
 
 func (b *builder) layerCount() int {
 	if n := b.text.int("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers"); n > 0 {
+		if b.twoAttentions {
+			n *= 2
+		}
 		return int(min(n, maxLayers+1))
 	}
 	for _, list := range []string{"layers_block_type", "layer_types"} {
@@ -284,7 +287,8 @@ func (b *builder) model() (*estimator.Model, error) {
 
 // embeddings adds the token embedding, the output layer and what belongs to no layer.
 func (b *builder) embeddings(m *estimator.Model) {
-	table := mul(b.vocabulary, b.hidden)
+	width := b.text.intOr(b.hidden, "word_embed_proj_dim") // OPT-350m has narrower ones, and matrices between
+	table := mul(b.vocabulary, width)
 	accumulate(&b.parameters, table)
 	m.Embedding = mul(table, b.elementBytes)
 	m.TiedEmbeddings = b.text.bool(b.tiedByDefault || b.twoStacks(), "tie_word_embeddings", "tie_embeddings", "weight_tying")
@@ -294,6 +298,10 @@ func (b *builder) embeddings(m *estimator.Model) {
 		m.Output = mul(table, b.elementBytes)
 	}
 	m.OtherWeights = mul(b.hidden, b.elementBytes)
+	if width != b.hidden {
+		accumulate(&b.parameters, mul(2, width, b.hidden))
+		accumulate(&m.OtherWeights, mul(2, width, b.hidden, b.elementBytes))
+	}
 	if perLayer := b.text.int("hidden_size_per_layer_input"); perLayer > 0 { // Gemma 3n, Gemma 4 E-models
 		all := mul(perLayer, int64(b.layers))
 		elements := mul(b.text.intOr(b.vocabulary, "vocab_size_per_layer_input"), all) + mul(b.hidden, all)

@@ -48,6 +48,8 @@ type traits struct {
 	encoderDecoder     bool // two stacks; the decoder attends to the encoder's result, too
 	rwkv               bool // time mixing instead of attention
 	gatedAlways        bool // a gate whatever the activation
+	widerProjector     bool // the image tower's intermediate_size is that of the projector
+	twoAttentions      bool // a layer attends twice, each time with a dense feed-forward layer, and has experts once
 	multimodalRope     bool // positions of images have a height and a width
 	fourTimesHidden    bool // the feed-forward width is 4 × hidden unless said otherwise
 }
