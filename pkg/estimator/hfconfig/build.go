@@ -81,6 +81,9 @@ func newBuilder(ctx context.Context, root, hfQuant fields) (*builder, error) {
 	if b.quant, err = newQuantizer(ctx, quantConfig, hfQuant); err != nil {
 		return nil, err
 	}
+	if b.quant.unread {
+		b.assume("quantization_config", 0)
+	}
 	b.elementBytes = 2
 	if b.dtype() == "float32" {
 		b.elementBytes = 4
