@@ -5,6 +5,7 @@ package hfconfig
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/berth-dev/berth/pkg/estimator"
 )
@@ -33,7 +34,7 @@ func (b *builder) audioElements() int64 {
 	}
 	feedForward := a.intOr(mul(4, width), "intermediate_size", "encoder_ffn_dim", "linear_units")
 	block := mul(4, width, width) + mul(2, width, feedForward) + mul(10, width)
-	if a.has("conf_num_hidden_layers", "conv_kernel_size", "conf_conv_kernel_size", "num_blocks") {
+	if a.has("conf_num_hidden_layers", "conv_kernel_size", "conf_conv_kernel_size", "num_blocks") || strings.HasPrefix(a.str("model_type"), "gemma") {
 		block += mul(2, width, feedForward) + mul(3, width, width)
 	}
 	if a.has("linear_units") {

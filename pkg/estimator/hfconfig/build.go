@@ -71,6 +71,9 @@ func newBuilder(ctx context.Context, root, hfQuant fields) (*builder, error) {
 	b := &builder{ctx: ctx, root: root, text: text, lists: lists{map[string][]int64{}, map[string][]string{}}}
 	b.arch = architecture(root)
 	b.traits, b.known = traitsOf(b.arch, text.str("model_type"), root.str("model_type"))
+	if inner, ok := traitsOf(text.str("model_type")); ok {
+		b.tiedByDefault = b.tiedByDefault || inner.tiedByDefault // a language model inside of a larger one
+	}
 	b.text = text.over(b.defaults)
 
 	quantConfig := root.sub("quantization_config", "compression_config")
@@ -307,7 +310,11 @@ func (b *builder) embeddings(m *estimator.Model) {
 	}
 	if perLayer := b.text.int("hidden_size_per_layer_input"); perLayer > 0 { // Gemma 3n, Gemma 4 E-models
 		all := mul(perLayer, int64(b.layers))
-		elements := mul(b.text.intOr(b.vocabulary, "vocab_size_per_layer_input"), all) + mul(b.hidden, all)
+		elements := mul(b.text.intOr(b.vocabulary, "vocab_size_per_layer_input"), all) + mul(3, b.hidden, all) // a table, and three projections
+		if inputs := b.text.int("altup_num_inputs"); inputs > 1 {
+			elements += mul(2*(inputs-1), b.hidden, b.hidden)
+		}
+		elements += mul(2, b.text.int("laurel_rank"), b.hidden, int64(b.layers))
 		accumulate(&b.parameters, elements)
 		accumulate(&m.OtherWeights, mul(elements, b.elementBytes))
 	}

@@ -20,7 +20,7 @@ func TestParametersOfPublicModels(t *testing.T) {
 			"Gemma 3n E4B: a tower of convolutions",
 			`{"architectures":["Gemma3nForConditionalGeneration"],"text_config":{"hidden_size":2048,"intermediate_size":16384,"num_hidden_layers":35,
 			"num_attention_heads":8,"num_key_value_heads":2,"head_dim":256,"vocab_size":262400,"vocab_size_per_layer_input":262144,"hidden_size_per_layer_input":256,
-			"num_kv_shared_layers":15},"audio_config":{"hidden_size":1536,"conf_num_hidden_layers":12},"vision_config":{"model_type":"gemma3n_vision","hidden_size":2048}}`,
+			"num_kv_shared_layers":15,"altup_num_inputs":4,"laurel_rank":64},"audio_config":{"hidden_size":1536,"conf_num_hidden_layers":12},"vision_config":{"model_type":"gemma3n_vision","hidden_size":2048}}`,
 			7.85, 20 * 2 * 2 * 256,
 		},
 		{
@@ -92,6 +92,28 @@ func TestParametersOfPublicModels(t *testing.T) {
 			"max_position_embeddings":2048,"word_embed_proj_dim":512}`,
 			0.331, 0,
 		},
+		{
+			"Gemma 4 E2B: gates of per-layer embeddings, a conformer that only its name tells",
+			`{"architectures":["Gemma4ForConditionalGeneration"],"text_config":{"hidden_size":1536,"intermediate_size":6144,"num_hidden_layers":35,"num_attention_heads":8,
+			"num_key_value_heads":1,"head_dim":256,"global_head_dim":512,"vocab_size":262144,"vocab_size_per_layer_input":262144,"hidden_size_per_layer_input":256,
+			"num_kv_shared_layers":20,"sliding_window":512,"sliding_window_pattern":5,"use_double_wide_mlp":true},"vision_config":{"hidden_size":768,"intermediate_size":3072,
+			"num_hidden_layers":16,"num_attention_heads":12,"patch_size":16},"audio_config":{"hidden_size":1024,"num_hidden_layers":12,"model_type":"gemma4_audio"}}`,
+			5.12, 3*2*512 + 12*2*256,
+		},
+		{
+			"Llama 3.2 Vision: a second stack of layers in the tower",
+			`{"architectures":["MllamaForConditionalGeneration"],"text_config":{"hidden_size":4096,"intermediate_size":14336,"num_hidden_layers":40,"num_attention_heads":32,
+			"num_key_value_heads":8,"vocab_size":128256,"cross_attention_layers":[3,8,13,18,23,28,33,38]},"vision_config":{"hidden_size":1280,"image_size":560,
+			"intermediate_size":5120,"num_hidden_layers":32,"num_global_layers":8,"attention_heads":16,"patch_size":14,"max_num_tiles":4}}`,
+			10.67, 0,
+		},
+		{
+			"PaliGemma 2: embeddings tied by the class of the language model in it",
+			`{"architectures":["PaliGemmaForConditionalGeneration"],"text_config":{"model_type":"gemma2","hidden_size":2304,"intermediate_size":9216,"num_hidden_layers":26,
+			"num_attention_heads":8,"num_key_value_heads":4,"head_dim":256,"vocab_size":257216},"vision_config":{"hidden_size":1152,"intermediate_size":4304,
+			"num_attention_heads":16,"num_hidden_layers":27,"patch_size":14,"image_size":224}}`,
+			3.03, 0,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := mustParse(t, tt.config)
@@ -120,5 +142,20 @@ func TestExpertsOfATokenInAList(t *testing.T) {
 		"vocab_size":100,"num_experts":8,"moe_topk":[2,4],"num_shared_expert":[1,1]}`)
 	if m.Experts.Used != 4 || m.Experts.SharedFeedForward != 64 {
 		t.Errorf("%+v, want 4 experts of a token and a shared one of 64", m.Experts)
+	}
+}
+
+// TestEmbeddingsTiedByTheClass: configurations leave out what their class says already (transformers,
+// configuration_smollm3.py, configuration_ernie4_5_moe.py).
+func TestEmbeddingsTiedByTheClass(t *testing.T) {
+	const dims = `"hidden_size":64,"num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":64,"vocab_size":100`
+	for class, want := range map[string]bool{"SmolLM3ForCausalLM": true, "Ernie4_5_MoeForCausalLM": true, "Gemma2ForCausalLM": true, "LlamaForCausalLM": false} {
+		m := mustParse(t, `{"architectures":["`+class+`"],`+dims+`}`)
+		if m.TiedEmbeddings != want || (m.Output == 0) != want {
+			t.Errorf("%s: tied %t, output of %d bytes; want tied %t", class, m.TiedEmbeddings, m.Output, want)
+		}
+		if m := mustParse(t, `{"architectures":["`+class+`"],`+dims+`,"tie_word_embeddings":false}`); m.TiedEmbeddings {
+			t.Errorf("%s is tied although it says that it is not", class)
+		}
 	}
 }

@@ -44,6 +44,7 @@ func (b *builder) vision() *estimator.Vision {
 	if out.Layers == 0 {
 		out.Layers = 27
 	}
+	out.Layers += v.int("num_global_layers") // Llama 3.2
 	if out.FeedForward == 0 {
 		if ratio, ok := v.number("mlp_ratio"); ok && ratio > 0 && ratio < 64 {
 			out.FeedForward = int64(ratio * float64(out.HiddenSize))
