@@ -88,6 +88,7 @@ func (b *builder) rotaryElements(m *estimator.Model) int64 {
 		dim  int64
 		rope rope
 	}
+	full, windows := b.ropeOf(false), b.ropeOf(true) // read once, however many kinds of layers there are
 	seen := map[table]bool{}
 	var sum int64
 	for i := range m.Layers {
@@ -95,7 +96,10 @@ func (b *builder) rotaryElements(m *estimator.Model) int64 {
 		if k.Kind == estimator.LayerRecurrent || k.Kind == estimator.LayerCross {
 			continue
 		}
-		t := table{dim: k.KeyDim, rope: b.ropeOf(k.Kind == estimator.LayerSlidingWindow)}
+		t := table{dim: k.KeyDim, rope: full}
+		if k.Kind == estimator.LayerSlidingWindow {
+			t.rope = windows
+		}
 		if k.Kind == estimator.LayerLatent {
 			t.dim = b.text.intOr(k.KeyDim, "qk_rope_head_dim")
 		}
