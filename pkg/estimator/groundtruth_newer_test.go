@@ -18,9 +18,10 @@ import (
 
 // newerExcuses are the records of newer releases that the estimate misses, each with the reason.
 var newerExcuses = map[string]string{
-	"vl-f56681168668-qwen36-35b-mtp3-v022 weights": "another quantization than the configuration's",
-	"vl-f71018143467-dsv4-pro-b300 weights":        "neither the version nor whether prediction layers are loaded is stated; one of them is 3.3 GiB",
-	"vl-f71018143467-dsv4-pro-b300 activation":     "neither the version nor the batch is stated",
+	"vl-48601-qwen36-27b-fp8-tp4-h100-mrv2 weights": "0.19 GiB of 7.39 that no tensor of the configuration accounts for; the allocator's slack, 0.25 GiB, holds them",
+	"vl-f56681168668-qwen36-35b-mtp3-v022 weights":  "another quantization than the configuration's",
+	"vl-f71018143467-dsv4-pro-b300 weights":         "neither the version nor whether prediction layers are loaded is stated; one of them is 3.3 GiB",
+	"vl-f71018143467-dsv4-pro-b300 activation":      "neither the version nor the batch is stated",
 }
 
 // newerLlama are the llama.cpp records of the same file, whose dimensions they state. The first was taken with tensor
@@ -136,7 +137,7 @@ func addNewer(t *testing.T, tb *table, r *record, m *estimator.Model) {
 	c := &o.Devices[0].Components
 	gib := func(n int64) float64 { return float64(n) / gibibyte }
 	if w := number(r.Measured, "weights"); w > 0 {
-		tb.add(r.ID, "weights", w, gib(c.Weights), 0.02*w+0.05, 0.02*w+0.05)
+		tb.add(r.ID, "weights", w, gib(c.Weights), 0.02*w, 0.02*w)
 	}
 	if a := number(r.Measured, "peak_activation"); a > 0 {
 		tb.add(r.ID, "activation", a, gib(c.Compute), 0.15, 0.6)

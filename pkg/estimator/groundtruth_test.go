@@ -278,11 +278,7 @@ func addVLLM(t *testing.T, tb *table, r *record, m *estimator.Model) {
 	c := &o.Devices[0].Components
 	gib := func(n int64) float64 { return float64(n) / gibibyte }
 	if w := number(r.Measured, "weights"); w > 0 {
-		tolerance := 0.02
-		if strings.Contains(strings.ToLower(r.Model), "gemma") || s.PipelineParallel > 1 {
-			tolerance = 0.08
-		}
-		tb.add(r.ID, "weights", w, gib(c.Weights), w*tolerance+0.05, w*tolerance+0.05)
+		tb.add(r.ID, "weights", w, gib(c.Weights), w*0.02, w*0.02)
 	}
 	available, tokens := number(r.Measured, "available_kv"), number(r.Measured, "kv_tokens")
 	if c.RecurrentState > 0 {

@@ -148,3 +148,19 @@ func TestSparseAttentionInVLLM(t *testing.T) {
 		t.Errorf("%d bytes a token, want %d", got, want)
 	}
 }
+
+// TestTablesOfRotationsAreLoaded: a model is charged what its tables take, beyond a million positions, too (Llama 4
+// Scout: 2.5 GiB on each GPU).
+func TestTablesOfRotationsAreLoaded(t *testing.T) {
+	m := parseConfig(t, map[string]any{
+		"architectures": []string{"LlamaForCausalLM"}, "hidden_size": 256, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 128,
+		"vocab_size": 128, "intermediate_size": 64, "max_position_embeddings": 10485760,
+	})
+	s := estimator.Settings{Runtime: estimator.RuntimeVLLM, ContextLength: 1024}
+	with := one(t, m, s, 2, estimator.DeviceInfo{}).Devices[0].Components.Weights
+	m.RotaryElements = 0
+	without := one(t, m, s, 2, estimator.DeviceInfo{}).Devices[0].Components.Weights
+	if got, want := with-without, int64((10485760-1<<20)*128*2); got != want {
+		t.Errorf("the table takes %d bytes more than one of a million positions, want %d", got, want)
+	}
+}

@@ -143,8 +143,8 @@ func (v *vllm) draftWeights(tp int64) int64 {
 	return add(ceilDiv(d.Weights.Sharded, tp), ceilDiv(d.Weights.KV, kvRanks), ceilDiv(d.Weights.Experts, tp), d.Weights.Replicated)
 }
 
-// ropeCache is the table of rotations: cosine and sine for each position (vllm/model_executor/layers/
-// rotary_embedding), in the computing type. Models share one over their layers.
+// ropeCache is the tables of rotations (vllm/model_executor/layers/rotary_embedding), in the computing type, which layers
+// share. A model that does not say their size has one, for its context; and so has one whose context is extended.
 func (v *vllm) ropeCache() int64 {
 	var dim int64
 	for i := range v.m.Layers {
@@ -157,7 +157,8 @@ func (v *vllm) ropeCache() int64 {
 		}
 		dim = max(dim, d)
 	}
-	return mul(min(max(v.m.ContextLength, v.context), 1<<20), dim, v.elementBytes())
+	one := mul(min(max(v.m.ContextLength, v.context), 1<<20), dim)
+	return mul(max(one, v.m.RotaryElements), v.elementBytes())
 }
 
 // lora is the buffers for adapters: for each of max_loras and each linear layer A (rank × in) and B (out × rank)

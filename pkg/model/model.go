@@ -121,6 +121,10 @@ type Model struct {
 	// tables, RoPE factors.
 	// +optional
 	OtherWeights int64 `json:"otherWeights,omitempty"`
+	// RotaryElements is the elements of the tables of rotations (RoPE) that engines make while they load, which are in
+	// no file: a cosine or sine for each position and rotated dimension.
+	// +optional
+	RotaryElements int64 `json:"rotaryElements,omitempty"`
 	// HostWeights (GGUF) is what llama.cpp keeps on the host even when every layer is offloaded, beside the token
 	// embedding: per-layer embeddings.
 	// +optional

@@ -9,8 +9,9 @@ var architectures = map[string]func(*traits){
 	"qwen":          func(t *traits) { t.halvedWidth = true; t.attentionBias = true },
 	"qwen2":         func(t *traits) { t.attentionBias = true; t.windowOptIn = true },
 	"qwen2moe":      func(t *traits) { t.attentionBias = true; t.windowOptIn = true; t.set(qwen2MoEDefaults) },
-	"qwen2vl":       func(t *traits) { t.attentionBias = true; t.windowOptIn = true },
-	"qwen25vl":      func(t *traits) { t.attentionBias = true; t.windowOptIn = true },
+	"qwen2vl":       func(t *traits) { t.attentionBias, t.windowOptIn, t.multimodalRope = true, true, true },
+	"qwen25vl":      func(t *traits) { t.attentionBias, t.windowOptIn, t.multimodalRope = true, true, true },
+	"qwen25omni":    func(t *traits) { t.attentionBias, t.windowOptIn, t.multimodalRope = true, true, true },
 	"qwen2audio":    func(t *traits) { t.attentionBias = true; t.windowOptIn = true },
 	"qwen3":         func(t *traits) { t.windowOptIn = true },
 	"qwen3moe":      func(t *traits) { t.windowOptIn = true },
@@ -71,7 +72,7 @@ var architectures = map[string]func(*traits){
 	"gemma2": func(t *traits) {
 		gemma(t, 2, `{"num_attention_heads":8,"num_key_value_heads":4,"head_dim":256,"vocab_size":256000,"sliding_window":4096,"max_position_embeddings":8192}`)
 	},
-	"gemma3":  func(t *traits) { gemma(t, 6, gemma3Defaults) },
+	"gemma3":  func(t *traits) { gemma(t, 6, gemma3Defaults); t.ropeFactor = 8 },
 	"gemma3n": func(t *traits) { gemma(t, 5, gemma3nDefaults) },
 	"gemma4": func(t *traits) {
 		gemma(t, 6, `{"head_dim":256,"vocab_size":262144,"sliding_window":512}`)
@@ -121,19 +122,19 @@ var architectures = map[string]func(*traits){
 	"aquila":          plain,
 	"baichuan":        plain,
 	"xverse":          plain,
-	"qwen3vl":         plain,
-	"qwen3vlmoe":      plain,
-	"qwen3omnimoe":    plain,
+	"qwen3vl":         func(t *traits) { t.multimodalRope = true },
+	"qwen3vlmoe":      func(t *traits) { t.multimodalRope = true },
+	"qwen3omnimoe":    func(t *traits) { t.multimodalRope = true },
 	"granite":         plain,
 	"olmo":            plain,
 	"olmo2":           plain,
 	"olmo3":           plain,
 	"olmoe":           plain,
 	"phi3":            plain,
-	"phi3v":           plain,
-	"phi4mm":          plain,
-	"phi4multimodal":  plain,
-	"smollm3":         plain,
+	"phi3v":           func(t *traits) { t.defaultVision = clipLarge },
+	"phi4mm":          func(t *traits) { t.defaultVision = siglip },
+	"phi4multimodal":  func(t *traits) { t.defaultVision = siglip },
+	"smollm3":         func(t *traits) { t.tiedByDefault = true },
 	"seedoss":         plain,
 	"exaone":          plain,
 	"exaonemoe":       plain,
@@ -143,23 +144,25 @@ var architectures = map[string]func(*traits){
 	"minicpmv":        plain,
 	"minicpmo":        plain,
 	"ernie45":         plain,
-	"ernie45moe":      plain,
+	"ernie45moe":      func(t *traits) { t.tiedByDefault = true },
 	"ernie45vlmoe":    plain,
 	"hunyuanv1dense":  plain,
 	"hunyuanv1moe":    plain,
+	"hunyuanmoev1":    plain,
+	"hunyuandensev1":  plain,
 	"hunyuan":         plain,
 	"hunyuanmoe":      plain,
 	"glm":             plain,
 	"glm4":            plain,
 	"glm4moe":         plain,
-	"glm4v":           plain,
-	"glm4vmoe":        plain,
-	"glm46v":          plain,
+	"glm4v":           func(t *traits) { t.widerProjector = true },
+	"glm4vmoe":        func(t *traits) { t.widerProjector = true },
+	"glm46v":          func(t *traits) { t.widerProjector = true },
 	"dots1":           plain,
 	"bailingmoe":      plain,
 	"bailingmoev2":    plain,
 	"arcee":           plain,
-	"apertus":         plain,
+	"apertus":         func(t *traits) { t.ungated = true },
 	"deepseek":        plain,
 	"deepseekv2":      plain,
 	"deepseekv3":      plain,
@@ -170,7 +173,7 @@ var architectures = map[string]func(*traits){
 	"kimidev":         plain,
 	"glmmoedsa":       plain,
 	"glm4moelite":     plain,
-	"longcatflash":    plain,
+	"longcatflash":    func(t *traits) { t.twoAttentions, t.denseBesideExperts = true, true },
 	"step3p5":         plain,
 	"step3p7":         plain,
 	"step3p7flash":    plain,
@@ -199,7 +202,6 @@ var architectures = map[string]func(*traits){
 	"mimo":            plain,
 	"mimov2flash":     plain,
 	"orion":           plain,
-	"zamba2":          plain,
 	"grok1":           plain,
 	"jais2":           plain,
 	"lagunaxs":        plain,
@@ -236,12 +238,15 @@ func plain(*traits) {}
 const (
 	qwen2MoEDefaults = `{"num_experts":60,"num_experts_per_tok":4,"moe_intermediate_size":1408,"shared_expert_intermediate_size":5632}`
 	mixtralDefaults  = `{"num_local_experts":8,"num_experts_per_tok":2,"num_key_value_heads":8}`
-	gemma3Defaults   = `{"num_attention_heads":8,"num_key_value_heads":4,"head_dim":256,"vocab_size":262208,"sliding_window":4096,"max_position_embeddings":131072}`
+	gemma3Defaults   = `{"num_attention_heads":8,"num_key_value_heads":4,"head_dim":256,"vocab_size":262208,"sliding_window":4096,"max_position_embeddings":131072,"rope_local_base_freq":10000}`
 	gemma3nDefaults  = `{"num_attention_heads":8,"num_key_value_heads":2,"head_dim":256,"vocab_size":262400,"vocab_size_per_layer_input":262144,"hidden_size_per_layer_input":256,"num_kv_shared_layers":15,"sliding_window":512,"max_position_embeddings":32768}`
 )
 
 // clipLarge is the tower of models that leave it to their class: CLIP ViT-L/14 at 336 pixels.
 const clipLarge = `{"hidden_size":1024,"num_hidden_layers":24,"num_attention_heads":16,"intermediate_size":4096,"image_size":336,"patch_size":14}`
+
+// siglip is SigLIP-so400m, 448 pixels.
+const siglip = `{"hidden_size":1152,"num_hidden_layers":27,"num_attention_heads":16,"intermediate_size":4304,"image_size":448,"patch_size":14}`
 
 func encoderDecoder(t *traits) { t.encoderDecoder = true }
 

@@ -5,6 +5,7 @@ package hfconfig
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/berth-dev/berth/pkg/estimator"
 )
@@ -15,6 +16,9 @@ import (
 // the width.
 func (b *builder) audioElements() int64 {
 	a := b.root.sub("audio_config", "speech_config", "audio_encoder_config", "sound_config")
+	if a == nil {
+		a = b.root.sub("audio_processor").sub("config") // Phi-4
+	}
 	if a == nil {
 		return 0
 	}
@@ -30,8 +34,11 @@ func (b *builder) audioElements() int64 {
 	}
 	feedForward := a.intOr(mul(4, width), "intermediate_size", "encoder_ffn_dim", "linear_units")
 	block := mul(4, width, width) + mul(2, width, feedForward) + mul(10, width)
-	if a.has("conf_num_hidden_layers", "conv_kernel_size", "conf_conv_kernel_size", "num_blocks") {
+	if a.has("conf_num_hidden_layers", "conv_kernel_size", "conf_conv_kernel_size", "num_blocks") || strings.HasPrefix(a.str("model_type"), "gemma") {
 		block += mul(2, width, feedForward) + mul(3, width, width)
+	}
+	if a.has("linear_units") {
+		block += mul(2, width, feedForward) // its two feed-forward layers have gates (Phi-4)
 	}
 	elements := mul(block, layers)
 	elements += mul(3, width, a.intOr(128, "num_mel_bins", "input_feat_size")+width) + mul(a.intOr(1500, "max_source_positions"), width)

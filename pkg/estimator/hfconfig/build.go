@@ -61,7 +61,7 @@ type builder struct {
 func newBuilder(ctx context.Context, root, hfQuant fields) (*builder, error) {
 	text := root
 	if sub := root.sub("text_config", "llm_config", "language_config", "llm"); sub != nil {
-		text = sub.over(root)
+		text = sub.over(root).over(classDefaults(sub))
 	} else if thinker := root.sub("thinker_config"); thinker != nil { // Qwen Omni
 		root = thinker.over(root)
 		if sub := thinker.sub("text_config"); sub != nil {
@@ -71,6 +71,9 @@ func newBuilder(ctx context.Context, root, hfQuant fields) (*builder, error) {
 	b := &builder{ctx: ctx, root: root, text: text, lists: lists{map[string][]int64{}, map[string][]string{}}}
 	b.arch = architecture(root)
 	b.traits, b.known = traitsOf(b.arch, text.str("model_type"), root.str("model_type"))
+	if inner, ok := traitsOf(text.str("model_type")); ok {
+		b.tiedByDefault = b.tiedByDefault || inner.tiedByDefault // a language model inside of a larger one
+	}
 	b.text = text.over(b.defaults)
 
 	quantConfig := root.sub("quantization_config", "compression_config")
@@ -80,6 +83,9 @@ func newBuilder(ctx context.Context, root, hfQuant fields) (*builder, error) {
 	var err error
 	if b.quant, err = newQuantizer(ctx, quantConfig, hfQuant); err != nil {
 		return nil, err
+	}
+	if b.quant.unread {
+		b.assume("quantization_config", 0)
 	}
 	b.elementBytes = 2
 	if b.dtype() == "float32" {
@@ -111,8 +117,8 @@ func newBuilder(ctx context.Context, root, hfQuant fields) (*builder, error) {
 	if attention := b.text.sub("attn_config"); attention != nil { // MPT, DBRX
 		b.kvHeads = attention.intOr(b.kvHeads, "kv_n_heads")
 	}
-	if b.multiQueryDefault && b.text.bool(true, "multi_query") && !b.text.has("num_kv_heads", "n_head_kv", "num_key_value_heads") {
-		b.kvHeads = 1
+	if b.multiQueryDefault && b.text.bool(true, "multi_query") && !b.text.bool(false, "new_decoder_architecture") {
+		b.kvHeads = 1 // whatever else it says (vllm/model_executor/models/falcon.py)
 	}
 	b.headDim = b.text.int("head_dim", "attention_head_dim", "kv_channels")
 	if b.headDim == 0 && b.heads > 0 {
@@ -140,6 +146,9 @@ func architecture(root fields) string {
 
 func (b *builder) layerCount() int {
 	if n := b.text.int("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers"); n > 0 {
+		if b.twoAttentions {
+			n *= 2
+		}
 		return int(min(n, maxLayers+1))
 	}
 	for _, list := range []string{"layers_block_type", "layer_types"} {
@@ -264,6 +273,7 @@ func (b *builder) model() (*estimator.Model, error) {
 		m.KVHeads = max(m.KVHeads, m.Layers[i].KVHeads)
 	}
 	b.embeddings(m)
+	m.RotaryElements = b.rotaryElements(m)
 	m.Vision = b.towers()
 	m.Draft = b.draft(m)
 	m.Parameters = b.parameters
@@ -281,28 +291,10 @@ func (b *builder) model() (*estimator.Model, error) {
 	return m, nil
 }
 
-// contextLength returns the longest context that engines take the model to be made for: what the configuration says,
-// longer by the factor of its RoPE scaling (vllm/config/model.py, _get_and_verify_max_len; YaRN scales the original).
-func (b *builder) contextLength() int64 {
-	n := b.text.int("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
-	rope := b.text.sub("rope_scaling", "rope_parameters")
-	factor, ok := rope.number("factor")
-	if !ok || factor <= 1 || factor > 1<<10 {
-		return max(n, b.text.int("model_max_length"))
-	}
-	base := n
-	switch rope.str("rope_type", "type") {
-	case "yarn", "deepseek_yarn":
-		base = rope.intOr(n, "original_max_position_embeddings")
-	case "llama3", "longrope", "su", "mrope":
-		factor = 1 // counted in already
-	}
-	return max(n, int64(float64(base)*factor), b.text.int("model_max_length"))
-}
-
 // embeddings adds the token embedding, the output layer and what belongs to no layer.
 func (b *builder) embeddings(m *estimator.Model) {
-	table := mul(b.vocabulary, b.hidden)
+	width := b.text.intOr(b.hidden, "word_embed_proj_dim") // OPT-350m has narrower ones, and matrices between
+	table := mul(b.vocabulary, width)
 	accumulate(&b.parameters, table)
 	m.Embedding = mul(table, b.elementBytes)
 	m.TiedEmbeddings = b.text.bool(b.tiedByDefault || b.twoStacks(), "tie_word_embeddings", "tie_embeddings", "weight_tying")
@@ -312,9 +304,17 @@ func (b *builder) embeddings(m *estimator.Model) {
 		m.Output = mul(table, b.elementBytes)
 	}
 	m.OtherWeights = mul(b.hidden, b.elementBytes)
+	if width != b.hidden {
+		accumulate(&b.parameters, mul(2, width, b.hidden))
+		accumulate(&m.OtherWeights, mul(2, width, b.hidden, b.elementBytes))
+	}
 	if perLayer := b.text.int("hidden_size_per_layer_input"); perLayer > 0 { // Gemma 3n, Gemma 4 E-models
 		all := mul(perLayer, int64(b.layers))
-		elements := mul(b.text.intOr(b.vocabulary, "vocab_size_per_layer_input"), all) + mul(b.hidden, all)
+		elements := mul(b.text.intOr(b.vocabulary, "vocab_size_per_layer_input"), all) + mul(3, b.hidden, all) // a table, and three projections
+		if inputs := b.text.int("altup_num_inputs"); inputs > 1 {
+			elements += mul(2*(inputs-1), b.hidden, b.hidden)
+		}
+		elements += mul(2, b.text.int("laurel_rank"), b.hidden, int64(b.layers))
 		accumulate(&b.parameters, elements)
 		accumulate(&m.OtherWeights, mul(elements, b.elementBytes))
 	}

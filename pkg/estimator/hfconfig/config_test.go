@@ -142,6 +142,17 @@ func readPublic(t *testing.T, file string) {
 	}
 }
 
+// TestQuantizationThatIsNotKnown: the estimate is an upper bound, and marked as such.
+func TestQuantizationThatIsNotKnown(t *testing.T) {
+	const dims = `"architectures":["Qwen3ForCausalLM"],"hidden_size":64,"num_hidden_layers":1,"num_attention_heads":1,"intermediate_size":64,"vocab_size":100`
+	for method, want := range map[string]bool{"hqq": true, "torchao": true, "fp8": false, "compressed-tensors": false, "modelopt": false} {
+		m := mustParse(t, `{`+dims+`,"quantization_config":{"quant_method":"`+method+`"}}`)
+		if m.UnknownArchitecture != want {
+			t.Errorf("%s: marked as not known: %t, want %t", method, m.UnknownArchitecture, want)
+		}
+	}
+}
+
 func TestQuantization(t *testing.T) {
 	const dims = `"architectures":["Qwen3ForCausalLM"],"hidden_size":1024,"num_hidden_layers":2,"num_attention_heads":8,"num_key_value_heads":8,"head_dim":128,"intermediate_size":2048,"vocab_size":1000`
 	// Two layers of four square matrices of 1024 and three of 1024 × 2048; embedding and output of 1000 rows.
@@ -157,6 +168,23 @@ func TestQuantization(t *testing.T) {
 		{"AWQ, 4 bits with 16-bit scales and 4-bit zeros per 128", `{` + dims + `,"quantization_config":{"quant_method":"awq","bits":4,"group_size":128}}`, "", linear/2 + linear/128*2 + linear/128/2},
 		{"NVFP4 from ModelOpt's own file", `{` + dims + `}`, `{"quantization":{"quant_algo":"NVFP4","kv_cache_quant_algo":"FP8"}}`, linear/2 + linear/16},
 		{"MXFP4 from compressed-tensors", `{` + dims + `,"quantization_config":{"quant_method":"compressed-tensors","format":"mxfp4-pack-quantized","config_groups":{"g":{"targets":["Linear"],"weights":{"num_bits":4,"type":"float","group_size":32}}}}}`, "", linear/2 + linear/32},
+		{
+			"AWQ leaves what has a name anywhere alone",
+			`{` + dims + `,"quantization_config":{"quant_method":"awq","bits":4,"group_size":128,"modules_to_not_convert":["self_attn","mlp.gate"]}}`, "",
+			2*2*4*1024*1024 + 2*3*1024*2048/2 + 2*3*1024*2048/128*2 + 2*3*1024*2048/128/2,
+		},
+		{
+			"AutoRound's exceptions, by expression and by name",
+			`{` + dims + `,"quantization_config":{"quant_method":"auto-round","bits":4,"group_size":128,"extra_config":{".*language_model\\.layers\\.\\d+\\.self_attn.*":{"bits":16},
+			"model.language_model.layers.1.mlp.up_proj":{"bits":8}}}}`, "",
+			2*2*4*1024*1024 + 5*(1024*2048/2+1024*2048/128*2+1024*2048/128/2) + 1024*2048 + 1024*2048/128*2 + 1024*2048/128/2,
+		},
+		{
+			"Quark: MXFP4, and FP8 in one layer",
+			`{` + dims + `,"quantization_config":{"quant_method":"quark","exclude":["lm_head","re:.*self_attn.*"],"global_quant_config":{"weight":{"dtype":"fp4","group_size":32}},
+			"layer_quant_config":{"model.layers.1.mlp":{"weight":{"dtype":"fp8_e4m3"}}}}}`, "",
+			2*2*4*1024*1024 + 3*1024*2048*17/32 + 3*1024*2048 + (2*2048+1024)*4,
+		},
 		{"attention left alone by a glob", `{` + dims + `,"quantization_config":{"quant_method":"modelopt","ignore":["model.layers.*.self_attn*"],"quant_algo":"NVFP4"}}`, "", 2*2*4*1024*1024 + 2*3*1024*2048/2 + 2*3*1024*2048/16},
 		{"attention left alone by an expression", `{` + dims + `,"quantization_config":{"quant_method":"compressed-tensors","ignore":["re:.*self_attn.*"],"config_groups":{"g":{"targets":["Linear"],"weights":{"num_bits":4,"type":"float","group_size":16}}}}}`, "", 2*2*4*1024*1024 + 2*3*1024*2048/2 + 2*3*1024*2048/16},
 		{"one layer named among others", `{` + dims + `,"quantization_config":{"quant_method":"modelopt","quant_algo":"MIXED_PRECISION","quantized_layers":{"model.layers.1.mlp":{"quant_algo":"FP8"}}}}`, "", 2*linear - 3*1024*2048 + (2*2048+1024)*4},

@@ -32,7 +32,7 @@ func (b *builder) feedForward(l *layer, i int) (int64, bool) {
 	case !hasExperts:
 		width = b.denseWidth(i)
 	case b.denseBesideExperts:
-		width = b.text.int("intermediate_size")
+		width = b.text.int("intermediate_size", "ffn_hidden_size")
 	}
 	if width > 0 {
 		b.mlp(l, b.feedForwardName, b.hidden, width)
@@ -64,7 +64,7 @@ func (b *builder) gated() bool {
 func (b *builder) mixture(l *layer) {
 	e := b.experts()
 	in := b.hidden
-	l.raw(mul(b.hidden, e.Count), replicated)
+	l.raw(mul(b.hidden, e.Count+b.text.int("zero_expert_num")), replicated) // experts without weights are chosen from, too
 	if latent := b.text.int("moe_latent_size", "routed_expert_hidden_size"); latent > 0 {
 		// The routed experts work on a narrower stream (Nemotron 3 Super, Kimi K3).
 		in = latent
@@ -97,7 +97,7 @@ func (b *builder) experts() *estimator.Experts {
 	t := b.text
 	e := &estimator.Experts{
 		Count:       b.expertCount(),
-		Used:        t.intOr(1, "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_top_k", "moe_topk", "moe_k", "num_selected_experts"),
+		Used:        b.mostOr(1, "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_top_k", "moe_topk", "moe_k", "num_selected_experts"),
 		FeedForward: t.int("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", "intermediate_size"),
 	}
 	if sizes := b.ints("moe_intermediate_size"); len(sizes) > 0 { // ERNIE, Hunyuan: one number per layer or kind
@@ -113,7 +113,7 @@ func (b *builder) experts() *estimator.Experts {
 	e.SharedFeedForward = t.int("moe_shared_expert_intermediate_size", "shared_expert_intermediate_size",
 		"share_expert_dim", "shared_intermediate_size")
 	if e.SharedFeedForward == 0 {
-		e.SharedFeedForward = mul(t.intOr(b.sharedExpertsByDefault, "n_shared_experts", "num_shared_experts",
+		e.SharedFeedForward = mul(b.mostOr(b.sharedExpertsByDefault, "n_shared_experts", "num_shared_experts",
 			"num_shared_expert", "moe_num_shared_experts"), e.FeedForward)
 	}
 	return e
@@ -141,8 +141,11 @@ func (b *builder) hasExperts(i int) bool {
 	if slices.Contains(b.ints("mlp_only_layers"), int64(i)) {
 		return false
 	}
+	if b.twoAttentions {
+		return i%2 == 0
+	}
 	layer := int64(i)
-	if first := t.int("first_k_dense_replace", "moe_layer_start_index"); layer < first {
+	if first := t.int("first_k_dense_replace", "moe_layer_start_index", "num_dense_layers"); layer < first {
 		return false
 	}
 	if step := t.int("interleave_moe_layer_step", "decoder_sparse_step", "moe_layer_interval"); step > 1 {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/berth-dev/berth/internal/jsonsize"
@@ -234,6 +235,20 @@ func (b *builder) intsOf(f fields, name string) []int64 {
 		b.lists.numbers[name] = list
 	}
 	return list
+}
+
+// mostOr returns the first of the names that holds a number or a list of them (one for each layer), of a list the
+// largest; def if none does.
+func (b *builder) mostOr(def int64, names ...string) int64 {
+	for _, n := range names {
+		if v, ok := wholeNumber(b.text[n]); ok {
+			return v
+		}
+		if list := b.ints(n); len(list) > 0 {
+			return slices.Max(list)
+		}
+	}
+	return def
 }
 
 // strs returns a list of words of the language model's configuration, nil if it is none.

@@ -72,7 +72,7 @@ func (c *compiler) compile(pattern string) matcher {
 	}
 	return func(name string) bool {
 		// Patterns are written for names with their prefixes.
-		return re.MatchString(name) || re.MatchString("model."+name)
+		return re.MatchString(name) || re.MatchString("model."+name) || re.MatchString("model.language_model."+name)
 	}
 }
 

@@ -5,6 +5,7 @@ package hfconfig
 
 import (
 	"context"
+	"slices"
 	"strings"
 )
 
@@ -56,6 +57,8 @@ type quantizer struct {
 	kvCache  string // type of the KV cache that the checkpoint asks for, "fp8" or ""
 	ignores  map[string]bool
 	patterns []matcher
+	parts    []string // of names, between dots, whatever is around them
+	unread   bool     // how weights are stored is not known: they are taken as not quantized
 	groups   []group
 	layers   map[string]scheme
 	seen     map[string]int64 // bytes by scheme name, to name the commonest
@@ -80,7 +83,6 @@ func (q *quantizer) scheme(name string) scheme {
 				return s
 			}
 		}
-		return q.fallback
 	}
 	for _, g := range q.groups {
 		if g.all {
@@ -106,6 +108,12 @@ func (q *quantizer) ignored(name string) bool {
 	}
 	if last := name[strings.LastIndexByte(name, '.')+1:]; q.ignores[last] {
 		return true
+	}
+	if len(q.parts) > 0 {
+		dotted := "." + name + "."
+		if slices.ContainsFunc(q.parts, func(part string) bool { return strings.Contains(dotted, part) }) {
+			return true
+		}
 	}
 	for _, match := range q.patterns {
 		if q.compiler.ctx.Err() != nil {
@@ -163,16 +171,22 @@ func newQuantizer(ctx context.Context, config, hfQuant fields) (*quantizer, erro
 
 // readConfig reads quantization_config: its quant_method says whose layout it has.
 func (q *quantizer) readConfig(c fields) {
-	for _, list := range []string{"modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "llm_int8_skip_modules"} {
+	method := strings.ToLower(c.str("quant_method"))
+	// These skip modules whose names contain an entry (vllm/model_executor/layers/quantization/awq.py, bitsandbytes.py).
+	inside := strings.HasPrefix(method, "awq") || method == "bitsandbytes"
+	for _, list := range []string{"modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "llm_int8_skip_modules", "exclude"} {
 		for _, entry := range c.strs(list) {
 			q.addIgnore(entry)
+			if part := strings.Trim(canonical(entry), "."); inside && part != "" && len(q.parts) < maxPatterns {
+				q.parts = append(q.parts, "."+part+".")
+			}
 		}
 	}
 	q.kvCache = kvCacheType(c)
 	if len(c.sub("quantized_layers")) > 0 {
 		q.readModelOpt(c)
 	}
-	switch method := strings.ToLower(c.str("quant_method")); method {
+	switch method {
 	case "fp8", "fbgemm_fp8":
 		q.fallback = schemeFP8
 		if blocks := c.ints("weight_block_size"); len(blocks) == 2 && blocks[0] > 0 {
@@ -188,6 +202,13 @@ func (q *quantizer) readConfig(c fields) {
 			q.fallback.name = "INT8"
 		}
 		q.ignores["lm_head"] = !c.bool(false, "lm_head")
+		q.readExceptions(c.sub("extra_config"))
+	case "quark":
+		q.fallback = quarkScheme(c.sub("global_quant_config").sub("weight"))
+		layers := c.sub("layer_quant_config")
+		for name := range layers {
+			q.addException(name, quarkScheme(layers.sub(name).sub("weight")))
+		}
 	case "bitnet": // four ternary weights to a byte
 		q.fallback = scheme{name: "BitNet", bits: 2, scaleBytes: 2}
 		q.ignores["lm_head"] = true
@@ -203,6 +224,8 @@ func (q *quantizer) readConfig(c fields) {
 			q.readGroups(groups, c.str("format"))
 		} else if algo := c.str("quant_algo"); algo != "" && len(q.layers) == 0 {
 			q.fallback = modelOptScheme(algo, c.int("group_size"))
+		} else if len(q.layers) == 0 {
+			q.unread = method != "" && method != "compressed-tensors" && !strings.HasPrefix(method, "modelopt")
 		}
 	}
 }

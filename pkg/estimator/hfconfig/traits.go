@@ -21,6 +21,9 @@ type traits struct {
 	// windowPeriod: every windowPeriod-th layer attends to everything, the others to a window.
 	windowPeriod           int64
 	sharedExpertsByDefault int64
+	// ropeFactor is the factor of linear RoPE scaling in every published checkpoint with an image tower, taken where a
+	// configuration leaves it out.
+	ropeFactor int64
 	// blocks caches DeciLM's list of layers.
 	blocks []fields
 
@@ -45,6 +48,9 @@ type traits struct {
 	encoderDecoder     bool // two stacks; the decoder attends to the encoder's result, too
 	rwkv               bool // time mixing instead of attention
 	gatedAlways        bool // a gate whatever the activation
+	widerProjector     bool // the image tower's intermediate_size is that of the projector
+	twoAttentions      bool // a layer attends twice, each time with a dense feed-forward layer, and has experts once
+	multimodalRope     bool // positions of images have a height and a width
 	fourTimesHidden    bool // the feed-forward width is 4 × hidden unless said otherwise
 }
 

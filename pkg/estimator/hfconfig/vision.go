@@ -16,12 +16,18 @@ func (b *builder) vision() *estimator.Vision {
 	v := b.root.sub("vision_config", "visual", "vision_tower_config")
 	if v == nil {
 		v = b.root.sub("img_processor")
+		if v.int("hidden_size", "num_hidden_layers") == 0 && b.defaultVision != "" {
+			v = nil // it only names its class (Phi-3 Vision)
+		}
 	}
 	if v == nil && b.defaultVision != "" {
 		v, _ = parse([]byte(b.defaultVision)) // a literal of this package
 	}
 	if v == nil {
 		return nil
+	}
+	if v.str("model_type") == "gemma3n_vision" {
+		return b.mobileNet()
 	}
 	out := &estimator.Vision{
 		HiddenSize:  v.int("hidden_size", "vt_hidden_size", "embed_dim", "width"),
@@ -38,12 +44,16 @@ func (b *builder) vision() *estimator.Vision {
 	if out.Layers == 0 {
 		out.Layers = 27
 	}
+	out.Layers += v.int("num_global_layers") // Llama 3.2
 	if out.FeedForward == 0 {
 		if ratio, ok := v.number("mlp_ratio"); ok && ratio > 0 && ratio < 64 {
 			out.FeedForward = int64(ratio * float64(out.HiddenSize))
 		} else {
 			out.FeedForward = mul(4, out.HiddenSize)
 		}
+	}
+	if b.widerProjector {
+		out.FeedForward = v.intOr(out.FeedForward, "out_hidden_size") // intermediate_size is the projector's
 	}
 	gate := int64(2)
 	if v.str("hidden_act") == "silu" || v.str("hidden_activation") == "gelu_pytorch_tanh" {
@@ -63,6 +73,14 @@ func (b *builder) vision() *estimator.Vision {
 	return out
 }
 
+// mobileNet is Gemma 3n's tower, MobileNet V5 with 300 million parameters: convolutions whose shapes the configuration
+// does not have (transformers, configuration_gemma3n.py).
+func (b *builder) mobileNet() *estimator.Vision {
+	const elements = 300_000_000
+	accumulate(&b.parameters, elements)
+	return &estimator.Vision{Sharded: 2 * elements}
+}
+
 // projector returns the elements between tower and language model: a two-layer perceptron over merged patches,
 // one more for each level of features handed on (Qwen3-VL's deepstack).
 func (b *builder) projector(v fields, hidden int64) int64 {
@@ -75,6 +93,9 @@ func (b *builder) projector(v fields, hidden int64) int64 {
 	out := v.intOr(b.hidden, "out_hidden_size", "text_hidden_size", "projection_dim")
 	if v.str("model_type") == "qwen2_vl" {
 		out = b.hidden
+	}
+	if b.widerProjector { // vllm/model_executor/models/glm4_1v.py, Glm4vPatchMerger
+		return mul(in, out) + mul(out, out) + mul(3, out, v.int("intermediate_size"))
 	}
 	middle := in
 	if merge == 1 {
