@@ -101,13 +101,13 @@ func TestSignaturesOfRedirectsAreNotShown(t *testing.T) {
 			http.Redirect(w, req, "/none"+signed, http.StatusFound)
 		},
 		"to a host that is not allowed": func(w http.ResponseWriter, req *http.Request) {
-			http.Redirect(w, req, "https://other.example/"+signed, 302)
+			http.Redirect(w, req, "https://other.example/"+signed, http.StatusFound)
 		},
 		"to a host with a password": func(w http.ResponseWriter, req *http.Request) {
-			http.Redirect(w, req, "https://u:"+marker+"@other.example/", 302)
+			http.Redirect(w, req, "https://u:"+marker+"@other.example/", http.StatusFound)
 		},
 		"to another scheme": func(w http.ResponseWriter, req *http.Request) {
-			http.Redirect(w, req, "ftp://other.example/"+signed, 302)
+			http.Redirect(w, req, "ftp://other.example/"+signed, http.StatusFound)
 		},
 		"to what is no address": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "/x"+signed+"%zz\x7f")

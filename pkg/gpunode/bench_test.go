@@ -34,7 +34,7 @@ func listOf(b *testing.B, nodes int) []byte {
 			Name: fmt.Sprintf("node-%d", i), UID: types.UID(fmt.Sprintf("6f8b8f9e-3c1d-4a6e-9b51-%012d", i)), ResourceVersion: fmt.Sprint(i),
 			ManagedFields: []metav1.ManagedFieldsEntry{{
 				Manager: "berth-agent", Operation: metav1.ManagedFieldsOperationApply, Subresource: "status", Time: &at,
-				FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":{"f:devices":{},"f:driverVersion":{},"f:observedTime":{},"f:summary":{}}}`)},
+				FieldsV1: metav1.NewFieldsV1(`{"f:status":{"f:devices":{},"f:driverVersion":{},"f:observedTime":{},"f:summary":{}}}`),
 			}},
 		}
 		gn.Status.DriverVersion, gn.Status.ObservedTime = "580.65.06", at
