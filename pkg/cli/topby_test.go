@@ -156,14 +156,15 @@ func TestTopFlagsThatDoNotGoTogether(t *testing.T) {
 		args []string
 		want string
 	}{
-		"an unknown format of a table": {[]string{"--by", "namespace", "-o", "yaml"}, "use table, json or csv"},
-		"wide is for the map":          {[]string{"--by", "namespace", "-o", "wide"}, "use table, json or csv"},
-		"csv is for a table":           {[]string{"-o", "csv"}, "such as --by namespace"},
-		"no grouping":                  {[]string{"--by", ""}, "namespace, model, owner, node-pool"},
-		"what cannot be a label":       {[]string{"--by", "a b"}, "the key of a label"},
-		"a namespace without a table":  {[]string{"-n", "default"}, "is for --by"},
-		"a file that would not change": {[]string{"--from", "f", "--watch"}, "does not change"},
-		"a file that is not there":     {[]string{"--from", "/no/such/file", "--by", "model"}, "no such file"},
+		"an unknown format of a table":           {[]string{"--by", "namespace", "-o", "yaml"}, "use table, json or csv"},
+		"wide is for the map":                    {[]string{"--by", "namespace", "-o", "wide"}, "use table, json or csv"},
+		"csv is for a table":                     {[]string{"-o", "csv"}, "such as --by namespace"},
+		"no grouping":                            {[]string{"--by", ""}, "namespace, model, owner, node-pool"},
+		"what cannot be a label":                 {[]string{"--by", "a b"}, "the key of a label"},
+		"a namespace without a table":            {[]string{"-n", "default"}, "is for --by"},
+		"a namespace whose pods may not be read": {[]string{"--by", "model", "-n", "secret"}, "you may read by -n"},
+		"a file that would not change":           {[]string{"--from", "f", "--watch"}, "does not change"},
+		"a file that is not there":               {[]string{"--from", "/no/such/file", "--by", "model"}, "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := berth(t, used(), "", append([]string{"top"}, tt.args...)...)

@@ -21,7 +21,7 @@ type Observed struct {
 	Fills  bool
 	// Peak is the most that each GPU held, largest first; nil if nothing was measured that counts for the pod.
 	Peak []alloc.Bytes
-	// Samples is how many pods were measured, and Where says, for people, whose they were.
+	// Samples is how many pods it is the highest of, and Where says, for people, whose they were.
 	Samples int
 	Where   string
 }

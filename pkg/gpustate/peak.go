@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -17,7 +18,7 @@ type peak struct {
 	// devices is the most that each GPU held, largest first, and excess the most beyond what the estimate booked.
 	devices []alloc.Bytes
 	excess  alloc.Bytes
-	// samples is how many pods were measured.
+	// samples is how many pods it is the highest of.
 	samples int
 	// where says, for people, whose pods these were.
 	where string
@@ -65,5 +66,5 @@ func (p *peak) raise(o *berthv1alpha1.ObservedPeak) {
 		p.devices[i] = p.devices[i].Max(bytesOf(&o.Devices[i]))
 	}
 	p.excess = p.excess.Max(bytesOf(&o.Excess))
-	p.samples += int(o.Samples)
+	p.samples += cmp.Or(len(o.Runs), int(o.Samples))
 }

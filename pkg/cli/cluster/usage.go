@@ -46,7 +46,10 @@ func (c *Client) ReadUsage(ctx context.Context, scope UsageScope) (*usage.Object
 		o.Notes = append(o.Notes, "Pods of all namespaces could not be read, so only those of namespace "+scope.Namespace+" are counted; name another by -n")
 		pods, err = c.kube.CoreV1().Pods(scope.Namespace).List(ctx, all)
 	}
-	if err != nil {
+	switch {
+	case apierrors.IsForbidden(err):
+		return nil, fmt.Errorf("list pods: name a namespace whose pods you may read by -n (%w)", err)
+	case err != nil:
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
 	o.Pods = pods.Items
