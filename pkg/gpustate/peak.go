@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -17,6 +18,8 @@ type peak struct {
 	// devices is the most that each GPU held, largest first, and excess the most beyond what the estimate booked.
 	devices []alloc.Bytes
 	excess  alloc.Bytes
+	// samples is how many pods it is the highest of.
+	samples int
 	// where says, for people, whose pods these were.
 	where string
 }
@@ -39,7 +42,7 @@ func peakFor(profile *berthv1alpha1.ModelProfile, namespace string, settings est
 		return nil // entries of older controllers have none either
 	}
 	if own := find(namespace); own != nil {
-		p := &peak{devices: make([]alloc.Bytes, gpuCount), where: "in this namespace"}
+		p := &peak{devices: make([]alloc.Bytes, gpuCount), where: "in namespace " + namespace}
 		p.raise(own)
 		return p
 	}
@@ -63,4 +66,5 @@ func (p *peak) raise(o *berthv1alpha1.ObservedPeak) {
 		p.devices[i] = p.devices[i].Max(bytesOf(&o.Devices[i]))
 	}
 	p.excess = p.excess.Max(bytesOf(&o.Excess))
+	p.samples += cmp.Or(len(o.Runs), int(o.Samples))
 }

@@ -42,7 +42,7 @@ func TestWhosePeaksCount(t *testing.T) {
 			peaks: []berthv1alpha1.ObservedPeak{measured("mallory", "64Mi")}, sizing: Sizing{TrustObservedPeaks: true}, want: estimate.Shares[0],
 		},
 		"its own namespace measured 40Gi": {
-			peaks: []berthv1alpha1.ObservedPeak{measured("mallory", "76Gi"), measured("default", "40Gi")}, want: after(40), told: "in this namespace",
+			peaks: []berthv1alpha1.ObservedPeak{measured("mallory", "76Gi"), measured("default", "40Gi")}, want: after(40), told: "in namespace default were",
 		},
 		"an admin lets another namespace's measurements count": {
 			peaks: []berthv1alpha1.ObservedPeak{measured("mallory", "76Gi"), measured("platform", "50Gi")}, from: []string{"platform"}, want: after(50),
@@ -53,7 +53,7 @@ func TestWhosePeaksCount(t *testing.T) {
 			told: "in namespace other, platform,",
 		},
 		"its own namespace's come before those": {
-			peaks: []berthv1alpha1.ObservedPeak{measured("platform", "50Gi"), measured("default", "40Gi")}, from: []string{"platform"}, want: after(40), told: "in this namespace",
+			peaks: []berthv1alpha1.ObservedPeak{measured("platform", "50Gi"), measured("default", "40Gi")}, from: []string{"platform"}, want: after(40), told: "in namespace default were",
 		},
 		"what an older controller wrote, of nobody knows whom, does not count": {
 			peaks: []berthv1alpha1.ObservedPeak{measured("", "9000Gi")}, from: []string{""}, want: estimate.Shares[0],

@@ -60,16 +60,8 @@ func (c *Client) Read(ctx context.Context) (*gpumap.Objects, error) {
 		return nil, fmt.Errorf("list GPUNodes: %w", err)
 	}
 	for i := range gpuNodes.Items {
-		object := &gpuNodes.Items[i]
-		object.Decode()
-		if gn := object.GPUNode(); gn != nil {
-			o.GPUNodes = append(o.GPUNodes, *gn)
-			continue
-		}
-		if o.Unreadable == nil {
-			o.Unreadable = map[string]string{}
-		}
-		o.Unreadable[object.Name] = object.Problem
+		gpuNodes.Items[i].Decode()
+		addReport(o, &gpuNodes.Items[i])
 	}
 	nodes, err := c.kube.CoreV1().Nodes().List(ctx, all)
 	if err != nil {
@@ -81,6 +73,12 @@ func (c *Client) Read(ctx context.Context) (*gpumap.Objects, error) {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
 	o.Pods = pods.Items
+	return o, c.readMore(ctx, o)
+}
+
+// readMore reads what a map is better with, and the time.
+func (c *Client) readMore(ctx context.Context, o *gpumap.Objects) error {
+	all := metav1.ListOptions{}
 	leases, err := c.kube.CoordinationV1().Leases(berthv1alpha1.Namespace).List(ctx, all)
 	switch {
 	case err == nil:
@@ -89,7 +87,7 @@ func (c *Client) Read(ctx context.Context) (*gpumap.Objects, error) {
 		o.LeasesUnknown = true
 		o.Notes = append(o.Notes, "Leases in "+berthv1alpha1.Namespace+" could not be read, so nodes whose agent is silent are not shown as stale")
 	default:
-		return nil, fmt.Errorf("list Leases: %w", err)
+		return fmt.Errorf("list Leases: %w", err)
 	}
 	profiles := &berthv1alpha1.ModelProfileList{}
 	err = c.berth.Get().Resource("modelprofiles").Do(ctx).Into(profiles)
@@ -99,13 +97,13 @@ func (c *Client) Read(ctx context.Context) (*gpumap.Objects, error) {
 	case unreadable(err):
 		o.Notes = append(o.Notes, "ModelProfiles could not be read, so it is not shown why the size of a model is not known")
 	default:
-		return nil, fmt.Errorf("list ModelProfiles: %w", err)
+		return fmt.Errorf("list ModelProfiles: %w", err)
 	}
 	if err := c.readDRA(ctx, o); err != nil {
-		return nil, err
+		return err
 	}
 	o.Time = c.clock.now()
-	return o, nil
+	return nil
 }
 
 // readDRA reads what claims hold. A cluster without that API has none.
@@ -126,6 +124,18 @@ func (c *Client) readDRA(ctx context.Context, o *gpumap.Objects) error {
 		return fmt.Errorf("list what resource claims hold: %w", err)
 	}
 	return nil
+}
+
+// addReport adds a report that was decoded.
+func addReport(o *gpumap.Objects, object *gpunode.Object) {
+	if gn := object.GPUNode(); gn != nil {
+		o.GPUNodes = append(o.GPUNodes, *gn)
+		return
+	}
+	if o.Unreadable == nil {
+		o.Unreadable = map[string]string{}
+	}
+	o.Unreadable[object.Name] = object.Problem
 }
 
 // GPUNodeNames returns the names of the nodes that have a GPUNode.
