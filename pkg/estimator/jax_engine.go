@@ -5,10 +5,10 @@ package estimator
 
 import "github.com/berth-dev/berth/pkg/estimator/flags"
 
-// jaxEngine is whatever runs on JAX, which takes a fraction of the GPU before it computes anything: 0.75 unless
+// This is whatever runs on JAX, which takes a fraction of the GPU before it computes anything: 0.75 unless
 // XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise, none with XLA_PYTHON_CLIENT_PREALLOCATE=false (docs.jax.dev, "GPU memory
 // allocation"). Without one of its variables nothing shows it.
-var jaxEngine = register(&Engine{
+var _ = register(&Engine{
 	Name:  "jax",
 	Title: "JAX",
 	Set: func(env flags.Environment) bool {

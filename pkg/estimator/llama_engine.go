@@ -13,8 +13,8 @@ import (
 	"github.com/berth-dev/berth/pkg/estimator/flags"
 )
 
-// llamaEngine is llama.cpp's server.
-var llamaEngine = register(&Engine{
+// This is llama.cpp's server.
+var _ = register(&Engine{
 	Name:  RuntimeLlamaCpp,
 	Title: "llama.cpp",
 	Starts: func(words []string) bool {

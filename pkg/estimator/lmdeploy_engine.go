@@ -11,9 +11,9 @@ import (
 	"github.com/berth-dev/berth/pkg/estimator/flags"
 )
 
-// lmdeployEngine is LMDeploy. Its cache takes a fraction of what is free once the weights are loaded, 0.8 unless told
+// This is LMDeploy. Its cache takes a fraction of what is free once the weights are loaded, 0.8 unless told
 // (lmdeploy/messages.py, TurbomindEngineConfig.cache_max_entry_count).
-var lmdeployEngine = register(&Engine{
+var _ = register(&Engine{
 	Name:  "lmdeploy",
 	Title: "LMDeploy",
 	Starts: func(words []string) bool {

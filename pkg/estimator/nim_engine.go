@@ -9,10 +9,10 @@ import (
 	"github.com/berth-dev/berth/pkg/estimator/flags"
 )
 
-// nimEngine is one of NVIDIA's NIM images, which choose between vLLM, TensorRT-LLM and SGLang by the GPU that they see. What
+// This is one of NVIDIA's NIM images, which choose between vLLM, TensorRT-LLM and SGLang by the GPU that they see. What
 // they take of it follows from that choice, so it is all of it unless NIM_KVCACHE_PERCENT says less
 // (docs.nvidia.com/nim/large-language-models, "Configure Your NIM").
-var nimEngine = register(&Engine{
+var _ = register(&Engine{
 	Name:  "nim",
 	Title: "NIM",
 	Image: func(name, _ string) bool { return strings.Contains(name+"/", "nvcr.io/nim/") },

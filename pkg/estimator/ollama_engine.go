@@ -9,8 +9,8 @@ import (
 	"github.com/berth-dev/berth/pkg/estimator/flags"
 )
 
-// ollamaEngine is Ollama, which runs llama.cpp's server.
-var ollamaEngine = register(&Engine{
+// This is Ollama, which runs llama.cpp's server.
+var _ = register(&Engine{
 	Name:  RuntimeOllama,
 	Title: "Ollama",
 	Starts: func(words []string) bool {

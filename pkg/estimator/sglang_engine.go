@@ -14,14 +14,14 @@ import (
 	"github.com/berth-dev/berth/pkg/estimator/flags"
 )
 
-// sglangEngine is SGLang.
+// This is SGLang.
 //
 // It looks at what is free on its GPUs once CUDA and NCCL have started, loads the weights, and makes the pool of its
 // cache so that weights and pool together are --mem-fraction-static of that: rest = free after loading − free before ×
 // (1 − fraction) (model_executor/model_runner_kv_cache_mixin.py, _profile_available_bytes, v0.5; the least free of all
 // ranks counts). So the fraction is one of what is free, not of the device. Activations, CUDA graphs and the table of
 // requests lie outside of it.
-var sglangEngine = register(&Engine{
+var _ = register(&Engine{
 	Name:  RuntimeSGLang,
 	Title: "SGLang",
 	Starts: func(words []string) bool {

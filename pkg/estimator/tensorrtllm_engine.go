@@ -13,12 +13,12 @@ import (
 	"github.com/berth-dev/berth/pkg/estimator/flags"
 )
 
-// tensorrtEngine is TensorRT-LLM: trtllm-serve, Triton's backend, and the workers of Dynamo.
+// This is TensorRT-LLM: trtllm-serve, Triton's backend, and the workers of Dynamo.
 //
 // It loads the weights, runs the largest batch to see its peak, and then gives a fraction of what is free (0.9 unless
 // told) to its cache: (total − peak of everybody on the GPU) × fraction (tensorrt_llm/_torch/pyexecutor/_util.py,
 // _cal_max_memory, v1.0). So a process of which N is not cache, started where F is free, holds N + fraction × (F − N).
-var tensorrtEngine = register(&Engine{
+var _ = register(&Engine{
 	Name:  RuntimeTensorRT,
 	Title: "TensorRT-LLM",
 	Starts: func(words []string) bool {

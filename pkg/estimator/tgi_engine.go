@@ -12,10 +12,10 @@ import (
 	"github.com/berth-dev/berth/pkg/estimator/flags"
 )
 
-// tgiEngine is Hugging Face's Text Generation Inference. Its cache takes what is free of a fraction of the GPU, all of it
+// This is Hugging Face's Text Generation Inference. Its cache takes what is free of a fraction of the GPU, all of it
 // unless told (text-generation-launcher, --cuda-memory-fraction, default 1.0; server/text_generation_server/utils/
 // import_utils.py, get_cuda_free_memory: free − (1 − fraction) × total).
-var tgiEngine = register(&Engine{
+var _ = register(&Engine{
 	Name:  "text-generation-inference",
 	Title: "Text Generation Inference",
 	Starts: func(words []string) bool {

@@ -13,8 +13,8 @@ import (
 	"github.com/berth-dev/berth/pkg/estimator/flags"
 )
 
-// vllmEngine is vLLM.
-var vllmEngine = register(&Engine{
+// This is vLLM.
+var _ = register(&Engine{
 	Name:  RuntimeVLLM,
 	Title: "vLLM",
 	Starts: func(words []string) bool {
