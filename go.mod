@@ -2,6 +2,9 @@ module github.com/berth-dev/berth
 
 go 1.26.0
 
+// What is built and downloaded, and copies of manifests that tests apply.
+ignore ./bin
+
 tool k8s.io/kubernetes/cmd/kubectl
 
 require (
