@@ -43,14 +43,14 @@ func TestVictimsThatRefuseToDie(t *testing.T) {
 	t.Parallel() // it mostly waits
 	lab, _ := labWithScheduler(t, "{staleAfter: 0s, memoryReturnTimeout: 4s}", forwardAll)
 	const finalizer = "test.berth.dev/refuse"
-	for i, tc := range []struct {
+	for _, tc := range []struct {
 		name   string
 		refuse func(*corev1.Pod)
 		holds  string
 		dies   func(t *testing.T, s *site, pod *corev1.Pod)
 	}{
 		{
-			"the pod does not go", func(p *corev1.Pod) { p.Finalizers = []string{finalizer} }, "pod default/a-0 is still terminating and holds 70Gi on GPU 0",
+			"the pod does not go", func(p *corev1.Pod) { p.Finalizers = []string{finalizer} }, "pod default/a-the-pod-does-not-go is still terminating and holds 70Gi on GPU 0",
 			func(t *testing.T, s *site, pod *corev1.Pod) {
 				if err := s.Client.Patch(t.Context(), pod, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))); err != nil {
 					t.Fatal(err)
@@ -59,19 +59,17 @@ func TestVictimsThatRefuseToDie(t *testing.T) {
 			},
 		},
 		{
-			"its processes do not", func(*corev1.Pod) {}, "processes of the gone pod default/a-1 still hold 70Gi on GPU 0",
+			"its processes do not", func(*corev1.Pod) {}, "processes of the gone pod default/a-its-processes-do-not still hold 70Gi on GPU 0",
 			func(*testing.T, *site, *corev1.Pod) {},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newSite(t, lab, strings.ReplaceAll(tc.name, " ", "-"), 2, "80Gi")
-			// KWOK deletes pods by name, be it late: no name is used twice.
-			name := func(n string) string { return fmt.Sprintf("%s-%d", n, i) }
-			a, aa := s.place(s.pod(name("a"), "70Gi", priority("low"), grace(1), tc.refuse))
+			a, aa := s.place(s.pod("a", "70Gi", priority("low"), grace(1), tc.refuse))
 			s.holdBooked(a, aa)
-			b, ba := s.place(s.pod(name("b"), "70Gi", priority("low"), grace(1)))
+			b, ba := s.place(s.pod("b", "70Gi", priority("low"), grace(1)))
 			s.holdBooked(b, ba)
-			preemptor := harness.Create(t, lab, s.pod(name("preemptor"), "60Gi", priority("high")))
+			preemptor := harness.Create(t, lab, s.pod("preemptor", "60Gi", priority("high")))
 			s.waitTerminating(a)
 			s.remainsPending(preemptor, 3*time.Second)
 			if !s.exists(b) {
@@ -87,7 +85,7 @@ func TestVictimsThatRefuseToDie(t *testing.T) {
 			if !slices.Equal(uuids(got), uuids(ba)) {
 				t.Errorf("the preemptor is on %v, want %v", uuids(got), uuids(ba))
 			}
-			rest := harness.Create(t, lab, s.pod(name("rest"), "60Gi", priority("low")))
+			rest := harness.Create(t, lab, s.pod("rest", "60Gi", priority("low")))
 			lab.WaitUnschedulable(t, rest)
 			tc.dies(t, s, a)
 			s.freeMemoryOf(a.UID)

@@ -108,9 +108,10 @@ func (s *site) holdBooked(pod *corev1.Pod, a *gpustate.Allocation) {
 	s.Report(s.t, s.report())
 }
 
-// pod returns a pod that can only be placed on the site.
+// pod returns a pod that can only be placed on the site, and has a name that no other site's has: KWOK deletes by name,
+// and may do so once more when the pod of an earlier site is gone already.
 func (s *site) pod(name, memory string, edits ...func(*corev1.Pod)) *corev1.Pod {
-	p := berthtesting.MakePod(name).Memory(memory).Obj()
+	p := berthtesting.MakePod(name + "-" + s.node.Name).Memory(memory).Obj()
 	p.Spec.NodeSelector = map[string]string{"site": s.node.Name}
 	for _, edit := range edits {
 		edit(p)
