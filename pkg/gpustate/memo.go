@@ -86,9 +86,9 @@ func (v *View) RememberFit(number uint64, f Fit) {
 const (
 	// memoLoaded sees everyone loaded.
 	memoLoaded = iota
-	// memoAnybody is for no pod, memoVLLM for one that mis-measures next to any that loads, and memoOther for the others.
+	// memoAnybody is for no pod, memoMeasuring for one that mis-measures next to any that loads, and memoOther for the others.
 	memoAnybody
-	memoVLLM
+	memoMeasuring
 	memoOther
 	// memoDrained sees all memory back that is on its way, and everyone loaded. Its views are explained.
 	memoDrained
@@ -108,7 +108,7 @@ func (q *Query) memoKind() int {
 	case q.Runtime == "":
 		return memoAnybody
 	case measuresFreeMemory(q.Runtime):
-		return memoVLLM
+		return memoMeasuring
 	}
 	return memoOther
 }

@@ -54,6 +54,3 @@ func ObservedOf(pod *corev1.Pod, profile *berthv1alpha1.ModelProfile, gpus int) 
 	}
 	return o, nil
 }
-
-// PeakMargin is what is booked beyond an observed peak: agents sample, so the true peak lies somewhat above what they saw.
-func PeakMargin(peak alloc.Bytes) alloc.Bytes { return peakMargin(peak) }

@@ -18,8 +18,8 @@ type Sizing struct {
 	TrustObservedPeaks bool
 }
 
-// peakMargin is added to an observed peak: agents sample, so the true peak lies somewhat above what they saw.
-func peakMargin(peak alloc.Bytes) alloc.Bytes {
+// PeakMargin is what is booked beyond an observed peak: agents sample, so the true peak lies somewhat above what they saw.
+func PeakMargin(peak alloc.Bytes) alloc.Bytes {
 	return peak.DividedUp(50).Max(alloc.MiB(256))
 }
 
@@ -170,7 +170,7 @@ func (s *sizes) correct(shares []alloc.Bytes, peak *peak, sizing Sizing) {
 	before := shares[0]
 	for i := range shares {
 		measured := peak.devices[i]
-		measured = measured.Plus(peakMargin(measured))
+		measured = measured.Plus(PeakMargin(measured))
 		if sizing.TrustObservedPeaks {
 			shares[i] = measured
 		} else {

@@ -4,12 +4,8 @@
 package integration
 
 import (
-	"crypto/tls"
-	"fmt"
-	"io"
 	"math"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -70,36 +66,9 @@ func readHistogram(t *testing.T, lab *harness.Lab, series string) histogram {
 // schedulerMetrics reads /metrics of a lab's scheduler.
 func schedulerMetrics(t *testing.T, lab *harness.Lab) string {
 	t.Helper()
-	code, text := schedulerGet(t, lab, "/metrics")
+	code, text := lab.AskScheduler(t, "/metrics", "")
 	if code != http.StatusOK {
 		t.Fatalf("/metrics of the scheduler: %d", code)
 	}
 	return text
-}
-
-// schedulerGet reads an endpoint of a lab's scheduler, whose port its command line tells.
-func schedulerGet(t *testing.T, lab *harness.Lab, path string) (code int, text string) {
-	t.Helper()
-	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", lab.Child(t, "scheduler")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := ""
-	for arg := range strings.SplitSeq(string(cmdline), "\x00") {
-		if p, ok := strings.CutPrefix(arg, "--secure-port="); ok {
-			port = p
-		}
-	}
-	insecure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // signed by itself
-	defer insecure.CloseIdleConnections()
-	resp, err := insecure.Get("https://127.0.0.1:" + port + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(body)
 }

@@ -85,11 +85,11 @@ func policiesAre(t *testing.T, lab *harness.Lab, inForce bool) {
 			}
 		}
 		for _, path := range []string{"/readyz", "/readyz/berth-policies"} {
-			if got, text := schedulerGet(t, lab, path); got != code {
+			if got, text := lab.AskScheduler(t, path, ""); got != code {
 				state += fmt.Sprintf("%s: %d %s; ", path, got, text)
 			}
 		}
-		if code, text := schedulerGet(t, lab, "/livez"); code != http.StatusOK {
+		if code, text := lab.AskScheduler(t, "/livez", ""); code != http.StatusOK {
 			t.Errorf("/livez: %d %s", code, text)
 		}
 		return state == "", state
