@@ -189,6 +189,7 @@ func (pl *Plugin) setClaim(pod *corev1.Pod, node string, devices []alloc.DeviceS
 	if before != nil && !before.IsLost() && (before.Node != node || len(devices) == 0) {
 		pl.roomLeft(before.Node, pod.UID)
 	}
+	pl.needs.Add(pod)
 	pl.retryAt("claim/", pod.UID, c.Deadline)
 	if !c.PatientUntil.IsZero() {
 		pl.retryAt("patience/", pod.UID, c.PatientUntil)

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -153,28 +154,21 @@ func TestPodsThatWaitAreWokenByTheirNode(t *testing.T) {
 		event         string
 		before, after any
 		want          bool
-		affine        bool
 	}{
-		{"its node gets a taint", "Node tainted", bt.MakeNode("a"), bt.MakeNode("a"), true, false},
-		{"another node gets one", "Node tainted", bt.MakeNode("b"), bt.MakeNode("b"), false, false},
-		{"its node is deleted", "Node deleted", bt.MakeNode("a"), nil, true, false},
-		{"another node is deleted", "Node deleted", bt.MakeNode("b"), nil, false, false},
-		{"a pod of another scheduler comes to its node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("a").Obj(), true, false},
-		{"a pod of higher priority comes to its node", "AssignedPod added", nil, bt.MakePod("x").Priority(200).Node("a").Obj(), true, false},
-		{"a pod of this scheduler comes to its node, which knew of the claim", "AssignedPod added", nil, bt.MakePod("x").Node("a").Obj(), false, false},
-		{"a pod comes to another node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("b").Obj(), false, false},
-		{"its victim is gone", "AssignedPod deleted", bt.MakePod("on-a").Node("a").Obj(), nil, true, false},
-		{"another pod of its node is gone", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, false, false},
-		{"another pod of its node is gone, and it needs neighbours", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, true, true},
+		{"its node gets a taint", "Node tainted", bt.MakeNode("a"), bt.MakeNode("a"), true},
+		{"another node gets one", "Node tainted", bt.MakeNode("b"), bt.MakeNode("b"), false},
+		{"its node is deleted", "Node deleted", bt.MakeNode("a"), nil, true},
+		{"another node is deleted", "Node deleted", bt.MakeNode("b"), nil, false},
+		{"a pod of another scheduler comes to its node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("a").Obj(), true},
+		{"a pod of higher priority comes to its node", "AssignedPod added", nil, bt.MakePod("x").Priority(200).Node("a").Obj(), true},
+		{"a pod of this scheduler comes to its node, which knew of the claim", "AssignedPod added", nil, bt.MakePod("x").Node("a").Obj(), false},
+		{"a pod comes to another node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("b").Obj(), false},
+		{"its victim is gone", "AssignedPod deleted", bt.MakePod("on-a").Node("a").Obj(), nil, true},
+		{"another pod of its node is gone", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := twoFullNodes(t)
 			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
-			if tc.affine {
-				pod.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
-					RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: corev1.LabelHostname}},
-				}}
-			}
 			f.wantPostFilter("at first", pod, "a", "on-a")
 			f.queue.take()
 			hint, err := events(f)[tc.event](klog.FromContext(f.ctx), pod, tc.before, tc.after)
@@ -186,6 +180,32 @@ func TestPodsThatWaitAreWokenByTheirNode(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a neighbour that it needs is gone from another node of the zone", func(t *testing.T) {
+		f := twoFullNodes(t)
+		pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
+		pod.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+				TopologyKey: corev1.LabelTopologyZone, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "cache"}},
+			}},
+		}}
+		f.wantPostFilter("at first", pod, "a", "on-a")
+		f.queue.take()
+		gone := func(app string) {
+			other := bt.MakePod("other").Node("c").Obj()
+			other.Labels = map[string]string{"app": app}
+			f.pl.needs.PodChanged(other, nil)
+			f.clock.Step(time.Second)
+		}
+		gone("else")
+		f.wantActivated("a stranger is gone")
+		gone("cache")
+		f.eventually("the activation", func() bool { return slices.Equal(f.queue.take(), []string{"preemptor"}) })
+		f.pl.dropClaim(pod)
+		f.queue.take()
+		f.clock.Step(time.Minute)
+		gone("cache")
+		f.wantActivated("it does not wait there any more")
+	})
 	t.Run("its node is cordoned, of which the framework tells nobody", func(t *testing.T) {
 		f := twoFullNodes(t)
 		f.wantPostFilter("at first", bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj(), "a", "on-a")

@@ -66,7 +66,7 @@ type question struct {
 	room bool
 	what parked.What
 	// ends says of a claim on the node whether it is over what it waited for, or may have become impossible.
-	ends func(*gpustate.Entry, *parked.Pod) bool
+	ends func(*gpustate.Entry) bool
 }
 
 // answer returns whom an event of a node helps: the pods for which there is room by what the tracker knows, and those
@@ -85,7 +85,7 @@ func (pl *Plugin) answer(before, after any, node string, ask func() question) *a
 		helped = pl.helped(a.change)
 	}
 	for _, e := range pl.tracker.Ledger.ClaimsOn(node) {
-		if p := pl.parked.Get(e.UID); p != nil && q.ends(e, p) {
+		if p := pl.parked.Get(e.UID); p != nil && q.ends(e) {
 			helped = append(helped, p)
 		}
 	}
@@ -169,10 +169,10 @@ func (pl *Plugin) afterPodDeleted(_ klog.Logger, pod *corev1.Pod, oldObj, newObj
 	// A nominated pod may have held memory where it was nominated to.
 	node := cmp.Or(gone.Spec.NodeName, gone.Status.NominatedNodeName)
 	return pl.hint(pl.answer(oldObj, newObj, node, func() question {
-		// Whoever evicted it is kept out of the queue until it is gone, see PreEnqueue; and somebody may need it as a neighbour.
+		// Whoever evicted it is kept out of the queue until it is gone, see PreEnqueue.
 		isVictim := func(v *corev1.Pod) bool { return v.UID == gone.UID }
-		return question{room: true, ends: func(e *gpustate.Entry, p *parked.Pod) bool {
-			return slices.ContainsFunc(e.Claim.Victims, isVictim) || needsNeighbours(p.Pod)
+		return question{room: true, ends: func(e *gpustate.Entry) bool {
+			return slices.ContainsFunc(e.Claim.Victims, isVictim)
 		}}
 	}), pod), nil
 }
@@ -185,7 +185,7 @@ func (pl *Plugin) afterPodAdded(_ klog.Logger, pod *corev1.Pod, oldObj, newObj a
 	}
 	a := pl.answer(oldObj, newObj, added.Spec.NodeName, func() question {
 		// A pod of this scheduler left to nominated pods of its own priority and above what they need.
-		return question{ends: func(e *gpustate.Entry, _ *parked.Pod) bool {
+		return question{ends: func(e *gpustate.Entry) bool {
 			return !pl.isOurs(added) || priorityOf(added) > e.Priority
 		}}
 	})
@@ -221,13 +221,7 @@ func (pl *Plugin) afterClaimsChanged(_ klog.Logger, pod *corev1.Pod, _, _ any) (
 	return fwk.QueueSkip, nil
 }
 
-func anyClaim(*gpustate.Entry, *parked.Pod) bool { return true }
-
-// needsNeighbours says whether a pod can only be where certain others are.
-func needsNeighbours(pod *corev1.Pod) bool {
-	a := pod.Spec.Affinity
-	return a != nil && a.PodAffinity != nil && len(a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0
-}
+func anyClaim(*gpustate.Entry) bool { return true }
 
 // afterNodeAnnotated retries a pod if an admin says in another way how GPUs are handed over on the node. Other
 // annotations come and go often, and help nobody.

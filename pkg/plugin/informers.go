@@ -72,6 +72,10 @@ func (pl *Plugin) feed(informerOf func(resource, namespace string, example runti
 		return err
 	}
 
+	if err := pl.watchElsewhere(); err != nil {
+		return err
+	}
+
 	if err := pl.watchDRA(); err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
+	"github.com/berth-dev/berth/pkg/plugin/needs"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
@@ -47,6 +48,8 @@ type Plugin struct {
 	parked   *parked.List
 	recovery recovery
 	claims   *claims.Book
+	// needs is what pods with a claim need beside its node.
+	needs *needs.List
 	// overbooked is what should not be, and is repaired.
 	overbooked overbooked
 	evictor    *preempt.Evictor
@@ -171,6 +174,7 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		Sizing:  gpustate.Sizing{TrustObservedPeaks: args.TrustObservedPeaks}, Exists: pl.exists,
 	}
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
+	pl.needs = pl.newNeeds()
 	pl.tracker.Changed = pl.nodeChanged
 	pl.tracker.Reshaped = pl.nodeReshaped
 	pl.tracker.Rivals = pl.watchContested
