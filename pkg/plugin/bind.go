@@ -51,7 +51,7 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 		return fwk.AsStatus(err)
 	}
 	pl.claimBound(r.claim)
-	pl.announcer.placed(ctx, pod, r.message)
+	pl.announcer.Placed(ctx, pod, r.message)
 	return nil
 }
 

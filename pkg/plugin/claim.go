@@ -19,6 +19,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 const (
@@ -37,7 +38,7 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 		return nil, ""
 	}
 	if pl.evictor.IsRunning(pod) {
-		return e, fmt.Sprintf("evicting %s on node %s", plural(len(e.Claim.Victims), "pod"), e.Node)
+		return e, fmt.Sprintf("evicting %s on node %s", words.Plural(len(e.Claim.Victims), "pod"), e.Node)
 	}
 	next := *e.Claim
 	left, alive := pl.victimsLeft(&next)
@@ -45,7 +46,7 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 		pl.reject(pod, e, "victim-not-evicted", "")
 		return nil, ""
 	}
-	ni, err := pl.nodeInfo(e.Node)
+	ni, err := pl.world.NodeInfo(e.Node)
 	node, gone := pl.nodes.Get(e.Node)
 	if err != nil || gone != nil { // the snapshot may still have it
 		pl.claims.GiveUp(pod.UID, e.Node, pl.clock.Now().Add(goneFor))
@@ -73,7 +74,7 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 		if e = pl.setClaim(pod, e.Node, nil, next); e == nil {
 			return nil, ""
 		}
-		return e, fmt.Sprintf(lostPlace, e.Node, plural(left, "pod"))
+		return e, fmt.Sprintf(lostPlace, e.Node, words.Plural(left, "pod"))
 	case now.After(next.Deadline):
 		awaited, inMemory := pl.awaited(s, ni, devices)
 		note := fmt.Sprintf("Does not wait for node %s any longer: %s; trying another way", e.Node, awaited)
@@ -81,7 +82,7 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 			note = fmt.Sprintf("GPU memory on node %s did not come back within %s: %s; trying another way", e.Node,
 				pl.args.MemoryReturnTimeout.Duration, awaited)
 		}
-		pl.event(pod, nil, corev1.EventTypeWarning, eventMemoryNotBack, actionWait, note)
+		pl.world.Event(pod, nil, corev1.EventTypeWarning, words.EventMemoryNotBack, words.ActionWait, note)
 		pl.claims.GiveUp(pod.UID, e.Node, now.Add(giveUpFor))
 		pl.reject(pod, e, "memory-not-returned", "")
 		return nil, ""
@@ -169,7 +170,7 @@ func isPassing(r alloc.Reason) bool { return isSilent(r) || r == gpustate.Reason
 func (pl *Plugin) reject(pod *corev1.Pod, e *gpustate.Entry, reason, why string) {
 	pl.metrics.claimsDropped.WithLabelValues(reason).Inc()
 	if why != "" {
-		pl.event(pod, nil, corev1.EventTypeNormal, eventClaimDropped, actionWait,
+		pl.world.Event(pod, nil, corev1.EventTypeNormal, words.EventClaimDropped, words.ActionWait,
 			fmt.Sprintf("Does not wait for node %s any longer: %s; trying another way", e.Node, why))
 	}
 	pl.dropClaim(pod)
@@ -182,7 +183,7 @@ func (pl *Plugin) setClaim(pod *corev1.Pod, node string, devices []alloc.DeviceS
 	if err != nil {
 		return nil
 	}
-	if !pl.exists(pod) {
+	if !pl.world.Exists(pod) {
 		pl.dropClaim(pod) // nobody else would: that it is gone may have been told before
 		return nil
 	}
@@ -216,17 +217,11 @@ func (pl *Plugin) claimBound(claim *gpustate.Entry) {
 	}
 }
 
-// exists says whether the API still has a pod, as far as the informer knows.
-func (pl *Plugin) exists(pod *corev1.Pod) bool {
-	got, err := pl.pods.Pods(pod.Namespace).Get(pod.Name)
-	return err == nil && got.UID == pod.UID
-}
-
 // claimForUntried makes the claims of pods that were nominated before this process knew them, by the scheduler before a
 // restart: where they fit once the memory that is on its way back is back.
 func (pl *Plugin) claimForUntried(viewer *gpustate.Viewer) {
 	for _, pod := range pl.claims.Untried() {
-		ni, err := pl.nodeInfo(pod.Status.NominatedNodeName)
+		ni, err := pl.world.NodeInfo(pod.Status.NominatedNodeName)
 		r := pl.requests.Of(pod)
 		if err != nil || r.Request == nil {
 			continue
@@ -253,7 +248,7 @@ func (pl *Plugin) nominationSeen(before, pod *corev1.Pod) {
 	case pod.Spec.NodeName != "" || pod.DeletionTimestamp != nil:
 		pl.claims.Tried(pod.UID)
 	case nominated != "":
-		if pl.parked.Get(pod.UID) == nil && pl.tracker.Ledger.Get(pod.UID) == nil && pl.isOurs(pod) {
+		if pl.parked.Get(pod.UID) == nil && pl.tracker.Ledger.Get(pod.UID) == nil && pl.world.IsOurs(pod) {
 			pl.claims.Nominated(pod)
 		}
 	case before != nil && before.Status.NominatedNodeName != "":
@@ -276,20 +271,15 @@ func (pl *Plugin) claimWait(s *cycle.State, pod *corev1.Pod, w *preempt.Wait) (*
 	awaited, _ := pl.awaited(s, w.Node, w.Allocation.Devices)
 	msg := fmt.Sprintf(waitingOn, w.Name(), awaited)
 	if pod.Status.NominatedNodeName != w.Name() {
-		pl.event(pod, nil, corev1.EventTypeNormal, eventWaiting, actionWait,
+		pl.world.Event(pod, nil, corev1.EventTypeNormal, words.EventWaiting, words.ActionWait,
 			fmt.Sprintf("Fits on node %s once it need not wait any more: %s; nobody is evicted", w.Name(), awaited))
 	}
 	return nominate(w.Name()), fwk.NewStatus(fwk.Success, msg)
 }
 
-// isOurs says whether a pod is one of this scheduler.
-func (pl *Plugin) isOurs(pod *corev1.Pod) bool {
-	return pod.Spec.SchedulerName == pl.handle.ProfileName()
-}
-
 // retryAt retries a pod that claims something at a moment.
 func (pl *Plugin) retryAt(why string, uid types.UID, at time.Time) {
-	pl.timers.at(why+string(uid), at, func() {
+	pl.world.Timers.At(why+string(uid), at, func() {
 		if p := pl.parked.Get(uid); p != nil && pl.tracker.Ledger.ClaimOf(uid) != nil {
 			pl.activate([]*parked.Pod{p})
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-dev/berth/internal/eventnote"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 const (
@@ -43,7 +44,7 @@ type contestedNode struct {
 // watchContested looks which GPUs of a node others report too, once reports have settled.
 func (pl *Plugin) watchContested(node string) {
 	if pl.contested.has(node) || pl.tracker.Store.HasRivals(node) {
-		pl.timers.at("contested/"+node, pl.clock.Now().Add(contestedDelay), func() { pl.judgeContested(node) })
+		pl.world.Timers.At("contested/"+node, pl.clock.Now().Add(contestedDelay), func() { pl.judgeContested(node) })
 	}
 }
 
@@ -61,7 +62,7 @@ func (pl *Plugin) judgeContested(node string) {
 		pl.nodeReshaped(node)
 	}
 	if pl.contested.has(node) || pl.tracker.Store.HasRivals(node) {
-		pl.timers.at("contested/"+node, now.Add(contestedAgain), func() { pl.judgeContested(node) })
+		pl.world.Timers.At("contested/"+node, now.Add(contestedAgain), func() { pl.judgeContested(node) })
 	}
 }
 
@@ -76,7 +77,7 @@ func (pl *Plugin) tellContested(node string, devices []gpustate.Contested) {
 	if err != nil {
 		return // it is gone, or its GPUNode was there first: the other nodes are told
 	}
-	pl.handle.EventRecorder().Eventf(object, nil, corev1.EventTypeWarning, eventContested, actionReadReport, "%s", eventnote.Fit(
+	pl.handle.EventRecorder().Eventf(object, nil, corev1.EventTypeWarning, words.EventContested, words.ActionReadReport, "%s", eventnote.Fit(
 		"Reported by several nodes, so no pod gets it until only one does: "+strings.Join(parts, "; ")+
 			". If it was not moved, the agent or the token of one of these nodes says what is not so"))
 }

@@ -12,6 +12,7 @@ import (
 
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // forged is a report by which a node takes part in the GPU of another.
@@ -73,7 +74,7 @@ func (f *fixture) wantContestedEvents(parts ...string) {
 		e := <-f.events.Events
 		found := false
 		for i, part := range parts {
-			if strings.HasPrefix(e, "Warning "+eventContested) && part != "" && strings.Contains(e, "GPU 0 (GPU-0) by "+part+".") {
+			if strings.HasPrefix(e, "Warning "+words.EventContested) && part != "" && strings.Contains(e, "GPU 0 (GPU-0) by "+part+".") {
 				parts[i], found = "", true
 				break
 			}
@@ -84,7 +85,7 @@ func (f *fixture) wantContestedEvents(parts ...string) {
 	}
 	select {
 	case e := <-f.events.Events:
-		if strings.Contains(e, eventContested) {
+		if strings.Contains(e, words.EventContested) {
 			f.t.Errorf("told once more: %q", e)
 		}
 	default:

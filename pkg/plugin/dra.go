@@ -63,7 +63,7 @@ func (pl *Plugin) viewer() (v *gpustate.Viewer, err error) {
 		return nil, err
 	}
 	for node := range v.DRAAhead {
-		pl.timers.at("dra/"+node, pl.clock.Now().Add(aheadRetry), func() { pl.nodeChanged(node) })
+		pl.world.Timers.At("dra/"+node, pl.clock.Now().Add(aheadRetry), func() { pl.nodeChanged(node) })
 	}
 	return v, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/evacuate"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // startEvacuation evicts pods from nodes whose driver is to be replaced, until ctx ends, if the arguments say so.
@@ -38,11 +39,11 @@ func (pl *Plugin) evacuationTried(ctx context.Context, pod *corev1.Pod, outcome 
 	switch outcome {
 	case evacuate.Evicted:
 		logger.Info("Evicted a pod for a driver upgrade", "pod", klog.KObj(pod), "node", pod.Spec.NodeName)
-		pl.event(pod, nil, corev1.EventTypeNormal, eventEvictedForDriver, actionEvict,
+		pl.world.Event(pod, nil, corev1.EventTypeNormal, words.EventEvictedForDriver, words.ActionEvict,
 			fmt.Sprintf("Evicted from node %s: %s", pod.Spec.NodeName, why))
 	case evacuate.Refused:
 		logger.Info("A pod holds up a driver upgrade", "pod", klog.KObj(pod), "node", pod.Spec.NodeName, "err", err)
-		pl.event(pod, nil, corev1.EventTypeWarning, eventHoldsUpDriver, actionEvict,
+		pl.world.Event(pod, nil, corev1.EventTypeWarning, words.EventHoldsUpDriver, words.ActionEvict,
 			fmt.Sprintf("Node %s waits for this pod, because %s: %s", pod.Spec.NodeName, why, err))
 	default:
 		logger.Error(err, "Evicting a pod for a driver upgrade", "pod", klog.KObj(pod), "node", pod.Spec.NodeName)

@@ -16,6 +16,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // maxExplained bounds how many nodes are looked at for the nearest miss: it is for people, and a cluster that is full
@@ -91,7 +92,7 @@ func missOf(v *alloc.OptionVerdict, devices int) (alloc.Bytes, string) {
 	for _, short := range shorts[:devices] {
 		lacks = lacks.Plus(short)
 	}
-	return lacks, fmt.Sprintf("needs %s on %s; %s", v.Devices[0].Needed, plural(devices, "GPU"), strings.Join(parts, ", "))
+	return lacks, fmt.Sprintf("needs %s on %s; %s", v.Devices[0].Needed, words.Plural(devices, "GPU"), strings.Join(parts, ", "))
 }
 
 // isSurge says whether the pod is to replace others of its own Deployment that hold GPU memory.

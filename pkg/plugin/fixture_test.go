@@ -42,11 +42,11 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/leader"
+	"github.com/berth-dev/berth/pkg/plugin/config"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
-// epoch is where fake clocks start; the API's timestamps are in whole seconds.
-var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+var epoch = bt.Epoch
 
 // fixture is the plugin in a framework of its own, without informers: tests tell it what its handlers would.
 type fixture struct {
@@ -78,8 +78,8 @@ func newFixture(t testing.TB) *fixture {
 		t.Fatal(err)
 	}
 	schedulermetrics.Register()
-	args := &Args{}
-	args.setDefaults()
+	args := &config.Args{}
+	args.SetDefaults()
 	args.Headroom.Set(0)
 	plugin := func(ctx context.Context, _ runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
 		f.pl, err = newPlugin(ctx, args, handle, f.clock, alone())
@@ -248,16 +248,7 @@ func (f *fixture) wantActivated(what string, want ...string) {
 // eventually waits for what another goroutine does.
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	eventually(f.t, what, ok)
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s did not happen", what)
-		}
-	}
+	bt.Eventually(f.t, what, ok)
 }
 
 func newState() fwk.CycleState { return framework.NewCycleState() }

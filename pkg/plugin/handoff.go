@@ -65,7 +65,7 @@ func (pl *Plugin) nodeSeen(old, node *corev1.Node) {
 	}
 	name := node.Name
 	pl.nodeReshaped(name)
-	pl.timers.at("handlers/"+name, pl.clock.Now().Add(cacheDelay), func() { pl.nodeReshaped(name) })
+	pl.world.Timers.At("handlers/"+name, pl.clock.Now().Add(cacheDelay), func() { pl.nodeReshaped(name) })
 }
 
 func sameHandlers(a, b *corev1.Node) bool {

@@ -154,7 +154,7 @@ func (u *podSet) has(uid types.UID) bool {
 // list adds a pod to a set, unless it is gone.
 func (pl *Plugin) list(in *podSet, pod *corev1.Pod) {
 	in.add(pod.UID)
-	if !pl.exists(pod) {
+	if !pl.world.Exists(pod) {
 		in.remove(pod.UID) // nobody else would: that it is gone may have been told before
 	}
 }
@@ -186,7 +186,7 @@ func (pl *Plugin) afterPodAdded(_ klog.Logger, pod *corev1.Pod, oldObj, newObj a
 	a := pl.answer(oldObj, newObj, added.Spec.NodeName, func() question {
 		// A pod of this scheduler left to nominated pods of its own priority and above what they need.
 		return question{ends: func(e *gpustate.Entry) bool {
-			return !pl.isOurs(added) || priorityOf(added) > e.Priority
+			return !pl.world.IsOurs(added) || priorityOf(added) > e.Priority
 		}}
 	})
 	if a.helped.Has(pod.UID) {

@@ -156,7 +156,7 @@ func (pl *Plugin) watchUnreported(pod *corev1.Pod) {
 		return
 	}
 	if until := policy.UnreportedUntil(pod, time.Time{}, now); until.After(now) {
-		pl.timers.at(unreportedKey+pod.Spec.NodeName, until, func() { pl.nodeChanged(pod.Spec.NodeName) })
+		pl.world.Timers.At(unreportedKey+pod.Spec.NodeName, until, func() { pl.nodeChanged(pod.Spec.NodeName) })
 	}
 	pl.nodeChanged(pod.Spec.NodeName) // an init container may have ended
 }
@@ -183,7 +183,7 @@ func (pl *Plugin) settle(node string) {
 		return
 	}
 	if at := pl.tracker.SettleNode(node); !at.IsZero() {
-		pl.timers.at("settle/"+node, at, func() {
+		pl.world.Timers.At("settle/"+node, at, func() {
 			pl.settle(node)
 			pl.nodeChanged(node)
 		})
@@ -200,7 +200,7 @@ func (pl *Plugin) cordonSeen(before, node *corev1.Node) {
 	if before.Spec.Unschedulable || !node.Spec.Unschedulable || len(pl.tracker.Ledger.ClaimsOn(node.Name)) == 0 {
 		return
 	}
-	pl.timers.at("cordon/"+node.Name, pl.clock.Now().Add(cordonDelay), func() {
+	pl.world.Timers.At("cordon/"+node.Name, pl.clock.Now().Add(cordonDelay), func() {
 		var waiting []*parked.Pod
 		for _, e := range pl.tracker.Ledger.ClaimsOn(node.Name) {
 			if p := pl.parked.Get(e.UID); p != nil {
@@ -217,7 +217,7 @@ func (pl *Plugin) leaseSeen(lease *coordinationv1.Lease, live bool) {
 		renewed = lease.Spec.RenewTime.Time
 	}
 	pl.tracker.LeaseSeen(lease.Name, renewed, live)
-	if live && pl.timers.has(unreportedKey+lease.Name) {
+	if live && pl.world.Timers.Has(unreportedKey+lease.Name) {
 		pl.nodeChanged(lease.Name) // by now the agent has looked
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 const (
@@ -49,7 +50,7 @@ func (l *lost) forget(pod types.UID) {
 // gone. Every scheduler does, a standby too: an Event has one name for one loss, so that there is one.
 func (pl *Plugin) watchLost(node string) {
 	if len(pl.losses(node)) > 0 {
-		pl.timers.at("lost/"+node, pl.clock.Now().Add(lostAfter), func() { pl.tellLosses(node) })
+		pl.world.Timers.At("lost/"+node, pl.clock.Now().Add(lostAfter), func() { pl.tellLosses(node) })
 	}
 }
 
@@ -96,7 +97,7 @@ func (pl *Plugin) tellLosses(node string) {
 		err := pl.writeLoss(node, &l)
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			klog.Background().Error(err, "Not told that a GPU is gone, trying again", "pod", klog.KObj(l.pod), "node", node)
-			pl.timers.at("lost/"+node, pl.clock.Now().Add(lostRetry), func() { pl.tellLosses(node) })
+			pl.world.Timers.At("lost/"+node, pl.clock.Now().Add(lostRetry), func() { pl.tellLosses(node) })
 			continue
 		}
 		klog.Background().Info("A pod was given a GPU that its node reports no more", "pod", klog.KObj(l.pod), "node", node, "devices", l.devices)
@@ -107,7 +108,7 @@ func (pl *Plugin) tellLosses(node string) {
 }
 
 func (pl *Plugin) writeLoss(node string, l *loss) error {
-	return pl.writeOnce(l.pod, fmt.Sprintf("gpu-lost.%x", l.id), eventLost, lossNote(node, l.devices))
+	return pl.writeOnce(l.pod, fmt.Sprintf("gpu-lost.%x", l.id), words.EventLost, lossNote(node, l.devices))
 }
 
 // writeOnce writes an Event of a pod whose name is the pod's and the given one, so that there is one, whoever writes it.
@@ -121,7 +122,7 @@ func (pl *Plugin) writeOnce(pod *corev1.Pod, name, reason, note string) error {
 		},
 		EventTime:           metav1.NewMicroTime(pl.clock.Now()),
 		ReportingController: berthv1alpha1.SchedulerName, ReportingInstance: berthv1alpha1.SchedulerName + "-" + instance,
-		Type: corev1.EventTypeWarning, Reason: reason, Action: actionWatch, Note: note,
+		Type: corev1.EventTypeWarning, Reason: reason, Action: words.ActionWatch, Note: note,
 		Regarding: corev1.ObjectReference{
 			APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
 			ResourceVersion: pod.ResourceVersion,

@@ -48,7 +48,7 @@ func TestALossThatCannotBeToldIsToldLater(t *testing.T) {
 	f.api.failEvents(true)
 	f.pl.podSeen(bt.MakePod("p").Memory("30Gi").Bound("a", epoch, "GPU-1=30Gi").Obj())
 	f.clock.Step(lostAfter + time.Millisecond)
-	f.eventually("it is to be tried again", func() bool { return f.pl.timers.has("lost/a") })
+	f.eventually("it is to be tried again", func() bool { return f.pl.world.Timers.Has("lost/a") })
 	f.api.failEvents(false)
 	f.clock.Step(lostRetry + time.Millisecond)
 	f.eventually("the owner is told", func() bool { return len(f.api.notes()) == 1 })

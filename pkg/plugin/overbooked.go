@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // overbookedGrace is how long a device must be overbooked before anything is done: after a relist the informer tells of
@@ -77,7 +78,7 @@ func (pl *Plugin) watchBookings(node string) {
 	devices, _ := pl.tracker.Overbooked(node)
 	pl.metrics.overbooked.Set(float64(pl.overbooked.set(node, devices)))
 	if devices > 0 {
-		pl.timers.at("overbooked/"+node, pl.clock.Now().Add(overbookedGrace), func() { pl.repair(node) })
+		pl.world.Timers.At("overbooked/"+node, pl.clock.Now().Add(overbookedGrace), func() { pl.repair(node) })
 	}
 }
 
@@ -92,7 +93,7 @@ func (pl *Plugin) repair(node string) {
 		if s.Ready {
 			if pl.overbooked.tell(s.Pod) {
 				klog.Background().Info("Overbooked GPU, the pod is Ready and stays", "pod", klog.KObj(s.Pod), "what", what)
-				pl.event(s.Pod, nil, corev1.EventTypeWarning, eventOverbooked, actionEvict, what+
+				pl.world.Event(s.Pod, nil, corev1.EventTypeWarning, words.EventOverbooked, words.ActionEvict, what+
 					". This pod came last and is Ready, so it stays; it, or another one there, may run out of memory. Delete one of them when it suits you")
 			}
 			continue
@@ -102,7 +103,7 @@ func (pl *Plugin) repair(node string) {
 			continue
 		}
 		klog.Background().Info("Deleted a pod from an overbooked GPU", "pod", klog.KObj(s.Pod), "what", what)
-		pl.event(s.Pod, nil, corev1.EventTypeWarning, eventOverbooked, actionEvict, what+
+		pl.world.Event(s.Pod, nil, corev1.EventTypeWarning, words.EventOverbooked, words.ActionEvict, what+
 			". This pod came last and is not Ready, so it was deleted")
 	}
 }

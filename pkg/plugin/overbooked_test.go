@@ -13,6 +13,7 @@ import (
 
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/leader"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // overbookedFixture has a GPU with two pods of 45Gi; b came last.
@@ -58,7 +59,7 @@ func TestALaterPodThatIsNotReadyLeaves(t *testing.T) {
 	f.clock.Step(overbookedGrace)
 	f.eventually("deleting the later one", func() bool { d := f.api.takeDeleted(); return len(d) == 1 && d[0] == "b" })
 	f.eventually("telling it", func() bool {
-		n := f.told(eventOverbooked)
+		n := f.told(words.EventOverbooked)
 		return len(n) == 1 && strings.Contains(n[0], "GPU 0 (GPU-0) of node node is overbooked: 90Gi is booked, of 80Gi. This pod came last and is not Ready, so it was deleted")
 	})
 	f.pl.podGone(lastBound().Obj())
@@ -72,12 +73,12 @@ func TestAPodThatIsReadyStays(t *testing.T) {
 		f.clock.Step(overbookedGrace * 2)
 	}
 	f.eventually("telling it", func() bool {
-		return strings.Contains(strings.Join(f.told(eventOverbooked), ""), "is Ready, so it stays")
+		return strings.Contains(strings.Join(f.told(words.EventOverbooked), ""), "is Ready, so it stays")
 	})
 	f.eventually("looking again", f.clock.HasWaiters)
 	f.clock.Step(overbookedGrace * 2)
 	f.eventually("looking again", f.clock.HasWaiters)
-	if n := f.told(eventOverbooked); n != nil {
+	if n := f.told(words.EventOverbooked); n != nil {
 		t.Errorf("told again: %q", n)
 	}
 	f.wantOverbooked("both stay", 1)
@@ -127,7 +128,7 @@ func TestOnlyALeaderRepairs(t *testing.T) {
 	f.pl.leader.Alone()
 	f.clock.Step(overbookedGrace * 2) // it has changed since
 	f.eventually("looking", f.clock.HasWaiters)
-	if n := f.told(eventOverbooked); n != nil {
+	if n := f.told(words.EventOverbooked); n != nil {
 		t.Errorf("told of what was not done: %q", n)
 	}
 }

@@ -21,27 +21,33 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
+	"github.com/berth-dev/berth/pkg/plugin/config"
 	"github.com/berth-dev/berth/pkg/plugin/needs"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
 	"github.com/berth-dev/berth/pkg/plugin/resourceclaims"
+	"github.com/berth-dev/berth/pkg/plugin/shared"
+	"github.com/berth-dev/berth/pkg/plugin/timers"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // Name is the name of the plugin in a KubeSchedulerConfiguration.
-const Name = "Berth"
+const Name = config.Name
 
 // Plugin places pods by the GPU memory that they ask for.
 type Plugin struct {
-	args   *Args
+	args   *config.Args
 	handle fwk.Handle
 	clock  clock.WithDelayedExecution
 	// leader says whether this process may write what only a leader may.
 	leader *leader.Leader
 	// term makes the apiserver refuse what older leaders sent.
-	term     *leader.Term
-	tracker  *gpustate.Tracker
+	term    *leader.Term
+	tracker *gpustate.Tracker
+	// world is what all rooms work with.
+	world    *shared.World
 	nodes    corelisters.NodeLister
 	requests *requests.Reader
 	pods     corelisters.PodLister
@@ -55,7 +61,7 @@ type Plugin struct {
 	evictor    *preempt.Evictor
 	metrics    *pluginMetrics
 	// announcer tells the owners of pods that were placed.
-	announcer *announcer
+	announcer *words.Announcer
 	// synced are the informers that the first cycle waits for.
 	synced []cache.InformerSynced
 	// unlisted are the pods that the queue may hold for a reason of Berth's and parked does not: those that failed after they
@@ -77,8 +83,6 @@ type Plugin struct {
 	resourceClaims *resourceclaims.Reader
 	// policies says whether the apiserver enforces what Berth relies on.
 	policies *policies.State
-	// timers holds the pending wake-ups by what they are for.
-	timers timers
 	// later runs something that would wait for a lock which the caller's caller holds.
 	later func(func())
 }
@@ -116,7 +120,7 @@ func NewFor(lead *leader.Leader, inForce *policies.State) frameworkruntime.Plugi
 }
 
 func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *leader.Leader, inForce *policies.State) (fwk.Plugin, error) {
-	args, err := decodeArgs(obj)
+	args, err := config.Decode(obj)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +148,7 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 }
 
 // newPlugin makes the plugin without what feeds it.
-func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithDelayedExecution, lead *leader.Leader) (*Plugin, error) {
+func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c clock.WithDelayedExecution, lead *leader.Leader) (*Plugin, error) {
 	headroom := alloc.BytesOfInt64(args.Headroom.Value())
 	policy := gpustate.Policy{
 		StaleAfter: args.StaleAfter.Duration, LoadTimeout: args.LoadTimeout.Duration, GPUResources: args.GPUResources,
@@ -159,7 +163,6 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		pods:    handle.SharedInformerFactory().Core().V1().Pods().Lister(),
 		parked:  parked.NewList(),
 		metrics: registerMetrics(),
-		timers:  timers{clock: c, pending: map[string]*timer{}},
 		lost:    lost{told: map[types.UID]uint64{}},
 
 		policies: &policies.State{},
@@ -169,17 +172,20 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)
 		pl.resourceClaims = resourceclaims.NewReader(handle.SharedDRAManager(), pl.tracker.DRA)
 	}
+	pl.world = &shared.World{
+		Args: args, Handle: handle, Clock: c, Tracker: pl.tracker, Nodes: pl.nodes, Pods: pl.pods, Timers: timers.New(c),
+	}
 	pl.requests = &requests.Reader{
 		Classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
-		Sizing:  gpustate.Sizing{TrustObservedPeaks: args.TrustObservedPeaks}, Exists: pl.exists,
+		Sizing:  gpustate.Sizing{TrustObservedPeaks: args.TrustObservedPeaks}, Exists: pl.world.Exists,
 	}
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
 	pl.needs = pl.newNeeds()
 	pl.tracker.Changed = pl.nodeChanged
 	pl.tracker.Reshaped = pl.nodeReshaped
 	pl.tracker.Rivals = pl.watchContested
-	pl.announcer = newAnnouncer(ctx, c, func(p placement) {
-		pl.event(p.pod, nil, corev1.EventTypeNormal, eventAllocated, actionAllocate, p.note)
+	pl.announcer = words.NewAnnouncer(ctx, c, func(p words.Placement) {
+		pl.world.Event(p.Pod, nil, corev1.EventTypeNormal, words.EventAllocated, words.ActionAllocate, p.Note)
 	})
 	var err error
 	if pl.evictor, err = pl.newEvictor(ctx); err != nil {
@@ -204,16 +210,16 @@ func (pl *Plugin) newEvictor(ctx context.Context) (*preempt.Evictor, error) {
 			}
 			return v
 		},
-		Exists:   pl.exists,
+		Exists:   pl.world.Exists,
 		MayEvict: func() error { return pl.leader.Holds(0) },
 		Evicted: func(victim *corev1.Pod) {
 			pl.claims.Evicted(victim)
-			if !pl.exists(victim) {
+			if !pl.world.Exists(victim) {
 				pl.claims.Gone(victim, pl.clock.Now()) // nobody else would: that it is gone may have been told before
 			}
 		},
 		Tell: func(victim *corev1.Pod, preemptor runtime.Object, note string) {
-			pl.event(victim, preemptor, corev1.EventTypeNormal, eventEvicted, actionEvict, note)
+			pl.world.Event(victim, preemptor, corev1.EventTypeNormal, words.EventEvicted, words.ActionEvict, note)
 		},
 	})
 }

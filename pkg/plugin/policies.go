@@ -13,7 +13,9 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/internal/eventnote"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/config"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // schedulerLease is the name of the Lease that is told of: it stands for the scheduler, whichever pod leads.
@@ -48,7 +50,7 @@ func (pl *Plugin) watchPolicies(ctx context.Context, config *rest.Config) error 
 
 // policiesMissing returns why no pod with a request is placed for the sake of the policies; empty if they may be.
 func (pl *Plugin) policiesMissing() string {
-	if pl.args.OnMissingPolicies != StopPlacing {
+	if pl.args.OnMissingPolicies != config.StopPlacing {
 		return ""
 	}
 	why := pl.policies.Why()
@@ -60,7 +62,7 @@ func (pl *Plugin) policiesMissing() string {
 
 // policiesChanged retries the pods that waited for the policies.
 func (pl *Plugin) policiesChanged(well bool) {
-	if well && pl.args.OnMissingPolicies == StopPlacing {
+	if well && pl.args.OnMissingPolicies == config.StopPlacing {
 		pl.activate(pl.parked.All())
 	}
 }
@@ -71,13 +73,13 @@ func (pl *Plugin) tellPolicies(why string) {
 		APIVersion: coordinationv1.SchemeGroupVersion.String(), Kind: "Lease", Namespace: berthv1alpha1.Namespace, Name: schedulerLease,
 	}
 	if why == "" {
-		pl.handle.EventRecorder().Eventf(lease, nil, corev1.EventTypeNormal, eventPoliciesInForce, actionCheckPolicies,
+		pl.handle.EventRecorder().Eventf(lease, nil, corev1.EventTypeNormal, words.EventPoliciesInForce, words.ActionCheckPolicies,
 			"All admission policies of Berth are in force again")
 		return
 	}
 	note := "Admission policies of Berth are not known to be in force: " + why + ". Apply the manifests again"
-	if pl.args.OnMissingPolicies == StopPlacing {
+	if pl.args.OnMissingPolicies == config.StopPlacing {
 		note = "No pod that asks for GPU memory is placed. " + note
 	}
-	pl.handle.EventRecorder().Eventf(lease, nil, corev1.EventTypeWarning, eventPoliciesMissing, actionCheckPolicies, "%s", eventnote.Fit(note))
+	pl.handle.EventRecorder().Eventf(lease, nil, corev1.EventTypeWarning, words.EventPoliciesMissing, words.ActionCheckPolicies, "%s", eventnote.Fit(note))
 }

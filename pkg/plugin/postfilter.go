@@ -15,6 +15,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // PostFilter makes room for a pod that fits nowhere. In this order: what it claims already is kept while what it waits
@@ -116,7 +117,7 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleS
 		pl.metrics.cutShort.Inc()
 	}
 	msg := search.Message(chosen)
-	pl.event(pod, nil, corev1.EventTypeNormal, eventEvicting, actionEvict, msg)
+	pl.world.Event(pod, nil, corev1.EventTypeNormal, words.EventEvicting, words.ActionEvict, msg)
 	return result, fwk.NewStatus(fwk.Success, msg), false
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // PreFilter reads what the pod asks for and pins one snapshot of the reports for the cycle. It skips pods that ask
@@ -86,7 +87,7 @@ func (pl *Plugin) announce(pod *corev1.Pod, r *requests.Resolved) {
 		if n.Warning {
 			eventType = corev1.EventTypeWarning
 		}
-		pl.event(pod, nil, eventType, n.Reason, actionReadRequest, n.Message)
+		pl.world.Event(pod, nil, eventType, n.Reason, words.ActionReadRequest, n.Message)
 	})
 }
 
@@ -133,13 +134,13 @@ func largest(s *cycle.Pod, nodes []fwk.NodeInfo) string {
 			msg += "; "
 		}
 		if most.IsZero() {
-			msg += plural(len(o.Shares), "GPU") + " of one node: no node has as many"
+			msg += words.Plural(len(o.Shares), "GPU") + " of one node: no node has as many"
 			if instances {
 				msg += " (" + string(alloc.ReasonInstances) + ")"
 			}
 			continue
 		}
-		msg += plural(len(o.Shares), "GPU") + ": needs " + needs.String() + " on one, the largest that could fit is " + most.String()
+		msg += words.Plural(len(o.Shares), "GPU") + ": needs " + needs.String() + " on one, the largest that could fit is " + most.String()
 	}
 	return msg
 }

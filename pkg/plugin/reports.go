@@ -13,6 +13,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/internal/eventnote"
 	"github.com/berth-dev/berth/pkg/gpunode"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // watchReports watches GPUNodes, each of which is decoded alone.
@@ -50,7 +51,7 @@ func (pl *Plugin) objectSeen(o *gpunode.Object, live bool) {
 	klog.Background().Info("The report of a node cannot be read: it gets no pods with GPU memory", "node", o.Name, "problem", o.Problem)
 	pl.handle.EventRecorder().Eventf(&corev1.ObjectReference{
 		APIVersion: berthv1alpha1.GroupVersion.String(), Kind: gpunode.Kind, Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion,
-	}, nil, corev1.EventTypeWarning, eventUnreadable, actionReadReport, "%s", eventnote.Fit("The report cannot be read, and the node gets no pods with "+
+	}, nil, corev1.EventTypeWarning, words.EventUnreadable, words.ActionReadReport, "%s", eventnote.Fit("The report cannot be read, and the node gets no pods with "+
 		"GPU memory until its agent writes another: "+o.Problem))
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/berth-dev/berth/pkg/gpunode"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // reportServer serves GPUNodes: a list as of the start, and a watch of what a test sends.
@@ -117,7 +118,7 @@ func TestOneNodesTokenDoesNotBlindTheScheduler(t *testing.T) {
 			}
 			told := 0
 			for len(f.events.Events) > 0 {
-				if e := <-f.events.Events; strings.Contains(e, eventUnreadable) {
+				if e := <-f.events.Events; strings.Contains(e, words.EventUnreadable) {
 					told++
 				}
 			}

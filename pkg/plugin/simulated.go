@@ -13,6 +13,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/berth-dev/berth/pkg/leader"
+	"github.com/berth-dev/berth/pkg/plugin/config"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // World is where a plugin lives that runs in no cluster: see package simulator. What it writes goes through the
@@ -27,13 +29,13 @@ type World struct {
 }
 
 // Arguments returns the arguments of the plugin, defaults applied.
-func (pl *Plugin) Arguments() Args { return *pl.args }
+func (pl *Plugin) Arguments() config.Args { return *pl.args }
 
 // NewIn makes the plugin for a world. It leads, alone, so there is no term to begin; and its books are right once the
 // informers have told, for no Binding of another leader is under way. Nobody is evicted for driver upgrades, which is no
 // matter of a pod's place.
 func NewIn(ctx context.Context, obj runtime.Object, handle fwk.Handle, w World) (*Plugin, error) {
-	args, err := decodeArgs(obj)
+	args, err := config.Decode(obj)
 	if err != nil {
 		return nil, err
 	}
@@ -44,9 +46,9 @@ func NewIn(ctx context.Context, obj runtime.Object, handle fwk.Handle, w World) 
 		return nil, err
 	}
 	pl.later = w.Later
-	pl.announcer = &announcer{clock: w.Clock, atOnce: func(p placement) {
-		pl.event(p.pod, nil, corev1.EventTypeNormal, eventAllocated, actionAllocate, p.note)
-	}}
+	pl.announcer = words.AtOnce(func(p words.Placement) {
+		pl.world.Event(p.Pod, nil, corev1.EventTypeNormal, words.EventAllocated, words.ActionAllocate, p.Note)
+	})
 	if err := pl.feed(w.InformerOf); err != nil {
 		return nil, err
 	}

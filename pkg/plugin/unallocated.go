@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // unallocatedNote is what the owner of a pod is told that is on a node without what it asks for.
@@ -48,18 +49,18 @@ func (u *unallocated) forget(uid types.UID) {
 // obstacle to anybody: see gpustate.BookingOf.
 func (pl *Plugin) watchUnallocated(pod *corev1.Pod) {
 	if gpustate.LacksAllocation(pod) && !gpustate.HasEnded(pod) && pod.DeletionTimestamp == nil && pl.unallocated.first(pod.UID) {
-		pl.timers.at("unallocated/"+string(pod.UID), pl.clock.Now(), func() { pl.tellUnallocated(pod) })
+		pl.world.Timers.At("unallocated/"+string(pod.UID), pl.clock.Now(), func() { pl.tellUnallocated(pod) })
 	}
 }
 
 func (pl *Plugin) tellUnallocated(pod *corev1.Pod) {
-	err := pl.writeOnce(pod, "gpu-unallocated."+string(pod.UID), eventUnallocated, unallocatedNote)
+	err := pl.writeOnce(pod, "gpu-unallocated."+string(pod.UID), words.EventUnallocated, unallocatedNote)
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.IsForbidden(err): // its namespace goes, or is gone
 		klog.Background().V(2).Info("Nobody to tell that a pod was bound without an allocation", "pod", klog.KObj(pod), "err", err)
 	case err != nil && !apierrors.IsAlreadyExists(err):
 		klog.Background().Error(err, "Not told that a pod was bound without an allocation, trying again", "pod", klog.KObj(pod))
-		pl.timers.at("unallocated/"+string(pod.UID), pl.clock.Now().Add(lostRetry), func() { pl.tellUnallocated(pod) })
+		pl.world.Timers.At("unallocated/"+string(pod.UID), pl.clock.Now().Add(lostRetry), func() { pl.tellUnallocated(pod) })
 	default:
 		klog.Background().Info("A pod asks for GPU memory and was bound without any", "pod", klog.KObj(pod), "node", pod.Spec.NodeName)
 	}

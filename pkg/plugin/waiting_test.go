@@ -171,7 +171,9 @@ func TestTimers(t *testing.T) {
 	t.Run("one for each key, the earliest", func(t *testing.T) {
 		f := newFixture(t)
 		fired := make(chan string, 4)
-		at := func(d time.Duration, what string) { f.pl.timers.at("key", epoch.Add(d), func() { fired <- what }) }
+		at := func(d time.Duration, what string) {
+			f.pl.world.Timers.At("key", epoch.Add(d), func() { fired <- what })
+		}
 		at(2*time.Second, "second")
 		at(3*time.Second, "later: dropped")
 		at(time.Second, "first")

@@ -107,7 +107,7 @@ func (pl *Plugin) claimMoved(viewer *gpustate.Viewer, node *corev1.Node, e *gpus
 	q.Drained, q.Loaded, q.Gone = true, true, sets.New[types.UID]()
 	for _, v := range e.Claim.Victims {
 		q.Gone.Insert(v.UID)
-		if pl.exists(v) {
+		if pl.world.Exists(v) {
 			left++
 		}
 	}
@@ -137,7 +137,7 @@ func (pl *Plugin) park(p parked.Pod) {
 	pl.unlisted.remove(p.UID)
 	pl.claimants.remove(p.UID)
 	pl.parked.Add(p)
-	if !pl.exists(p.Pod) {
+	if !pl.world.Exists(p.Pod) {
 		pl.unpark(p.UID, "") // nobody else would: that it is gone may have been told before
 	}
 }

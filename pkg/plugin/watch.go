@@ -24,7 +24,7 @@ func (pl *Plugin) watchLoads(node string) {
 		}
 	}
 	if !next.IsZero() {
-		pl.timers.at("load/"+node, next, func() {
+		pl.world.Timers.At("load/"+node, next, func() {
 			pl.watchLoads(node)
 			pl.nodeChanged(node)
 		})
@@ -47,7 +47,7 @@ func (pl *Plugin) watchVictims(node string) {
 		}
 	}
 	if !next.IsZero() {
-		pl.timers.at("victims/"+node, next, func() {
+		pl.world.Timers.At("victims/"+node, next, func() {
 			pl.watchVictims(node)
 			pl.nodeReshaped(node)
 		})

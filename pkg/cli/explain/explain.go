@@ -19,6 +19,7 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/cli/whatif"
 	"github.com/berth-dev/berth/pkg/plugin"
+	"github.com/berth-dev/berth/pkg/plugin/config"
 	"github.com/berth-dev/berth/pkg/simulator"
 )
 
@@ -49,7 +50,7 @@ type Explanation struct {
 	// Nodes are the verdicts on each node.
 	Nodes []Node `json:"nodes,omitempty"`
 	// Arguments are those of the scheduler that were assumed, defaults applied.
-	Arguments plugin.Args `json:"arguments"`
+	Arguments config.Args `json:"arguments"`
 	Notes     []string    `json:"notes,omitempty"`
 }
 

@@ -20,7 +20,7 @@ import (
 	bt "github.com/berth-dev/berth/internal/testing"
 )
 
-var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+var epoch = bt.Epoch
 
 // list is a list whose pods all wait on node "here", with what it has judged since the last look: pod → after how long.
 type list struct {

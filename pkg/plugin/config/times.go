@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package config
 
 import (
 	"fmt"
@@ -29,7 +29,7 @@ func CheckTimes(profiles []schedulerconfig.KubeSchedulerProfile, leaseDuration, 
 				obj = c.Args
 			}
 		}
-		args, err := decodeArgs(obj)
+		args, err := Decode(obj)
 		if err != nil {
 			return err
 		}

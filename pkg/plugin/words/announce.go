@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package words
 
 import (
 	"context"
@@ -25,25 +25,25 @@ const (
 	maxPlacements = 10_000
 )
 
-// placement is what the owner of a pod that was placed is told.
-type placement struct {
-	pod  *corev1.Pod
-	note string
+// Placement is what the owner of a pod that was placed is told.
+type Placement struct {
+	Pod  *corev1.Pod
+	Note string
 }
 
-// announcer tells of placements, in their order. The log has them at once.
-type announcer struct {
+// Announcer tells of placements, in their order. The log has them at once.
+type Announcer struct {
 	clock   clock.Clock
-	waiting chan placement
+	waiting chan Placement
 	// atOnce, if set, tells of each placement while it is made.
-	atOnce func(placement)
+	atOnce func(Placement)
 	// last is when a pod was placed last, in nanoseconds since 1970.
 	last atomic.Int64
 }
 
-// newAnnouncer returns an announcer that calls write for each placement until ctx ends.
-func newAnnouncer(ctx context.Context, c clock.Clock, write func(placement)) *announcer {
-	a := &announcer{clock: c, waiting: make(chan placement, maxPlacements)}
+// NewAnnouncer returns an announcer that calls write for each placement until ctx ends.
+func NewAnnouncer(ctx context.Context, c clock.Clock, write func(Placement)) *Announcer {
+	a := &Announcer{clock: c, waiting: make(chan Placement, maxPlacements)}
 	go func() {
 		for {
 			select {
@@ -58,8 +58,11 @@ func newAnnouncer(ctx context.Context, c clock.Clock, write func(placement)) *an
 	return a
 }
 
+// AtOnce returns an announcer that tells of each placement while it is made.
+func AtOnce(write func(Placement)) *Announcer { return &Announcer{atOnce: write} }
+
 // pause waits until the next Event may be written.
-func (a *announcer) pause(ctx context.Context) {
+func (a *Announcer) pause(ctx context.Context) {
 	d := idlePause
 	if a.clock.Since(time.Unix(0, a.last.Load())) < placingFor {
 		d = placingPause
@@ -70,15 +73,15 @@ func (a *announcer) pause(ctx context.Context) {
 	}
 }
 
-// placed tells of a placement some time soon. One too many goes to the log alone.
-func (a *announcer) placed(ctx context.Context, pod *corev1.Pod, note string) {
+// Placed tells of a placement some time soon. One too many goes to the log alone.
+func (a *Announcer) Placed(ctx context.Context, pod *corev1.Pod, note string) {
 	if a.atOnce != nil {
-		a.atOnce(placement{pod: pod, note: note})
+		a.atOnce(Placement{Pod: pod, Note: note})
 		return
 	}
 	a.last.Store(a.clock.Now().UnixNano())
 	select {
-	case a.waiting <- placement{pod: pod, note: note}:
+	case a.waiting <- Placement{Pod: pod, Note: note}:
 	default:
 		klog.FromContext(ctx).Info("No Event of this placement: too many wait to be written", "pod", klog.KObj(pod), "note", note)
 	}

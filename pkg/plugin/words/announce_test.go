@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package words
 
 import (
 	"fmt"
@@ -10,18 +10,20 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	testclock "k8s.io/utils/clock/testing"
+
+	bt "github.com/berth-dev/berth/internal/testing"
 )
 
 // TestPlacementsAreToldSlowlyWhileThereAreMore, and in their order.
 func TestPlacementsAreToldSlowlyWhileThereAreMore(t *testing.T) {
-	clock := testclock.NewFakeClock(epoch)
+	clock := testclock.NewFakeClock(bt.Epoch)
 	told := make(chan string)
-	a := newAnnouncer(t.Context(), clock, func(p placement) { told <- p.note })
-	place := func(note string) { a.placed(t.Context(), &corev1.Pod{}, note) }
+	a := NewAnnouncer(t.Context(), clock, func(p Placement) { told <- p.Note })
+	place := func(note string) { a.Placed(t.Context(), &corev1.Pod{}, note) }
 	next := func(want string, after time.Duration) {
 		t.Helper()
 		if after > 0 {
-			eventually(t, "the announcer waits", clock.HasWaiters)
+			bt.Eventually(t, "the announcer waits", clock.HasWaiters)
 			clock.Step(after - 1)
 			if !clock.HasWaiters() {
 				t.Fatalf("%s is told too early", want)
@@ -40,7 +42,7 @@ func TestPlacementsAreToldSlowlyWhileThereAreMore(t *testing.T) {
 	next("b", placingPause)
 	next("c", placingPause) // by then no more come
 	next("d", idlePause)
-	eventually(t, "the announcer waits", clock.HasWaiters)
+	bt.Eventually(t, "the announcer waits", clock.HasWaiters)
 	place("e")
 	next("e", idlePause)
 	place("f")
@@ -51,8 +53,8 @@ func TestPlacementsAreToldSlowlyWhileThereAreMore(t *testing.T) {
 func TestBindingsNeverWaitForTheirEvents(t *testing.T) {
 	ended := make(chan struct{})
 	defer close(ended)
-	a := newAnnouncer(t.Context(), testclock.NewFakeClock(epoch), func(placement) { <-ended })
+	a := NewAnnouncer(t.Context(), testclock.NewFakeClock(bt.Epoch), func(Placement) { <-ended })
 	for i := range maxPlacements + 5 {
-		a.placed(t.Context(), &corev1.Pod{}, fmt.Sprint(i))
+		a.Placed(t.Context(), &corev1.Pod{}, fmt.Sprint(i))
 	}
 }

@@ -1,7 +1,9 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+// Package timers runs functions at moments that no API event tells: an idle-after or min-runtime that is over, a load that
+// timed out.
+package timers
 
 import (
 	"sync"
@@ -10,12 +12,16 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// timers runs functions at moments that no API event tells: an idle-after or min-runtime that is over, a load that
-// timed out. There is at most one timer for each key, the earliest asked for.
-type timers struct {
+// Timers are those that are pending: at most one for each key, the earliest asked for. They are safe for concurrent use.
+type Timers struct {
 	clock   clock.WithDelayedExecution
 	mu      sync.Mutex
 	pending map[string]*timer
+}
+
+// New returns timers of a clock.
+func New(c clock.WithDelayedExecution) *Timers {
+	return &Timers{clock: c, pending: map[string]*timer{}}
 }
 
 type timer struct {
@@ -23,8 +29,8 @@ type timer struct {
 	stop func() bool
 }
 
-// at runs f at a moment, or now if that is past. An earlier moment for the same key replaces a later one.
-func (t *timers) at(key string, at time.Time, f func()) {
+// At runs f at a moment, or now if that is past. An earlier moment for the same key replaces a later one.
+func (t *Timers) At(key string, at time.Time, f func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if old := t.pending[key]; old != nil {
@@ -47,8 +53,8 @@ func (t *timers) at(key string, at time.Time, f func()) {
 	t.pending[key] = next
 }
 
-// has says whether a timer for the key is pending.
-func (t *timers) has(key string) bool {
+// Has says whether a timer for the key is pending.
+func (t *Timers) Has(key string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.pending[key] != nil

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package config
 
 import (
 	"strings"
@@ -76,7 +76,7 @@ func TestDecodeArgs(t *testing.T) {
 		{name: "every mistake is named", in: raw(`{"headroom":"-1","strategy":"x"}`), err: "strategy"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := decodeArgs(tc.in)
+			got, err := Decode(tc.in)
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Fatalf("error %v, want one that says %q", err, tc.err)
@@ -99,7 +99,7 @@ func FuzzDecodeArgs(f *testing.F) {
 	f.Add([]byte(`{"headroom":null,"staleAfter":null}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		args, err := decodeArgs(&runtime.Unknown{Raw: b})
+		args, err := Decode(&runtime.Unknown{Raw: b})
 		if err != nil {
 			return
 		}

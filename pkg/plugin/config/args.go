@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package config
 
 import (
 	"bytes"
@@ -78,7 +78,8 @@ const (
 	StopPlacing OnMissingPolicies = "StopPlacing"
 )
 
-func (a *Args) setDefaults() {
+// SetDefaults sets what is absent.
+func (a *Args) SetDefaults() {
 	if a.Headroom == nil {
 		a.Headroom = resource.NewQuantity(256<<20, resource.BinarySI)
 	}
@@ -177,9 +178,9 @@ func (a *Args) validatePolicies() (errs field.ErrorList) {
 	return errs
 }
 
-// decodeArgs reads the arguments strictly: a misspelt field is an error. obj is nil when the profile has no
+// Decode reads the arguments strictly: a misspelt field is an error. obj is nil when the profile has no
 // pluginConfig for Berth, and *runtime.Unknown when it has, since the kind is not in the scheduler's scheme.
-func decodeArgs(obj runtime.Object) (*Args, error) {
+func Decode(obj runtime.Object) (*Args, error) {
 	args := &Args{}
 	switch o := obj.(type) {
 	case nil:
@@ -195,7 +196,7 @@ func decodeArgs(obj runtime.Object) (*Args, error) {
 	if args.Kind != "" && args.Kind != Name+"Args" {
 		return nil, fmt.Errorf("want args of kind %sArgs, got %s", Name, args.Kind)
 	}
-	args.setDefaults()
+	args.SetDefaults()
 	if err := args.Validate(); err != nil {
 		return nil, fmt.Errorf("invalid %sArgs: %w", Name, err)
 	}
