@@ -14,6 +14,7 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/shared"
 )
 
 // awaited tells, for people, what keeps the pod of the cycle from devices of a node now, as far as that is known; and
@@ -23,7 +24,7 @@ func (pl *Plugin) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.Devic
 	now.Loaded = false
 	q := now.Query()
 	view := s.Viewer.Explain(ni.Node(), cycle.PodsOf(ni), &q)
-	if isSilent(view.Reason) {
+	if shared.IsSilent(view.Reason) {
 		return "its agent has been silent, so nothing is known of it", true
 	}
 	claimed := func(uuid string) bool {

@@ -172,8 +172,8 @@ func (pl *Plugin) resolveUnknown(ctx context.Context, pod *corev1.Pod, nodeName 
 		logger.V(2).Info("The outcome of a binding is not settled yet", "pod", klog.KObj(pod), "node", nodeName, "bound", bound != nil, "err", err)
 		pl.sleepUntil(pl.clock.Now().Add(backoff.Step()))
 	}
-	pl.nodeChanged(nodeName)
-	pl.activate([]*parked.Pod{{Pod: pod}})
+	pl.wake.NodeChanged(nodeName)
+	pl.wake.Activate([]*parked.Pod{{Pod: pod}})
 }
 
 // readBound returns the pod as the apiserver has it now if it is bound, else nil: a pod that is gone is not bound.

@@ -19,6 +19,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
+	"github.com/berth-dev/berth/pkg/plugin/shared"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
@@ -141,7 +142,7 @@ func (pl *Plugin) judge(ctx context.Context, s *cycle.State, state fwk.CycleStat
 		return nil, status
 	}
 	if status := t.Fits(); !status.IsSuccess() {
-		if view := assumed.View(ni); status.Plugin() == Name && isPassing(view.Reason) {
+		if view := assumed.View(ni); status.Plugin() == Name && shared.IsPassing(view.Reason) {
 			return e.Allocation.Devices, nil // nothing is known to be against it, and that may be over soon
 		}
 		return nil, status
@@ -156,14 +157,6 @@ func (pl *Plugin) judge(ctx context.Context, s *cycle.State, state fwk.CycleStat
 	}
 	return best.Devices, nil
 }
-
-// isSilent says whether a node is out of the question only because its agent does not report.
-func isSilent(r alloc.Reason) bool {
-	return r == gpustate.ReasonStaleReport || r == gpustate.ReasonNoReport
-}
-
-// isPassing says whether a node is out of the question only until its agent tells more.
-func isPassing(r alloc.Reason) bool { return isSilent(r) || r == gpustate.ReasonUnreportedDevicePod }
 
 // reject gives a claim up, lets others have what it held, and tells the pod's owner why, if there is more to tell than
 // an Event of its own does.
@@ -188,12 +181,12 @@ func (pl *Plugin) setClaim(pod *corev1.Pod, node string, devices []alloc.DeviceS
 		return nil
 	}
 	if before != nil && !before.IsLost() && (before.Node != node || len(devices) == 0) {
-		pl.roomLeft(before.Node, pod.UID)
+		pl.wake.RoomLeft(before.Node, pod.UID)
 	}
-	pl.needs.Add(pod)
-	pl.retryAt("claim/", pod.UID, c.Deadline)
+	pl.wake.Needs.Add(pod)
+	pl.wake.RetryAt("claim/", pod.UID, c.Deadline)
 	if !c.PatientUntil.IsZero() {
-		pl.retryAt("patience/", pod.UID, c.PatientUntil)
+		pl.wake.RetryAt("patience/", pod.UID, c.PatientUntil)
 	}
 	return pl.tracker.Ledger.ClaimOf(pod.UID)
 }
@@ -201,7 +194,7 @@ func (pl *Plugin) setClaim(pod *corev1.Pod, node string, devices []alloc.DeviceS
 // dropClaim takes back what a pod claims, and lets others have it.
 func (pl *Plugin) dropClaim(pod *corev1.Pod) {
 	if before := pl.tracker.Ledger.Unclaim(pod.UID); before != nil {
-		pl.roomLeft(before.Node, pod.UID)
+		pl.wake.RoomLeft(before.Node, pod.UID)
 	}
 }
 
@@ -211,7 +204,7 @@ func (pl *Plugin) claimBound(claim *gpustate.Entry) {
 	if claim == nil {
 		return
 	}
-	pl.nodeChanged(claim.Node)
+	pl.wake.NodeChanged(claim.Node)
 	if len(claim.Claim.Victims) > 0 {
 		pl.metrics.evictionToBind.Observe(pl.clock.Now().Sub(claim.Claim.MadeAt).Seconds())
 	}
@@ -254,7 +247,7 @@ func (pl *Plugin) nominationSeen(before, pod *corev1.Pod) {
 	case before != nil && before.Status.NominatedNodeName != "":
 		pl.claims.Tried(pod.UID)
 		if p := pl.parked.Get(pod.UID); p != nil && pl.tracker.Ledger.ClaimOf(pod.UID) != nil {
-			pl.activate([]*parked.Pod{p})
+			pl.wake.Activate([]*parked.Pod{p})
 		}
 	}
 }
@@ -275,15 +268,6 @@ func (pl *Plugin) claimWait(s *cycle.State, pod *corev1.Pod, w *preempt.Wait) (*
 			fmt.Sprintf("Fits on node %s once it need not wait any more: %s; nobody is evicted", w.Name(), awaited))
 	}
 	return nominate(w.Name()), fwk.NewStatus(fwk.Success, msg)
-}
-
-// retryAt retries a pod that claims something at a moment.
-func (pl *Plugin) retryAt(why string, uid types.UID, at time.Time) {
-	pl.world.Timers.At(why+string(uid), at, func() {
-		if p := pl.parked.Get(uid); p != nil && pl.tracker.Ledger.ClaimOf(uid) != nil {
-			pl.activate([]*parked.Pod{p})
-		}
-	})
 }
 
 func priorityOf(pod *corev1.Pod) int32 { return corev1helpers.PodPriority(pod) }

@@ -193,7 +193,7 @@ func TestPodsThatWaitAreWokenByTheirNode(t *testing.T) {
 		gone := func(app string) {
 			other := bt.MakePod("other").Node("c").Obj()
 			other.Labels = map[string]string{"app": app}
-			f.pl.needs.PodChanged(other, nil)
+			f.pl.wake.Needs.PodChanged(other, nil)
 			f.clock.Step(time.Second)
 		}
 		gone("else")
@@ -212,12 +212,12 @@ func TestPodsThatWaitAreWokenByTheirNode(t *testing.T) {
 		f.queue.take()
 		cordoned := bt.MakeNode("a")
 		cordoned.Spec.Unschedulable = true
-		f.pl.nodeSeen(bt.MakeNode("a"), bt.MakeNode("a"))
-		f.pl.nodeSeen(cordoned, cordoned)
-		f.pl.nodeSeen(cordoned, bt.MakeNode("a"))
+		f.pl.wake.NodeSeen(bt.MakeNode("a"), bt.MakeNode("a"))
+		f.pl.wake.NodeSeen(cordoned, cordoned)
+		f.pl.wake.NodeSeen(cordoned, bt.MakeNode("a"))
 		f.clock.Step(time.Second)
 		f.wantActivated("nothing like that")
-		f.pl.nodeSeen(bt.MakeNode("a"), cordoned)
+		f.pl.wake.NodeSeen(bt.MakeNode("a"), cordoned)
 		f.clock.Step(time.Second)
 		f.eventually("the activation", func() bool { return slices.Equal(f.queue.take(), []string{"preemptor"}) })
 	})

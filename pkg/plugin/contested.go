@@ -59,7 +59,7 @@ func (pl *Plugin) judgeContested(node string) {
 		pl.tellContested(node, devices)
 	}
 	if cleared {
-		pl.nodeReshaped(node)
+		pl.wake.NodeReshaped(node)
 	}
 	if pl.contested.has(node) || pl.tracker.Store.HasRivals(node) {
 		pl.world.Timers.At("contested/"+node, now.Add(contestedAgain), func() { pl.judgeContested(node) })

@@ -52,7 +52,7 @@ func (pl *Plugin) watchDRA() error {
 
 func (pl *Plugin) nodesChanged(nodes []string) {
 	for _, node := range nodes {
-		pl.nodeChanged(node)
+		pl.wake.NodeChanged(node)
 	}
 }
 
@@ -63,7 +63,7 @@ func (pl *Plugin) viewer() (v *gpustate.Viewer, err error) {
 		return nil, err
 	}
 	for node := range v.DRAAhead {
-		pl.world.Timers.At("dra/"+node, pl.clock.Now().Add(aheadRetry), func() { pl.nodeChanged(node) })
+		pl.world.Timers.At("dra/"+node, pl.clock.Now().Add(aheadRetry), func() { pl.wake.NodeChanged(node) })
 	}
 	return v, nil
 }

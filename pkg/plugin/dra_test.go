@@ -216,7 +216,7 @@ func TestMemoryDoesNotWakeWhoWouldGetAGPUByAClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := bt.MakePod("x").Node("a").Obj()
-	if hint, err := f.pl.afterPodDeleted(klog.FromContext(f.ctx), pod, gone, nil); hint != fwk.QueueSkip || err != nil {
+	if hint, err := f.afterPodDeleted(pod, gone); hint != fwk.QueueSkip || err != nil {
 		t.Errorf("a pod goes: %v, %v", hint, err)
 	}
 	claim := dra.claims.claims[0]
@@ -234,8 +234,8 @@ func TestMemoryDoesNotWakeWhoWouldGetAGPUByAClaim(t *testing.T) {
 		}
 	}
 	f.pl.podGone(pod)
-	if f.pl.claimants.has(pod.UID) {
-		t.Error("it is remembered after it is gone")
+	if got, err := events[len(events)-1].QueueingHintFn(klog.FromContext(f.ctx), pod, claim, claim); got != fwk.QueueSkip || err != nil {
+		t.Errorf("it is remembered after it is gone: %v, %v", got, err)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/wake"
 )
 
 const (
@@ -149,15 +150,15 @@ func TestPodsThatAHandOffKeptAwayAreRetried(t *testing.T) {
 		before := withHandlers(bt.MakeNode("node"), "", "runc")
 		f.node(before, gpus())
 		f.park(ofClass("nvidia"))
-		f.pl.nodeSeen(before, before)
+		f.pl.wake.NodeSeen(before, before)
 		f.wantActivated("the same handlers")
 		after := withHandlers(before, "nvidia")
 		if err := f.pl.handle.SharedInformerFactory().Core().V1().Nodes().Informer().GetIndexer().Update(after); err != nil {
 			t.Fatal(err)
 		}
-		f.pl.nodeSeen(before, after)
+		f.pl.wake.NodeSeen(before, after)
 		f.wantActivated("another handler", "a")
-		f.clock.Step(2 * cacheDelay)
+		f.clock.Step(2 * wake.CacheDelay)
 		f.eventually("the retry when the scheduler's cache has it too", func() bool { return len(f.queue.take()) > 0 })
 	})
 	t.Run("the RuntimeClass comes back", func(t *testing.T) {
@@ -166,9 +167,9 @@ func TestPodsThatAHandOffKeptAwayAreRetried(t *testing.T) {
 		pod := ofClass("nvidia")
 		f.known(pod)
 		wantStatus(t, "without the class", second(f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())), unresolvable, gpustate.ReasonNoRuntimeClass)
-		f.pl.classSeen(f.class("other", "other"))
+		f.pl.wake.ClassSeen(f.class("other", "other"))
 		f.wantActivated("another class")
-		f.pl.classSeen(f.class("nvidia", "nvidia"))
+		f.pl.wake.ClassSeen(f.class("nvidia", "nvidia"))
 		f.wantActivated("its class", "a")
 		wantStatus(t, "with the class", second(f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())), fwk.Success, "")
 	})

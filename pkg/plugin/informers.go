@@ -104,8 +104,8 @@ func (pl *Plugin) feed(informerOf func(resource, namespace string, example runti
 	profiles := informerOf("modelprofiles", "", &berthv1alpha1.ModelProfile{})
 	pl.requests.Profiles = requests.Profiles{Store: profiles.GetStore()}
 	return pl.handleEvents(profiles, cache.ResourceEventHandlerDetailedFuncs{
-		AddFunc:    func(obj any, _ bool) { pl.profileSeen(obj.(*berthv1alpha1.ModelProfile)) },
-		UpdateFunc: func(_, obj any) { pl.profileSeen(obj.(*berthv1alpha1.ModelProfile)) },
+		AddFunc:    func(obj any, _ bool) { pl.wake.ProfileSeen(obj.(*berthv1alpha1.ModelProfile)) },
+		UpdateFunc: func(_, obj any) { pl.wake.ProfileSeen(obj.(*berthv1alpha1.ModelProfile)) },
 	})
 }
 
@@ -122,93 +122,34 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 	bound := pod.Spec.NodeName != ""
 	var woken []parked.Change
 	if bound {
-		woken = pl.parked.Remove(pod.UID)
-		pl.unlisted.remove(pod.UID)
-		pl.claimants.remove(pod.UID)
+		woken = pl.wake.Forget(pod.UID)
 		pl.claims.Forget(pod.UID)
 		pl.requests.Forget(pod.UID)
 	}
 	pl.tracker.PodSeen(pod)
-	pl.passOn(woken, pod.Spec.NodeName)
-	pl.watchUnreported(pod)
+	pl.wake.PassOn(woken, pod.Spec.NodeName)
+	pl.wake.WatchUnreported(pod)
 	pl.watchUnallocated(pod)
 	if bound && pl.tracker.Ledger.Get(pod.UID) != nil {
-		pl.watchLoads(pod.Spec.NodeName)
-		pl.watchVictims(pod.Spec.NodeName)
+		pl.wake.WatchLoads(pod.Spec.NodeName)
+		pl.wake.WatchVictims(pod.Spec.NodeName)
 		pl.watchLost(pod.Spec.NodeName)
 		pl.watchBookings(pod.Spec.NodeName)
 	}
 }
 
-// unreportedKey and a node's name are the key of its timer for pods of the device plugin that no report tells of.
-const unreportedKey = "unreported/"
-
-// watchUnreported retries the pods that wait for a node when a pod of the device plugin there can no longer hold GPUs of
-// which no report tells.
-func (pl *Plugin) watchUnreported(pod *corev1.Pod) {
-	now := pl.clock.Now()
-	policy := &pl.tracker.Policy
-	if pod.Spec.NodeName == "" || !policy.RequestsGPUs(pod) {
-		return
-	}
-	node, err := pl.nodes.Get(pod.Spec.NodeName)
-	if err != nil || node.Labels[berthv1alpha1.LabelDevicePlugin] != berthv1alpha1.DevicePluginShared {
-		return
-	}
-	if until := policy.UnreportedUntil(pod, time.Time{}, now); until.After(now) {
-		pl.world.Timers.At(unreportedKey+pod.Spec.NodeName, until, func() { pl.nodeChanged(pod.Spec.NodeName) })
-	}
-	pl.nodeChanged(pod.Spec.NodeName) // an init container may have ended
-}
-
 func (pl *Plugin) podGone(pod *corev1.Pod) {
-	woken := pl.parked.Remove(pod.UID)
-	pl.unlisted.remove(pod.UID)
-	pl.claimants.remove(pod.UID)
+	woken := pl.wake.Forget(pod.UID)
 	pl.requests.Forget(pod.UID)
 	pl.claims.Gone(pod, pl.clock.Now())
 	pl.lost.forget(pod.UID)
 	pl.unallocated.forget(pod.UID)
 	pl.overbooked.forget(pod.UID)
 	if node := pl.tracker.PodGone(pod); node != "" {
-		pl.settle(node)
+		pl.wake.Settle(node)
 		pl.watchBookings(node)
 	}
-	pl.passOn(woken, "")
-}
-
-// settle forgets the draining pods of a node ("" = none) whose memory is back, now and when only time can tell.
-func (pl *Plugin) settle(node string) {
-	if node == "" {
-		return
-	}
-	if at := pl.tracker.SettleNode(node); !at.IsZero() {
-		pl.world.Timers.At("settle/"+node, at, func() {
-			pl.settle(node)
-			pl.nodeChanged(node)
-		})
-	}
-}
-
-// cordonDelay is how long after a cordon was seen those that wait on the node are woken: the scheduler's own cache learns
-// of it by a handler of its own.
-const cordonDelay = 100 * time.Millisecond
-
-// cordonSeen wakes those that wait on a node which was cordoned. The framework has no event for that; the taint that tells
-// of it, if anybody sets one, comes later.
-func (pl *Plugin) cordonSeen(before, node *corev1.Node) {
-	if before.Spec.Unschedulable || !node.Spec.Unschedulable || len(pl.tracker.Ledger.ClaimsOn(node.Name)) == 0 {
-		return
-	}
-	pl.world.Timers.At("cordon/"+node.Name, pl.clock.Now().Add(cordonDelay), func() {
-		var waiting []*parked.Pod
-		for _, e := range pl.tracker.Ledger.ClaimsOn(node.Name) {
-			if p := pl.parked.Get(e.UID); p != nil {
-				waiting = append(waiting, p)
-			}
-		}
-		pl.activate(waiting)
-	})
+	pl.wake.PassOn(woken, "")
 }
 
 func (pl *Plugin) leaseSeen(lease *coordinationv1.Lease, live bool) {
@@ -217,17 +158,8 @@ func (pl *Plugin) leaseSeen(lease *coordinationv1.Lease, live bool) {
 		renewed = lease.Spec.RenewTime.Time
 	}
 	pl.tracker.LeaseSeen(lease.Name, renewed, live)
-	if live && pl.world.Timers.Has(unreportedKey+lease.Name) {
-		pl.nodeChanged(lease.Name) // by now the agent has looked
-	}
-}
-
-func (pl *Plugin) profileSeen(p *berthv1alpha1.ModelProfile) {
-	if p.IsReady() {
-		pl.activate(pl.parked.Of(p.Name))
-		if first := berthv1alpha1.ModelProfileName(p.Spec.Source); first != p.Name {
-			pl.activate(pl.parked.Of(first)) // that name is another model's
-		}
+	if live {
+		pl.wake.AgentLives(lease.Name)
 	}
 }
 

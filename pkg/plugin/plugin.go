@@ -22,7 +22,6 @@ import (
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/config"
-	"github.com/berth-dev/berth/pkg/plugin/needs"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
@@ -30,6 +29,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/resourceclaims"
 	"github.com/berth-dev/berth/pkg/plugin/shared"
 	"github.com/berth-dev/berth/pkg/plugin/timers"
+	"github.com/berth-dev/berth/pkg/plugin/wake"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
@@ -54,8 +54,8 @@ type Plugin struct {
 	parked   *parked.List
 	recovery recovery
 	claims   *claims.Book
-	// needs is what pods with a claim need beside its node.
-	needs *needs.List
+	// wake retries pods that wait.
+	wake *wake.Waker
 	// overbooked is what should not be, and is repaired.
 	overbooked overbooked
 	evictor    *preempt.Evictor
@@ -64,13 +64,6 @@ type Plugin struct {
 	announcer *words.Announcer
 	// synced are the informers that the first cycle waits for.
 	synced []cache.InformerSynced
-	// unlisted are the pods that the queue may hold for a reason of Berth's and parked does not: those that failed after they
-	// were given a place, and those without a request whose victims are being evicted. They have hints, and their backoff.
-	unlisted podSet
-	// claimants are those that are refused because they would get a GPU by a resource claim: no room helps them.
-	claimants podSet
-	// answers are those to the framework's questions whom an event helps.
-	answers answers
 	// lost is who was told that a GPU is gone.
 	lost lost
 	// unreadable is whose report cannot be read.
@@ -83,8 +76,6 @@ type Plugin struct {
 	resourceClaims *resourceclaims.Reader
 	// policies says whether the apiserver enforces what Berth relies on.
 	policies *policies.State
-	// later runs something that would wait for a lock which the caller's caller holds.
-	later func(func())
 }
 
 var (
@@ -166,7 +157,6 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 		lost:    lost{told: map[types.UID]uint64{}},
 
 		policies: &policies.State{},
-		later:    func(f func()) { go f() },
 	}
 	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
 		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)
@@ -180,9 +170,9 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 		Sizing:  gpustate.Sizing{TrustObservedPeaks: args.TrustObservedPeaks}, Exists: pl.world.Exists,
 	}
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
-	pl.needs = pl.newNeeds()
-	pl.tracker.Changed = pl.nodeChanged
-	pl.tracker.Reshaped = pl.nodeReshaped
+	pl.wake = wake.New(pl.world, pl.requests, pl.parked, pl.claims)
+	pl.tracker.Changed = pl.wake.NodeChanged
+	pl.tracker.Reshaped = pl.wake.NodeReshaped
 	pl.tracker.Rivals = pl.watchContested
 	pl.announcer = words.NewAnnouncer(ctx, c, func(p words.Placement) {
 		pl.world.Event(p.Pod, nil, corev1.EventTypeNormal, words.EventAllocated, words.ActionAllocate, p.Note)

@@ -63,7 +63,7 @@ func (pl *Plugin) policiesMissing() string {
 // policiesChanged retries the pods that waited for the policies.
 func (pl *Plugin) policiesChanged(well bool) {
 	if well && pl.args.OnMissingPolicies == config.StopPlacing {
-		pl.activate(pl.parked.All())
+		pl.wake.Activate(pl.parked.All())
 	}
 }
 

@@ -24,16 +24,16 @@ import (
 func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	s := cycle.Of(state)
 	if s == nil && pl.isPlain(pod) {
-		pl.list(&pl.unlisted, pod)
+		pl.wake.ListFailed(pod)
 		return pl.evictor.Plain.PostFilter(ctx, state, pod, m)
 	}
-	pl.noteRefusals(pod, m)
+	pl.wake.NoteRefusals(pod, m)
 	result, status := pl.makeRoom(ctx, s, state, pod, m)
 	took := ""
 	if claim := pl.tracker.Ledger.ClaimOf(pod.UID); claim != nil {
 		took = claim.Node
 	}
-	pl.passOn(pl.parked.TakeWoken(pod.UID), took)
+	pl.wake.PassOn(pl.parked.TakeWoken(pod.UID), took)
 	return result, status
 }
 
@@ -95,7 +95,7 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleS
 	}
 	if search.RoomOn != "" {
 		if p := pl.parked.Get(pod.UID); p != nil {
-			pl.activate([]*parked.Pod{p}) // remembered, for it is in flight
+			pl.wake.Activate([]*parked.Pod{p}) // remembered, for it is in flight
 		}
 		return result, status, false
 	}

@@ -40,7 +40,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	}
 	pl.announce(pod, resolved)
 	// Listed before the recovery is looked at, so that one that is done in between retries the pod.
-	pl.park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
+	pl.wake.Park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
 	pl.claims.Tried(pod.UID)
 	if why := pl.recovery.pending(); why != "" {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, why)
@@ -51,8 +51,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	if claimsGPU, err := pl.claimsGPU(ctx, pod); err != nil {
 		return nil, fwk.AsStatus(err)
 	} else if claimsGPU {
-		pl.list(&pl.claimants, pod)
-		pl.unpark(pod.UID, "")
+		pl.wake.ListClaimant(pod)
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimsGPU)
 	}
 	// Listed as waiting before the class is looked up, so that one that comes in between is not missed.

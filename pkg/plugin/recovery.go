@@ -71,7 +71,7 @@ func (pl *Plugin) takeOver(ctx context.Context) {
 		switch {
 		case err == nil:
 			pl.recovery.done.Store(true)
-			pl.activate(pl.parked.All())
+			pl.wake.Activate(pl.parked.All())
 			for _, node := range pl.tracker.Ledger.Nodes() {
 				pl.watchBookings(node)
 			}
@@ -82,7 +82,7 @@ func (pl *Plugin) takeOver(ctx context.Context) {
 		}
 		why := err.Error()
 		if pl.recovery.failure.Swap(&why) == nil {
-			pl.activate(pl.parked.All()) // they were kept out of the queue, and are told now
+			pl.wake.Activate(pl.parked.All()) // they were kept out of the queue, and are told now
 		}
 		logger.Error(err, "No pod that asks for GPU memory is placed yet")
 		if errors.Is(err, errNotSynced) {

@@ -43,7 +43,7 @@ func (pl *Plugin) objectSeen(o *gpunode.Object, live bool) {
 		return
 	}
 	pl.tracker.ReportUnreadable(o.Name)
-	pl.settle(o.Name)
+	pl.wake.Settle(o.Name)
 	pl.watchContested(o.Name)
 	if !pl.unreadable.first(o.Name) {
 		return
@@ -57,8 +57,8 @@ func (pl *Plugin) objectSeen(o *gpunode.Object, live bool) {
 
 func (pl *Plugin) reportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	pl.tracker.ReportSeen(gn, live)
-	pl.settle(gn.Name)
-	pl.watchVictims(gn.Name)
+	pl.wake.Settle(gn.Name)
+	pl.wake.WatchVictims(gn.Name)
 	pl.watchLost(gn.Name)
 	pl.watchBookings(gn.Name)
 	pl.watchContested(gn.Name)

@@ -5,7 +5,6 @@ package plugin
 
 import (
 	"context"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -14,7 +13,6 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
-	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
@@ -72,22 +70,14 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	state.Write(reservedKey, &reserved{
 		allocation: booked, annotations: annotations, message: words.Decision(s.Request, options, &view.Node), claim: claim,
 	})
-	pl.unpark(pod.UID, nodeName)
+	pl.wake.Unpark(pod.UID, nodeName)
 	words.LogDecision(klog.FromContext(ctx), pod, s.Request, options, &view)
 	return nil
 }
 
-// longestBackoff is that of the scheduler's queue by default.
-const longestBackoff = 10 * time.Second
-
-// lostReservation refuses a pod whose place is gone since Filter. Nothing was found out about the other nodes, so no change
-// may make it skip its backoff; and since none may come, it is tried again when that is over for certain.
+// lostReservation refuses a pod whose place is gone since Filter.
 func (pl *Plugin) lostReservation(pod *corev1.Pod, reason alloc.Reason) *fwk.Status {
-	pl.world.Timers.At("reserve/"+string(pod.UID), pl.clock.Now().Add(longestBackoff), func() {
-		if pl.unlisted.has(pod.UID) { // else it was tried since
-			pl.activate([]*parked.Pod{{Pod: pod}})
-		}
-	})
+	pl.wake.AfterBackoff(pod)
 	return rejected(fwk.Unschedulable, reason)
 }
 
@@ -99,7 +89,7 @@ func (pl *Plugin) Unreserve(_ context.Context, state fwk.CycleState, pod *corev1
 		return
 	}
 	pl.tracker.Ledger.Forget(pod.UID)
-	pl.list(&pl.unlisted, pod)
-	pl.unpark(pod.UID, "")
-	pl.nodeChanged(nodeName)
+	pl.wake.ListFailed(pod)
+	pl.wake.Unpark(pod.UID, "")
+	pl.wake.NodeChanged(nodeName)
 }

@@ -45,7 +45,7 @@ func NewIn(ctx context.Context, obj runtime.Object, handle fwk.Handle, w World) 
 	if err != nil {
 		return nil, err
 	}
-	pl.later = w.Later
+	pl.wake.Later = w.Later
 	pl.announcer = words.AtOnce(func(p words.Placement) {
 		pl.world.Event(p.Pod, nil, corev1.EventTypeNormal, words.EventAllocated, words.ActionAllocate, p.Note)
 	})

@@ -19,6 +19,7 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
+	"github.com/berth-dev/berth/pkg/plugin/wake"
 )
 
 // fail runs a cycle of a pod that is refused everywhere: by Berth, but on some nodes by another plugin before.
@@ -42,6 +43,16 @@ func (f *fixture) fullNode(name string) {
 func (f *fixture) freed(name, version string) {
 	f.t.Helper()
 	f.pl.reportSeen(bt.MakeGPUsOf(name, 1, "80Gi").ResourceVersion(version).Obj(), true)
+}
+
+// afterPodDeleted asks whether a pod is to be queued when another is gone.
+func (f *fixture) afterPodDeleted(pod, gone *corev1.Pod) (fwk.QueueingHint, error) {
+	f.t.Helper()
+	events, err := f.pl.EventsToRegister(f.ctx)
+	if err != nil || events[0].Event != (fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}) {
+		f.t.Fatal(events, err)
+	}
+	return events[0].QueueingHintFn(klog.FromContext(f.ctx), pod, gone, nil)
 }
 
 // TestRoomWhereOthersRefuse wakes nobody: a pod that is pinned to a full node is not tried for each report of the others.
@@ -126,7 +137,7 @@ func TestOneRoomWakesOnePod(t *testing.T) {
 					p = bt.MakePod("urgent").Memory("79Gi").Priority(10).Obj()
 				}
 				f.pl.PreFilter(f.ctx, framework.NewCycleState(), p, f.nodeInfos())
-				f.pl.passOn(f.pl.parked.TakeWoken(p.UID), "")
+				f.pl.wake.PassOn(f.pl.parked.TakeWoken(p.UID), "")
 			}
 			if len(tried) > 201 {
 				break
@@ -169,10 +180,10 @@ func TestFailedReservationsKeepTheirBackoff(t *testing.T) {
 			f.queue.take()
 			f.pl.reportSeen(bt.MakeGPUNode("other").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
 			f.wantActivated("room comes up elsewhere")
-			if hint, err := f.pl.afterPodDeleted(klog.FromContext(f.ctx), pod, bt.MakePod("x").Node("other").Obj(), nil); hint != fwk.Queue || err != nil {
+			if hint, err := f.afterPodDeleted(pod, bt.MakePod("x").Node("other").Obj()); hint != fwk.Queue || err != nil {
 				t.Errorf("a pod is deleted: %v, %v, want to be queued behind its backoff", hint, err)
 			}
-			f.clock.Step(longestBackoff - time.Second)
+			f.clock.Step(wake.LongestBackoff - time.Second)
 			f.wantActivated("before the longest backoff is over")
 			f.clock.Step(2 * time.Second)
 			if tc.own {
@@ -229,7 +240,7 @@ func TestTimersNeedNoFailedCycle(t *testing.T) {
 			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
 			f.known(pod)
 			r := f.pl.requests.Of(pod)
-			f.pl.park(parked.Pod{Pod: pod, Request: r.Request, Shape: r.Shape})
+			f.pl.wake.Park(parked.Pod{Pod: pod, Request: r.Request, Shape: r.Shape})
 			f.clock.Step(tc.at - time.Second)
 			f.wantActivated("a second before")
 			f.clock.Step(time.Second + time.Millisecond)
@@ -262,8 +273,8 @@ func TestProfilesWakeParkedPods(t *testing.T) {
 	_ = f.pl.requests.Profiles.Store.Add(profile)
 	f.fail(bt.MakePod("pod").Memory("60Gi").Model(source).Runtime("ollama").Obj())
 	f.queue.take()
-	f.pl.profileSeen(readyProfile("ollama://another"))
+	f.pl.wake.ProfileSeen(readyProfile("ollama://another"))
 	f.wantActivated("another model's profile")
-	f.pl.profileSeen(profile)
+	f.pl.wake.ProfileSeen(profile)
 	f.wantActivated("its profile changes", "pod")
 }

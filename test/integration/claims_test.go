@@ -168,6 +168,12 @@ func localVolume(t *testing.T, a, b *site) func(*corev1.Pod) {
 		if err := a.Client.Create(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
+		if pv, ok := o.(*corev1.PersistentVolume); ok { // as the controller of volumes says
+			pv.Status.Phase = corev1.VolumeAvailable
+			if err := a.Client.Status().Update(t.Context(), pv); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	return func(p *corev1.Pod) {
 		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "volume", VolumeSource: corev1.VolumeSource{

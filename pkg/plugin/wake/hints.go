@@ -1,20 +1,19 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package wake
 
 import (
 	"cmp"
-	"context"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -23,25 +22,26 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
-// EventsToRegister names the framework's own events that may make a pod schedulable which Berth rejected, or make
+// Hints names the framework's own events that may make a pod schedulable which Berth rejected, or make
 // impossible what a pod waits for. Reports, profiles and timers are not among them: their handlers activate the pods
-// that they can help, see wake.go, and a registration would only make the framework watch the same objects a second time.
-func (pl *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
+// that they can help, and a registration would only make the framework watch the same objects a second time. resourceClaims
+// says that pods may get GPUs by claims.
+func (w *Waker) Hints(resourceClaims bool) []fwk.ClusterEventWithHint {
 	const nodeChanges = fwk.Add | fwk.Delete | fwk.UpdateNodeAllocatable | fwk.UpdateNodeLabel | fwk.UpdateNodeTaint
 	events := []fwk.ClusterEventWithHint{
-		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, QueueingHintFn: pl.afterPodDeleted},
-		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Add}, QueueingHintFn: pl.afterPodAdded},
-		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: nodeChanges}, QueueingHintFn: pl.afterNodeChanged},
-		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.UpdateNodeAnnotation}, QueueingHintFn: pl.afterNodeAnnotated},
+		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}, QueueingHintFn: w.afterPodDeleted},
+		{Event: fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Add}, QueueingHintFn: w.afterPodAdded},
+		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: nodeChanges}, QueueingHintFn: w.afterNodeChanged},
+		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.UpdateNodeAnnotation}, QueueingHintFn: w.afterNodeAnnotated},
 	}
-	if pl.resourceClaims != nil {
+	if resourceClaims {
 		for _, r := range []fwk.EventResource{fwk.ResourceClaim, fwk.ResourceSlice, fwk.DeviceClass} {
 			events = append(events, fwk.ClusterEventWithHint{
-				Event: fwk.ClusterEvent{Resource: r, ActionType: fwk.Add | fwk.Update | fwk.Delete}, QueueingHintFn: pl.afterClaimsChanged,
+				Event: fwk.ClusterEvent{Resource: r, ActionType: fwk.Add | fwk.Update | fwk.Delete}, QueueingHintFn: w.afterClaimsChanged,
 			})
 		}
 	}
-	return events, nil
+	return events
 }
 
 // answer is whom an event helps. A hint is asked for each parked pod, of which there may be thousands, with the queue
@@ -72,20 +72,20 @@ type question struct {
 // answer returns whom an event of a node helps: the pods for which there is room by what the tracker knows, and those
 // that wait on the node and have something to do. They are activated too, for a hint alone would leave them in backoff, and not from here,
 // for the queue is locked.
-func (pl *Plugin) answer(before, after any, node string, ask func() question) *answer {
-	pl.answers.mu.Lock()
-	defer pl.answers.mu.Unlock()
-	if a := pl.answers.last; a != nil && a.before == before && a.after == after {
+func (w *Waker) answer(before, after any, node string, ask func() question) *answer {
+	w.answers.mu.Lock()
+	defer w.answers.mu.Unlock()
+	if a := w.answers.last; a != nil && a.before == before && a.after == after {
 		return a
 	}
 	q := ask()
-	a := &answer{before: before, after: after, change: pl.parked.Now(node, q.what)}
+	a := &answer{before: before, after: after, change: w.Parked.Now(node, q.what)}
 	var helped []*parked.Pod
 	if q.room {
-		helped = pl.helped(a.change)
+		helped = w.helped(a.change)
 	}
-	for _, e := range pl.tracker.Ledger.ClaimsOn(node) {
-		if p := pl.parked.Get(e.UID); p != nil && q.ends(e) {
+	for _, e := range w.Tracker.Ledger.ClaimsOn(node) {
+		if p := w.Parked.Get(e.UID); p != nil && q.ends(e) {
 			helped = append(helped, p)
 		}
 	}
@@ -94,81 +94,37 @@ func (pl *Plugin) answer(before, after any, node string, ask func() question) *a
 		for _, p := range helped {
 			a.helped.Insert(p.UID)
 		}
-		pl.parked.Woken(a.change, helped)
-		pl.later(func() { pl.activate(helped) })
+		w.Parked.Woken(a.change, helped)
+		w.Later(func() { w.Activate(helped) })
 	}
-	pl.answers.last = a
+	w.answers.last = a
 	return a
 }
 
 // hint is the answer for one pod. A pod that the list does not have, because it was gated or failed to bind, or has
 // since after the answer was found, is retried in any case.
-func (pl *Plugin) hint(a *answer, pod *corev1.Pod) fwk.QueueingHint {
-	pl.answers.mu.Lock()
-	defer pl.answers.mu.Unlock()
-	if now := pl.parked.Turn(); now != a.seen {
-		a.late, a.seen = pl.parked.Since(a.change), now
+func (w *Waker) hint(a *answer, pod *corev1.Pod) fwk.QueueingHint {
+	w.answers.mu.Lock()
+	defer w.answers.mu.Unlock()
+	if now := w.Parked.Turn(); now != a.seen {
+		a.late, a.seen = w.Parked.Since(a.change), now
 	}
-	if a.helped.Has(pod.UID) || a.late.Has(pod.UID) || pl.unlisted.has(pod.UID) {
+	if a.helped.Has(pod.UID) || a.late.Has(pod.UID) || w.unlisted.has(pod.UID) {
 		return fwk.Queue
 	}
 	return fwk.QueueSkip
 }
 
-// podSet is a set of pods, which is mostly empty. It is safe for concurrent use.
-type podSet struct {
-	mu    sync.RWMutex
-	pods  sets.Set[types.UID]
-	count atomic.Int64
-}
-
-func (u *podSet) add(uid types.UID) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.pods == nil {
-		u.pods = sets.New[types.UID]()
-	}
-	u.pods.Insert(uid)
-	u.count.Store(int64(len(u.pods)))
-}
-
-func (u *podSet) remove(uid types.UID) {
-	if u.count.Load() == 0 {
-		return
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.pods.Delete(uid)
-	u.count.Store(int64(len(u.pods)))
-}
-
-func (u *podSet) has(uid types.UID) bool {
-	if u.count.Load() == 0 {
-		return false
-	}
-	u.mu.RLock()
-	defer u.mu.RUnlock()
-	return u.pods.Has(uid)
-}
-
-// list adds a pod to a set, unless it is gone.
-func (pl *Plugin) list(in *podSet, pod *corev1.Pod) {
-	in.add(pod.UID)
-	if !pl.world.Exists(pod) {
-		in.remove(pod.UID) // nobody else would: that it is gone may have been told before
-	}
-}
-
 // afterPodDeleted retries pods for which the deleted one made room. The tracker's handler may have been ahead of the
 // scheduler's own cache; this comes after it.
-func (pl *Plugin) afterPodDeleted(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
+func (w *Waker) afterPodDeleted(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
 	gone, ok := oldObj.(*corev1.Pod)
 	if !ok {
 		return fwk.Queue, nil
 	}
 	// A nominated pod may have held memory where it was nominated to.
 	node := cmp.Or(gone.Spec.NodeName, gone.Status.NominatedNodeName)
-	return pl.hint(pl.answer(oldObj, newObj, node, func() question {
+	return w.hint(w.answer(oldObj, newObj, node, func() question {
 		// Whoever evicted it is kept out of the queue until it is gone, see PreEnqueue.
 		isVictim := func(v *corev1.Pod) bool { return v.UID == gone.UID }
 		return question{room: true, ends: func(e *gpustate.Entry) bool {
@@ -178,15 +134,15 @@ func (pl *Plugin) afterPodDeleted(_ klog.Logger, pod *corev1.Pod, oldObj, newObj
 }
 
 // afterPodAdded retries pods that wait on the node of a new pod: it may have taken what they need beside GPU memory.
-func (pl *Plugin) afterPodAdded(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
+func (w *Waker) afterPodAdded(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
 	added, ok := newObj.(*corev1.Pod)
 	if !ok {
 		return fwk.Queue, nil
 	}
-	a := pl.answer(oldObj, newObj, added.Spec.NodeName, func() question {
+	a := w.answer(oldObj, newObj, added.Spec.NodeName, func() question {
 		// A pod of this scheduler left to nominated pods of its own priority and above what they need.
 		return question{ends: func(e *gpustate.Entry) bool {
-			return !pl.world.IsOurs(added) || priorityOf(added) > e.Priority
+			return !w.IsOurs(added) || corev1helpers.PodPriority(added) > e.Priority
 		}}
 	})
 	if a.helped.Has(pod.UID) {
@@ -197,12 +153,12 @@ func (pl *Plugin) afterPodAdded(_ klog.Logger, pod *corev1.Pod, oldObj, newObj a
 
 // afterNodeChanged retries pods that could be placed on the node by what the tracker knows, and those that wait on it:
 // it may be cordoned, tainted or gone.
-func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
+func (w *Waker) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
 	node, ok := cmp.Or(newObj, oldObj).(*corev1.Node)
 	if !ok {
 		return fwk.Queue, nil
 	}
-	return pl.hint(pl.answer(oldObj, newObj, node.Name, func() question {
+	return w.hint(w.answer(oldObj, newObj, node.Name, func() question {
 		q := question{room: newObj != nil, ends: anyClaim}
 		if old, ok := oldObj.(*corev1.Node); !ok || !maps.Equal(withOurKeys(old.Labels), withOurKeys(node.Labels)) ||
 			berthv1alpha1.DriverGoes(old.Labels) != berthv1alpha1.DriverGoes(node.Labels) {
@@ -214,8 +170,8 @@ func (pl *Plugin) afterNodeChanged(_ klog.Logger, pod *corev1.Pod, oldObj, newOb
 
 // afterClaimsChanged retries a pod that would have got a GPU by a resource claim: it may be another claim, class or device
 // by now.
-func (pl *Plugin) afterClaimsChanged(_ klog.Logger, pod *corev1.Pod, _, _ any) (fwk.QueueingHint, error) {
-	if pl.claimants.has(pod.UID) {
+func (w *Waker) afterClaimsChanged(_ klog.Logger, pod *corev1.Pod, _, _ any) (fwk.QueueingHint, error) {
+	if w.claimants.has(pod.UID) {
 		return fwk.Queue, nil
 	}
 	return fwk.QueueSkip, nil
@@ -225,7 +181,7 @@ func anyClaim(*gpustate.Entry) bool { return true }
 
 // afterNodeAnnotated retries a pod if an admin says in another way how GPUs are handed over on the node. Other
 // annotations come and go often, and help nobody.
-func (pl *Plugin) afterNodeAnnotated(_ klog.Logger, _ *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
+func (w *Waker) afterNodeAnnotated(_ klog.Logger, _ *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
 	before, ok1 := oldObj.(*corev1.Node)
 	after, ok2 := newObj.(*corev1.Node)
 	if ok1 && ok2 && before.Annotations[berthv1alpha1.AnnotationHandOff] == after.Annotations[berthv1alpha1.AnnotationHandOff] {
