@@ -12,6 +12,7 @@ import (
 
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/faults"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
@@ -29,7 +30,7 @@ func forged(version string, gpus ...string) *bt.GPUNode {
 func TestANodeCopiesTheGPUOfAnother(t *testing.T) {
 	for name, clear := range map[string]func(*fixture){
 		"the report lacks it again": func(f *fixture) { f.pl.reportSeen(forged("2").Obj(), true) },
-		"the report is deleted":     func(f *fixture) { f.pl.tracker.ReportGone("hostile"); f.pl.watchContested("hostile") },
+		"the report is deleted":     func(f *fixture) { f.pl.tracker.ReportGone("hostile"); f.pl.faults.WatchContested("hostile") },
 		"its agent falls silent": func(f *fixture) {
 			for range 8 {
 				f.pl.tracker.LeaseSeen("victim", f.clock.Now(), true)
@@ -48,13 +49,13 @@ func TestANodeCopiesTheGPUOfAnother(t *testing.T) {
 			for _, node := range []string{"victim", "hostile"} {
 				wantStatus(t, node, f.pl.Filter(f.ctx, state, pod, f.nodeInfo(node)), fwk.UnschedulableAndUnresolvable, gpustate.ReasonContestedDevices)
 			}
-			f.clock.Step(contestedDelay + time.Second)
+			f.clock.Step(faults.ContestedDelay + time.Second)
 			f.wantContestedEvents("victim and hostile", "hostile and victim")
-			f.clock.Step(contestedAgain + time.Second)
+			f.clock.Step(faults.ContestedAgain + time.Second)
 			f.queue.take()
 
 			clear(f)
-			f.clock.Step(contestedDelay + time.Second)
+			f.clock.Step(faults.ContestedDelay + time.Second)
 			f.eventually("the pod is retried", func() bool {
 				f.clock.Step(time.Second)
 				f.pl.tracker.LeaseSeen("victim", f.clock.Now(), true)
@@ -89,32 +90,5 @@ func (f *fixture) wantContestedEvents(parts ...string) {
 			f.t.Errorf("told once more: %q", e)
 		}
 	default:
-	}
-}
-
-// TestANodeThatChangesItsReportAllTheTime wakes and tells of another node once in a while only.
-func TestANodeThatChangesItsReportAllTheTime(t *testing.T) {
-	var c contested
-	gpu := []gpustate.Contested{{UUID: "GPU-0", Nodes: []string{"hostile"}}}
-	told := 0
-	for i := range 100 {
-		devices := gpu
-		if i%2 == 1 {
-			devices = nil
-		}
-		tell, cleared, all := c.set("victim", devices, epoch.Add(time.Duration(i)*contestedDelay))
-		if tell {
-			told++
-		}
-		if cleared != (devices == nil) || all != len(devices) {
-			t.Fatalf("look %d: cleared %v, %d contested", i, cleared, all)
-		}
-	}
-	// 200 s, and at most once in 60 s.
-	if told != 4 {
-		t.Errorf("told %d times, want 4", told)
-	}
-	if c.set("victim", nil, epoch.Add(time.Hour)); len(c.nodes) != 0 {
-		t.Error("a node is remembered on which nothing is contested")
 	}
 }

@@ -129,12 +129,12 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 	pl.tracker.PodSeen(pod)
 	pl.wake.PassOn(woken, pod.Spec.NodeName)
 	pl.wake.WatchUnreported(pod)
-	pl.watchUnallocated(pod)
+	pl.faults.WatchUnallocated(pod)
 	if bound && pl.tracker.Ledger.Get(pod.UID) != nil {
 		pl.wake.WatchLoads(pod.Spec.NodeName)
 		pl.wake.WatchVictims(pod.Spec.NodeName)
-		pl.watchLost(pod.Spec.NodeName)
-		pl.watchBookings(pod.Spec.NodeName)
+		pl.faults.WatchLost(pod.Spec.NodeName)
+		pl.faults.WatchBookings(pod.Spec.NodeName)
 	}
 }
 
@@ -142,12 +142,10 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	woken := pl.wake.Forget(pod.UID)
 	pl.requests.Forget(pod.UID)
 	pl.claims.Gone(pod, pl.clock.Now())
-	pl.lost.forget(pod.UID)
-	pl.unallocated.forget(pod.UID)
-	pl.overbooked.forget(pod.UID)
+	pl.faults.Forget(pod.UID)
 	if node := pl.tracker.PodGone(pod); node != "" {
 		pl.wake.Settle(node)
-		pl.watchBookings(node)
+		pl.faults.WatchBookings(node)
 	}
 	pl.wake.PassOn(woken, "")
 }

@@ -7,12 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"k8s.io/component-base/metrics/testutil"
-
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/component-base/metrics/testutil"
 
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/leader"
+	"github.com/berth-dev/berth/pkg/plugin/faults"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
@@ -52,11 +52,11 @@ func (f *fixture) told(reason string) (notes []string) {
 func TestALaterPodThatIsNotReadyLeaves(t *testing.T) {
 	f := overbookedFixture(t, lastBound())
 	f.wantOverbooked("two pods on one GPU", 1)
-	f.clock.Step(overbookedGrace / 2)
+	f.clock.Step(faults.OverbookedGrace / 2)
 	if got := f.api.takeDeleted(); got != nil {
 		t.Errorf("%v deleted at once: the first may be gone", got)
 	}
-	f.clock.Step(overbookedGrace)
+	f.clock.Step(faults.OverbookedGrace)
 	f.eventually("deleting the later one", func() bool { d := f.api.takeDeleted(); return len(d) == 1 && d[0] == "b" })
 	f.eventually("telling it", func() bool {
 		n := f.told(words.EventOverbooked)
@@ -70,13 +70,13 @@ func TestAPodThatIsReadyStays(t *testing.T) {
 	f := overbookedFixture(t, lastBound().Ready(epoch.Add(2e9)))
 	for range 3 {
 		f.eventually("looking again", f.clock.HasWaiters)
-		f.clock.Step(overbookedGrace * 2)
+		f.clock.Step(faults.OverbookedGrace * 2)
 	}
 	f.eventually("telling it", func() bool {
 		return strings.Contains(strings.Join(f.told(words.EventOverbooked), ""), "is Ready, so it stays")
 	})
 	f.eventually("looking again", f.clock.HasWaiters)
-	f.clock.Step(overbookedGrace * 2)
+	f.clock.Step(faults.OverbookedGrace * 2)
 	f.eventually("looking again", f.clock.HasWaiters)
 	if n := f.told(words.EventOverbooked); n != nil {
 		t.Errorf("told again: %q", n)
@@ -89,7 +89,7 @@ func TestAPodThatIsReadyStays(t *testing.T) {
 		f.pl.podSeen(lastBound().NotReady(epoch.Add(3e9)).ResourceVersion("2").Obj())
 		f.eventually("deleting it", func() bool {
 			if f.clock.HasWaiters() {
-				f.clock.Step(overbookedGrace * 2)
+				f.clock.Step(faults.OverbookedGrace * 2)
 			}
 			return len(f.api.takeDeleted()) > 0
 		})
@@ -100,7 +100,7 @@ func TestTheEarlierPodIsGoneBeforeLong(t *testing.T) {
 	f := overbookedFixture(t, lastBound())
 	f.pl.podGone(bt.MakePod("a").Memory("45Gi").Bound("node", epoch, "GPU-0=45Gi").Obj())
 	f.wantOverbooked("the first is gone", 0)
-	f.clock.Step(overbookedGrace * 2)
+	f.clock.Step(faults.OverbookedGrace * 2)
 	if got := f.api.takeDeleted(); got != nil {
 		t.Errorf("%v deleted", got)
 	}
@@ -118,7 +118,7 @@ func TestOnlyALeaderRepairs(t *testing.T) {
 	f.pl.leader = leader.New()
 	for range 2 {
 		f.eventually("looking", f.clock.HasWaiters)
-		f.clock.Step(overbookedGrace * 2)
+		f.clock.Step(faults.OverbookedGrace * 2)
 	}
 	f.eventually("looking", f.clock.HasWaiters)
 	if got := f.api.takeDeleted(); got != nil {
@@ -126,7 +126,7 @@ func TestOnlyALeaderRepairs(t *testing.T) {
 	}
 	f.api.onDelete = func(string) error { return apierrors.NewConflict(podResource, "b", nil) }
 	f.pl.leader.Alone()
-	f.clock.Step(overbookedGrace * 2) // it has changed since
+	f.clock.Step(faults.OverbookedGrace * 2) // it has changed since
 	f.eventually("looking", f.clock.HasWaiters)
 	if n := f.told(words.EventOverbooked); n != nil {
 		t.Errorf("told of what was not done: %q", n)

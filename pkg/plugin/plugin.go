@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -22,6 +21,7 @@ import (
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/config"
+	"github.com/berth-dev/berth/pkg/plugin/faults"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
@@ -56,26 +56,16 @@ type Plugin struct {
 	claims   *claims.Book
 	// wake retries pods that wait.
 	wake *wake.Waker
-	// overbooked is what should not be, and is repaired.
-	overbooked overbooked
-	evictor    *preempt.Evictor
-	metrics    *pluginMetrics
+	// faults tells of what should not be.
+	faults  *faults.Watcher
+	evictor *preempt.Evictor
+	metrics *pluginMetrics
 	// announcer tells the owners of pods that were placed.
 	announcer *words.Announcer
 	// synced are the informers that the first cycle waits for.
 	synced []cache.InformerSynced
-	// lost is who was told that a GPU is gone.
-	lost lost
-	// unreadable is whose report cannot be read.
-	unreadable unreadable
-	// contested is which GPUs several nodes report.
-	contested contested
-	// unallocated is who was told that it is bound without an allocation.
-	unallocated unallocated
 	// resourceClaims are of dynamic resource allocation; nil if that is off.
 	resourceClaims *resourceclaims.Reader
-	// policies says whether the apiserver enforces what Berth relies on.
-	policies *policies.State
 }
 
 var (
@@ -119,7 +109,7 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err != nil {
 		return nil, err
 	}
-	pl.policies = inForce
+	pl.faults.Policies = inForce
 	client, err := berthclient.NewReader(handle.KubeConfig())
 	if err != nil {
 		return nil, err
@@ -128,10 +118,10 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err := pl.startInformers(ctx, client); err != nil {
 		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
 	}
-	if err := pl.startEvacuation(ctx, pl.leader.Leading); err != nil {
+	if err := pl.faults.StartEvacuation(ctx); err != nil {
 		return nil, fmt.Errorf("watching for driver upgrades: %w", err)
 	}
-	if err := pl.watchPolicies(ctx, handle.KubeConfig()); err != nil {
+	if err := pl.faults.WatchPolicies(ctx, handle.KubeConfig()); err != nil {
 		return nil, fmt.Errorf("checking admission policies: %w", err)
 	}
 	go pl.takeOver(ctx)
@@ -154,9 +144,6 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 		pods:    handle.SharedInformerFactory().Core().V1().Pods().Lister(),
 		parked:  parked.NewList(),
 		metrics: registerMetrics(),
-		lost:    lost{told: map[types.UID]uint64{}},
-
-		policies: &policies.State{},
 	}
 	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
 		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)
@@ -171,9 +158,16 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 	}
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
 	pl.wake = wake.New(pl.world, pl.requests, pl.parked, pl.claims)
+	pl.faults = &faults.Watcher{
+		World: pl.world, Wake: pl.wake, Leader: lead, Policies: &policies.State{}, Recovered: pl.recovery.done.Load,
+		Metrics: faults.Metrics{
+			Overbooked: pl.metrics.overbooked, Contested: pl.metrics.contested,
+			PolicyInForce: pl.metrics.policyInForce, DriverUpgradeEvictions: pl.metrics.driverUpgradeEvictions,
+		},
+	}
 	pl.tracker.Changed = pl.wake.NodeChanged
 	pl.tracker.Reshaped = pl.wake.NodeReshaped
-	pl.tracker.Rivals = pl.watchContested
+	pl.tracker.Rivals = pl.faults.WatchContested
 	pl.announcer = words.NewAnnouncer(ctx, c, func(p words.Placement) {
 		pl.world.Event(p.Pod, nil, corev1.EventTypeNormal, words.EventAllocated, words.ActionAllocate, p.Note)
 	})

@@ -22,7 +22,7 @@ func TestMissingPolicies(t *testing.T) {
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
 	pod := bt.MakePod("pod").Memory("30Gi").Obj()
 	f.known(pod)
-	f.pl.policies.Expect() // and they have not been checked yet
+	f.pl.faults.Policies.Expect() // and they have not been checked yet
 	f.begin(pod)
 
 	f.pl.args.OnMissingPolicies = config.StopPlacing
@@ -31,17 +31,17 @@ func TestMissingPolicies(t *testing.T) {
 		t.Errorf("a pod with a request: %v %q", status.Code(), status.Message())
 	}
 	wantStatus(t, "a plain pod", second(f.pl.PreFilter(f.ctx, newState(), bt.MakePod("plain").Obj(), f.nodeInfos())), fwk.Skip, "")
-	f.pl.policiesChanged(false)
+	f.pl.faults.PoliciesChanged(false)
 	f.wantActivated("policies are missing")
-	f.pl.policiesChanged(true)
+	f.pl.faults.PoliciesChanged(true)
 	f.wantActivated("policies are back", "pod")
 
-	f.pl.tellPolicies("berth-allocation: gone")
+	f.pl.faults.TellPolicies("berth-allocation: gone")
 	if event := <-f.events.Events; !strings.HasPrefix(event, "Warning "+words.EventPoliciesMissing+" No pod that asks for GPU memory is placed. ") ||
 		!strings.Contains(event, "berth-allocation: gone") {
 		t.Errorf("event %q", event)
 	}
-	f.pl.tellPolicies("")
+	f.pl.faults.TellPolicies("")
 	if event := <-f.events.Events; !strings.HasPrefix(event, "Normal "+words.EventPoliciesInForce) {
 		t.Errorf("event %q", event)
 	}

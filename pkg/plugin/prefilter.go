@@ -45,7 +45,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	if why := pl.recovery.pending(); why != "" {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, why)
 	}
-	if why := pl.policiesMissing(); why != "" {
+	if why := pl.faults.PoliciesMissing(); why != "" {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, why)
 	}
 	if claimsGPU, err := pl.claimsGPU(ctx, pod); err != nil {

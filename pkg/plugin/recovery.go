@@ -73,7 +73,7 @@ func (pl *Plugin) takeOver(ctx context.Context) {
 			pl.recovery.done.Store(true)
 			pl.wake.Activate(pl.parked.All())
 			for _, node := range pl.tracker.Ledger.Nodes() {
-				pl.watchBookings(node)
+				pl.faults.WatchBookings(node)
 			}
 			pl.term.Keep(ctx)
 			return

@@ -43,7 +43,7 @@ func TestAPodThatIsBoundWithoutAnAllocationBlocksNobody(t *testing.T) {
 			if got := f.api.notes()[0]; !strings.HasPrefix(got, "s BoundWithoutGPUMemory: The pod asks for GPU memory and is on a node without any") {
 				t.Errorf("told %q", got)
 			}
-			f.pl.unallocated.forget("s") // another one leads
+			f.pl.faults.Forget("s") // another one leads
 			f.pl.podSeen(made().ResourceVersion("2").Obj())
 			f.clock.Step(time.Second)
 			f.pl.podSeen(made().ResourceVersion("3").Obj())
@@ -63,8 +63,8 @@ func TestNobodyIsToldOfPodsThatHaveWhatTheyAskFor(t *testing.T) {
 		bt.MakePod("has").Memory("1Gi").Bound("node", epoch, "GPU-0=1Gi"),
 	} {
 		f.pl.podSeen(pod.Obj())
-	}
-	if len(f.pl.unallocated.told) > 0 {
-		t.Errorf("told: %v", f.pl.unallocated.told)
+		if f.pl.world.Timers.Has("unallocated/" + pod.Name) {
+			t.Errorf("the owner of %s will be told", pod.Name)
+		}
 	}
 }

@@ -21,8 +21,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/shared"
 )
 
-// NodeChanged and nodeReshaped retry the pods that a change of a node helps. The change must have been
-// applied to the tracker.
+// NodeChanged retries the pods that freed memory on a node helps. The change must have been applied to the tracker.
 func (w *Waker) NodeChanged(node string) { w.wake(w.Parked.Now(node, parked.MemoryFreed)) }
 
 // NodeReshaped retries those that any other change of a node helps: of its devices, or of whom may be evicted.

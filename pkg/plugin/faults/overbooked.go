@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package faults
 
 import (
 	"context"
@@ -19,9 +19,9 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
-// overbookedGrace is how long a device must be overbooked before anything is done: after a relist the informer tells of
+// OverbookedGrace is how long a device must be overbooked before anything is done: after a relist the informer tells of
 // new pods before it tells of those that are gone.
-const overbookedGrace = 5 * time.Second
+const OverbookedGrace = 5 * time.Second
 
 // overbooked is what is known of devices that have more booked on them than they have memory, see
 // gpustate.Tracker.Overbooked.
@@ -69,55 +69,55 @@ func (o *overbooked) forget(uid types.UID) {
 	delete(o.told, uid)
 }
 
-// watchBookings looks whether devices of a node are overbooked, after its bookings or its report changed. Only a leader
+// WatchBookings looks whether devices of a node are overbooked, after its bookings or its report changed. Only a leader
 // does, once its books are right.
-func (pl *Plugin) watchBookings(node string) {
-	if !pl.recovery.done.Load() {
+func (w *Watcher) WatchBookings(node string) {
+	if !w.Recovered() {
 		return
 	}
-	devices, _ := pl.tracker.Overbooked(node)
-	pl.metrics.overbooked.Set(float64(pl.overbooked.set(node, devices)))
+	devices, _ := w.Tracker.Overbooked(node)
+	w.Metrics.Overbooked.Set(float64(w.overbooked.set(node, devices)))
 	if devices > 0 {
-		pl.world.Timers.At("overbooked/"+node, pl.clock.Now().Add(overbookedGrace), func() { pl.repair(node) })
+		w.Timers.At("overbooked/"+node, w.Clock.Now().Add(OverbookedGrace), func() { w.repair(node) })
 	}
 }
 
 // repair makes the pods leave that should not be on the devices of a node, unless they are Ready: those are told, and an
 // admin decides.
-func (pl *Plugin) repair(node string) {
-	defer pl.watchBookings(node) // until it is well
-	_, surplus := pl.tracker.Overbooked(node)
+func (w *Watcher) repair(node string) {
+	defer w.WatchBookings(node) // until it is well
+	_, surplus := w.Tracker.Overbooked(node)
 	for i := range surplus {
 		s := &surplus[i]
 		what := fmt.Sprintf("GPU %d (%s) of node %s is overbooked: %s is booked, of %s", s.Device.Index, s.Device.UUID, node, s.Booked, s.Usable)
 		if s.Ready {
-			if pl.overbooked.tell(s.Pod) {
+			if w.overbooked.tell(s.Pod) {
 				klog.Background().Info("Overbooked GPU, the pod is Ready and stays", "pod", klog.KObj(s.Pod), "what", what)
-				pl.world.Event(s.Pod, nil, corev1.EventTypeWarning, words.EventOverbooked, words.ActionEvict, what+
+				w.Event(s.Pod, nil, corev1.EventTypeWarning, words.EventOverbooked, words.ActionEvict, what+
 					". This pod came last and is Ready, so it stays; it, or another one there, may run out of memory. Delete one of them when it suits you")
 			}
 			continue
 		}
-		if err := pl.deleteSurplus(s); err != nil {
+		if err := w.deleteSurplus(s); err != nil {
 			klog.Background().Error(err, "Could not delete a pod from an overbooked GPU", "pod", klog.KObj(s.Pod), "what", what)
 			continue
 		}
 		klog.Background().Info("Deleted a pod from an overbooked GPU", "pod", klog.KObj(s.Pod), "what", what)
-		pl.world.Event(s.Pod, nil, corev1.EventTypeWarning, words.EventOverbooked, words.ActionEvict, what+
+		w.Event(s.Pod, nil, corev1.EventTypeWarning, words.EventOverbooked, words.ActionEvict, what+
 			". This pod came last and is not Ready, so it was deleted")
 	}
 }
 
 // deleteSurplus deletes a pod, if it still is as it was when it was judged. It is no eviction that a
 // PodDisruptionBudget could refuse: a pod that is not Ready serves nobody, and its memory is another's.
-func (pl *Plugin) deleteSurplus(s *gpustate.Surplus) error {
-	if err := pl.leader.Holds(pl.args.BindTimeout.Duration); err != nil {
+func (w *Watcher) deleteSurplus(s *gpustate.Surplus) error {
+	if err := w.Leader.Holds(w.Args.BindTimeout.Duration); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), pl.args.BindTimeout.Duration)
+	ctx, cancel := context.WithTimeout(context.Background(), w.Args.BindTimeout.Duration)
 	defer cancel()
 	preconditions := &metav1.Preconditions{UID: &s.Pod.UID, ResourceVersion: &s.Pod.ResourceVersion}
-	err := pl.handle.ClientSet().CoreV1().Pods(s.Pod.Namespace).Delete(ctx, s.Pod.Name, metav1.DeleteOptions{Preconditions: preconditions})
+	err := w.Handle.ClientSet().CoreV1().Pods(s.Pod.Namespace).Delete(ctx, s.Pod.Name, metav1.DeleteOptions{Preconditions: preconditions})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}

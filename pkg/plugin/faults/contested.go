@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package faults
 
 import (
 	"fmt"
@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	// contestedDelay is how long after a report it is looked which GPUs are contested: one that is moved may be in two
+	// ContestedDelay is how long after a report it is looked which GPUs are contested: one that is moved may be in two
 	// reports for a moment, and a node that changes its report all the time wakes pods on others this often at most.
-	contestedDelay = 2 * time.Second
-	// contestedAgain is how often it is looked again while reports share a GPU: no event tells that an agent is silent.
-	contestedAgain = 10 * time.Second
+	ContestedDelay = 2 * time.Second
+	// ContestedAgain is how often it is looked again while reports share a GPU: no event tells that an agent is silent.
+	ContestedAgain = 10 * time.Second
 	// contestedTellAgain is how soon a node is told of further GPUs.
 	contestedTellAgain = time.Minute
 )
@@ -41,43 +41,43 @@ type contestedNode struct {
 	toldAt time.Time
 }
 
-// watchContested looks which GPUs of a node others report too, once reports have settled.
-func (pl *Plugin) watchContested(node string) {
-	if pl.contested.has(node) || pl.tracker.Store.HasRivals(node) {
-		pl.world.Timers.At("contested/"+node, pl.clock.Now().Add(contestedDelay), func() { pl.judgeContested(node) })
+// WatchContested looks which GPUs of a node others report too, once reports have settled.
+func (w *Watcher) WatchContested(node string) {
+	if w.contested.has(node) || w.Tracker.Store.HasRivals(node) {
+		w.Timers.At("contested/"+node, w.Clock.Now().Add(ContestedDelay), func() { w.judgeContested(node) })
 	}
 }
 
 // judgeContested tells of the GPUs of a node that have become contested, and retries the pods that wait for one that is
 // not any more. Views need none of this: they are derived from the reports.
-func (pl *Plugin) judgeContested(node string) {
-	devices := pl.tracker.Store.Snapshot().Contested(node, pl.tracker.Policy.StaleAfter)
-	now := pl.clock.Now()
-	tell, cleared, all := pl.contested.set(node, devices, now)
-	pl.metrics.contested.Set(float64(all))
+func (w *Watcher) judgeContested(node string) {
+	devices := w.Tracker.Store.Snapshot().Contested(node, w.Tracker.Policy.StaleAfter)
+	now := w.Clock.Now()
+	tell, cleared, all := w.contested.set(node, devices, now)
+	w.Metrics.Contested.Set(float64(all))
 	if tell {
-		pl.tellContested(node, devices)
+		w.tellContested(node, devices)
 	}
 	if cleared {
-		pl.wake.NodeReshaped(node)
+		w.Wake.NodeReshaped(node)
 	}
-	if pl.contested.has(node) || pl.tracker.Store.HasRivals(node) {
-		pl.world.Timers.At("contested/"+node, now.Add(contestedAgain), func() { pl.judgeContested(node) })
+	if w.contested.has(node) || w.Tracker.Store.HasRivals(node) {
+		w.Timers.At("contested/"+node, now.Add(ContestedAgain), func() { w.judgeContested(node) })
 	}
 }
 
 // tellContested writes an Event on the node that names all nodes in question: which of them lies, an admin has to find out.
-func (pl *Plugin) tellContested(node string, devices []gpustate.Contested) {
+func (w *Watcher) tellContested(node string, devices []gpustate.Contested) {
 	var parts []string
 	for _, d := range devices {
 		parts = append(parts, fmt.Sprintf("GPU %d (%s) by %s", d.Index, d.UUID, strings.Join(append([]string{node}, d.Nodes...), " and ")))
 	}
 	klog.Background().Info("GPUs are reported by several nodes, and count on none of them", "node", node, "devices", devices)
-	object, err := pl.nodes.Get(node)
+	object, err := w.Nodes.Get(node)
 	if err != nil {
 		return // it is gone, or its GPUNode was there first: the other nodes are told
 	}
-	pl.handle.EventRecorder().Eventf(object, nil, corev1.EventTypeWarning, words.EventContested, words.ActionReadReport, "%s", eventnote.Fit(
+	w.Handle.EventRecorder().Eventf(object, nil, corev1.EventTypeWarning, words.EventContested, words.ActionReadReport, "%s", eventnote.Fit(
 		"Reported by several nodes, so no pod gets it until only one does: "+strings.Join(parts, "; ")+
 			". If it was not moved, the agent or the token of one of these nodes says what is not so"))
 }

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package faults
 
 import (
 	"context"
@@ -24,11 +24,11 @@ import (
 )
 
 const (
-	// lostAfter is how long a device must be missing from a node's reports before its pods' owners are told.
-	lostAfter = 2 * time.Second
-	// lostTimeout bounds the request that writes the Event, and lostRetry is when a failed one is tried again.
+	// LostAfter is how long a device must be missing from a node's reports before its pods' owners are told.
+	LostAfter = 2 * time.Second
+	// lostTimeout bounds the request that writes the Event, and LostRetry is when a failed one is tried again.
 	lostTimeout = 10 * time.Second
-	lostRetry   = 30 * time.Second
+	LostRetry   = 30 * time.Second
 	// maxEventName is how much of a pod's name goes into that of the Event.
 	maxEventName = 200
 )
@@ -45,12 +45,12 @@ func (l *lost) forget(pod types.UID) {
 	delete(l.told, pod)
 }
 
-// watchLost tells the owners of a node's pods that were given a device which is reported no more: their containers may
+// WatchLost tells the owners of a node's pods that were given a device which is reported no more: their containers may
 // run on, but never start again. The scheduler tells, because it has the books of all nodes, also of those whose agent is
 // gone. Every scheduler does, a standby too: an Event has one name for one loss, so that there is one.
-func (pl *Plugin) watchLost(node string) {
-	if len(pl.losses(node)) > 0 {
-		pl.world.Timers.At("lost/"+node, pl.clock.Now().Add(lostAfter), func() { pl.tellLosses(node) })
+func (w *Watcher) WatchLost(node string) {
+	if len(w.losses(node)) > 0 {
+		w.Timers.At("lost/"+node, w.Clock.Now().Add(LostAfter), func() { w.tellLosses(node) })
 	}
 }
 
@@ -63,20 +63,20 @@ type loss struct {
 }
 
 // losses returns the pods of a node that lost a device and were not told yet.
-func (pl *Plugin) losses(node string) (out []loss) {
-	report, _ := pl.tracker.Store.Report(node, 0)
+func (w *Watcher) losses(node string) (out []loss) {
+	report, _ := w.Tracker.Store.Report(node, 0)
 	if report == nil {
 		return nil
 	}
-	pl.lost.mu.Lock()
-	defer pl.lost.mu.Unlock()
-	for _, e := range pl.tracker.Ledger.OnNode(node) {
+	w.lost.mu.Lock()
+	defer w.lost.mu.Unlock()
+	for _, e := range w.Tracker.Ledger.OnNode(node) {
 		if e.Pod == nil || e.Allocation == nil || e.Pod.DeletionTimestamp != nil || e.State == gpustate.Draining {
 			continue
 		}
 		devices := report.Lost(e.Allocation)
 		if len(devices) == 0 {
-			delete(pl.lost.told, e.UID)
+			delete(w.lost.told, e.UID)
 			continue
 		}
 		h := fnv.New64a()
@@ -84,7 +84,7 @@ func (pl *Plugin) losses(node string) (out []loss) {
 		for _, d := range devices {
 			fmt.Fprint(h, " ", d.UUID)
 		}
-		if l := (loss{e.Pod, devices, h.Sum64()}); pl.lost.told[e.UID] != l.id {
+		if l := (loss{e.Pod, devices, h.Sum64()}); w.lost.told[e.UID] != l.id {
 			out = append(out, l)
 		}
 	}
@@ -92,35 +92,38 @@ func (pl *Plugin) losses(node string) (out []loss) {
 }
 
 // tellLosses writes the Events.
-func (pl *Plugin) tellLosses(node string) {
-	for _, l := range pl.losses(node) {
-		err := pl.writeLoss(node, &l)
+func (w *Watcher) tellLosses(node string) {
+	for _, l := range w.losses(node) {
+		err := w.writeLoss(node, &l)
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			klog.Background().Error(err, "Not told that a GPU is gone, trying again", "pod", klog.KObj(l.pod), "node", node)
-			pl.world.Timers.At("lost/"+node, pl.clock.Now().Add(lostRetry), func() { pl.tellLosses(node) })
+			w.Timers.At("lost/"+node, w.Clock.Now().Add(LostRetry), func() { w.tellLosses(node) })
 			continue
 		}
 		klog.Background().Info("A pod was given a GPU that its node reports no more", "pod", klog.KObj(l.pod), "node", node, "devices", l.devices)
-		pl.lost.mu.Lock()
-		pl.lost.told[l.pod.UID] = l.id
-		pl.lost.mu.Unlock()
+		w.lost.mu.Lock()
+		if w.lost.told == nil {
+			w.lost.told = map[types.UID]uint64{}
+		}
+		w.lost.told[l.pod.UID] = l.id
+		w.lost.mu.Unlock()
 	}
 }
 
-func (pl *Plugin) writeLoss(node string, l *loss) error {
-	return pl.writeOnce(l.pod, fmt.Sprintf("gpu-lost.%x", l.id), words.EventLost, lossNote(node, l.devices))
+func (w *Watcher) writeLoss(node string, l *loss) error {
+	return w.writeOnce(l.pod, fmt.Sprintf("gpu-lost.%x", l.id), words.EventLost, lossNote(node, l.devices))
 }
 
 // writeOnce writes an Event of a pod whose name is the pod's and the given one, so that there is one, whoever writes it.
-func (pl *Plugin) writeOnce(pod *corev1.Pod, name, reason, note string) error {
+func (w *Watcher) writeOnce(pod *corev1.Pod, name, reason, note string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lostTimeout)
 	defer cancel()
 	instance, _ := os.Hostname()
-	_, err := pl.handle.ClientSet().EventsV1().Events(pod.Namespace).Create(ctx, &eventsv1.Event{
+	_, err := w.Handle.ClientSet().EventsV1().Events(pod.Namespace).Create(ctx, &eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: pod.Namespace, Name: fmt.Sprintf("%.*s.%s", maxEventName, pod.Name, name),
 		},
-		EventTime:           metav1.NewMicroTime(pl.clock.Now()),
+		EventTime:           metav1.NewMicroTime(w.Clock.Now()),
 		ReportingController: berthv1alpha1.SchedulerName, ReportingInstance: berthv1alpha1.SchedulerName + "-" + instance,
 		Type: corev1.EventTypeWarning, Reason: reason, Action: words.ActionWatch, Note: note,
 		Regarding: corev1.ObjectReference{

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package faults
 
 import (
 	"sync"
@@ -45,22 +45,22 @@ func (u *unallocated) forget(uid types.UID) {
 	delete(u.told, uid)
 }
 
-// watchUnallocated tells the owner of a pod that is bound without an allocation, once, whichever scheduler leads. It is no
+// WatchUnallocated tells the owner of a pod that is bound without an allocation, once, whichever scheduler leads. It is no
 // obstacle to anybody: see gpustate.BookingOf.
-func (pl *Plugin) watchUnallocated(pod *corev1.Pod) {
-	if gpustate.LacksAllocation(pod) && !gpustate.HasEnded(pod) && pod.DeletionTimestamp == nil && pl.unallocated.first(pod.UID) {
-		pl.world.Timers.At("unallocated/"+string(pod.UID), pl.clock.Now(), func() { pl.tellUnallocated(pod) })
+func (w *Watcher) WatchUnallocated(pod *corev1.Pod) {
+	if gpustate.LacksAllocation(pod) && !gpustate.HasEnded(pod) && pod.DeletionTimestamp == nil && w.unallocated.first(pod.UID) {
+		w.Timers.At("unallocated/"+string(pod.UID), w.Clock.Now(), func() { w.tellUnallocated(pod) })
 	}
 }
 
-func (pl *Plugin) tellUnallocated(pod *corev1.Pod) {
-	err := pl.writeOnce(pod, "gpu-unallocated."+string(pod.UID), words.EventUnallocated, unallocatedNote)
+func (w *Watcher) tellUnallocated(pod *corev1.Pod) {
+	err := w.writeOnce(pod, "gpu-unallocated."+string(pod.UID), words.EventUnallocated, unallocatedNote)
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.IsForbidden(err): // its namespace goes, or is gone
 		klog.Background().V(2).Info("Nobody to tell that a pod was bound without an allocation", "pod", klog.KObj(pod), "err", err)
 	case err != nil && !apierrors.IsAlreadyExists(err):
 		klog.Background().Error(err, "Not told that a pod was bound without an allocation, trying again", "pod", klog.KObj(pod))
-		pl.world.Timers.At("unallocated/"+string(pod.UID), pl.clock.Now().Add(lostRetry), func() { pl.tellUnallocated(pod) })
+		w.Timers.At("unallocated/"+string(pod.UID), w.Clock.Now().Add(LostRetry), func() { w.tellUnallocated(pod) })
 	default:
 		klog.Background().Info("A pod asks for GPU memory and was bound without any", "pod", klog.KObj(pod), "node", pod.Spec.NodeName)
 	}

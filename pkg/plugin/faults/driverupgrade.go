@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package faults
 
 import (
 	"context"
@@ -15,14 +15,14 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
-// startEvacuation evicts pods from nodes whose driver is to be replaced, until ctx ends, if the arguments say so.
-func (pl *Plugin) startEvacuation(ctx context.Context, leading func() bool) error {
-	if !pl.args.EvictForDriverUpgrades {
+// StartEvacuation evicts pods from nodes whose driver is to be replaced, until ctx ends, if the arguments say so.
+func (w *Watcher) StartEvacuation(ctx context.Context) error {
+	if !w.Args.EvictForDriverUpgrades {
 		return nil
 	}
 	e, err := evacuate.New(evacuate.Options{
-		Client: pl.handle.ClientSet(), Informers: pl.handle.SharedInformerFactory(),
-		SchedulerName: pl.handle.ProfileName(), Leading: leading, Tried: pl.evacuationTried,
+		Client: w.Handle.ClientSet(), Informers: w.Handle.SharedInformerFactory(),
+		SchedulerName: w.Handle.ProfileName(), Leading: w.Leader.Leading, Tried: w.evacuationTried,
 	})
 	if err != nil {
 		return err
@@ -32,18 +32,18 @@ func (pl *Plugin) startEvacuation(ctx context.Context, leading func() bool) erro
 }
 
 // evacuationTried tells a pod's owner what became of the try to evict it.
-func (pl *Plugin) evacuationTried(ctx context.Context, pod *corev1.Pod, outcome evacuate.Outcome, err error) {
+func (w *Watcher) evacuationTried(ctx context.Context, pod *corev1.Pod, outcome evacuate.Outcome, err error) {
 	logger := klog.FromContext(ctx)
-	pl.metrics.driverUpgradeEvictions.WithLabelValues(string(outcome)).Inc()
+	w.DriverUpgradeEvictions.WithLabelValues(string(outcome)).Inc()
 	why := fmt.Sprintf("its driver is to be replaced (%s)", berthv1alpha1.LabelDriverUpgradeState)
 	switch outcome {
 	case evacuate.Evicted:
 		logger.Info("Evicted a pod for a driver upgrade", "pod", klog.KObj(pod), "node", pod.Spec.NodeName)
-		pl.world.Event(pod, nil, corev1.EventTypeNormal, words.EventEvictedForDriver, words.ActionEvict,
+		w.Event(pod, nil, corev1.EventTypeNormal, words.EventEvictedForDriver, words.ActionEvict,
 			fmt.Sprintf("Evicted from node %s: %s", pod.Spec.NodeName, why))
 	case evacuate.Refused:
 		logger.Info("A pod holds up a driver upgrade", "pod", klog.KObj(pod), "node", pod.Spec.NodeName, "err", err)
-		pl.world.Event(pod, nil, corev1.EventTypeWarning, words.EventHoldsUpDriver, words.ActionEvict,
+		w.Event(pod, nil, corev1.EventTypeWarning, words.EventHoldsUpDriver, words.ActionEvict,
 			fmt.Sprintf("Node %s waits for this pod, because %s: %s", pod.Spec.NodeName, why, err))
 	default:
 		logger.Error(err, "Evicting a pod for a driver upgrade", "pod", klog.KObj(pod), "node", pod.Spec.NodeName)
