@@ -29,6 +29,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/resourceclaims"
 	"github.com/berth-dev/berth/pkg/plugin/shared"
 	"github.com/berth-dev/berth/pkg/plugin/timers"
+	"github.com/berth-dev/berth/pkg/plugin/verdicts"
 	"github.com/berth-dev/berth/pkg/plugin/wake"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
@@ -56,6 +57,8 @@ type Plugin struct {
 	claims   *claims.Book
 	// wake retries pods that wait.
 	wake *wake.Waker
+	// verdicts says why a pod fits nowhere.
+	verdicts verdicts.Reader
 	// faults tells of what should not be.
 	faults  *faults.Watcher
 	evictor *preempt.Evictor
@@ -158,6 +161,7 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 	}
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
 	pl.wake = wake.New(pl.world, pl.requests, pl.parked, pl.claims)
+	pl.verdicts = verdicts.Reader{World: pl.world}
 	pl.faults = &faults.Watcher{
 		World: pl.world, Wake: pl.wake, Leader: lead, Policies: &policies.State{}, Recovered: pl.recovery.done.Load,
 		Metrics: faults.Metrics{

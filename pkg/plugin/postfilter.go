@@ -100,7 +100,7 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleS
 		return result, status, false
 	}
 	if !status.IsSuccess() {
-		return result, fwk.NewStatus(status.Code(), pl.explain(s, pod, m)...), true
+		return result, fwk.NewStatus(status.Code(), pl.verdicts.Explain(s, pod, m)...), true
 	}
 	victims := chosen.Pods()
 	pl.setClaim(pod, chosen.Name(), chosen.Allocation.Devices, gpustate.Claim{

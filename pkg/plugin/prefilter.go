@@ -5,17 +5,16 @@ package plugin
 
 import (
 	"context"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
-	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
+	"github.com/berth-dev/berth/pkg/plugin/verdicts"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
@@ -71,8 +70,8 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 		Viewer: viewer, Strategy: pl.args.Strategy,
 		Group: state.IsPodGroupSchedulingCycle(),
 	}
-	if !pl.anyCouldEverFit(shared, nodes) {
-		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+largest(shared, nodes))
+	if !verdicts.AnyCouldEverFit(shared, nodes) {
+		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+verdicts.Largest(shared, nodes))
 	}
 	pl.claimForUntried(shared.Viewer)
 	state.Write(cycle.Key, &cycle.State{Pod: shared})
@@ -88,60 +87,6 @@ func (pl *Plugin) announce(pod *corev1.Pod, r *requests.Resolved) {
 		}
 		pl.world.Event(pod, nil, eventType, n.Reason, words.ActionReadRequest, n.Message)
 	})
-}
-
-// anyCouldEverFit fails fast for a pod that no node could hold: only when every node has a fresh report, since a
-// node without one may turn out to be large enough.
-func (pl *Plugin) anyCouldEverFit(s *cycle.Pod, nodes []fwk.NodeInfo) bool {
-	if len(nodes) == 0 {
-		return true
-	}
-	for _, ni := range nodes {
-		report, fresh := s.Viewer.Snapshot.Report(ni.Node().Name, s.Viewer.Policy.StaleAfter)
-		if report == nil || !fresh {
-			return true
-		}
-		n := alloc.Node{Name: report.Node, Devices: report.Devices}
-		if alloc.CanEverFit(&n, s.Request.On(&n)) {
-			return true
-		}
-	}
-	return false
-}
-
-// largest says, for people, what the largest share is that could be held, for each count of devices asked for.
-func largest(s *cycle.Pod, nodes []fwk.NodeInfo) string {
-	msg := ""
-	for i := range s.Request.Options() {
-		o := &s.Request.Options()[i]
-		var most alloc.Bytes
-		needs := o.Shares[0] // or less, on GPUs that are known
-		instances := false
-		for _, ni := range nodes {
-			if report, _ := s.Viewer.Snapshot.Report(ni.Node().Name, 0); report != nil {
-				n := alloc.Node{Name: report.Node, Devices: report.Devices}
-				most = most.Max(alloc.Largest(&n, len(o.Shares), s.Request.MixedModels()))
-				for _, there := range s.Request.On(&n).Options() {
-					if len(there.Shares) == len(o.Shares) {
-						needs = needs.Min(there.Shares[0])
-					}
-				}
-				instances = instances || slices.ContainsFunc(n.Devices, func(d alloc.Device) bool { return d.Parent != "" })
-			}
-		}
-		if msg != "" {
-			msg += "; "
-		}
-		if most.IsZero() {
-			msg += words.Plural(len(o.Shares), "GPU") + " of one node: no node has as many"
-			if instances {
-				msg += " (" + string(alloc.ReasonInstances) + ")"
-			}
-			continue
-		}
-		msg += words.Plural(len(o.Shares), "GPU") + ": needs " + needs.String() + " on one, the largest that could fit is " + most.String()
-	}
-	return msg
 }
 
 // PreFilterExtensions returns the plugin itself: see AddPod and RemovePod.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin/config"
+	"github.com/berth-dev/berth/pkg/plugin/verdicts"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
@@ -30,6 +31,10 @@ type World struct {
 
 // Arguments returns the arguments of the plugin, defaults applied.
 func (pl *Plugin) Arguments() config.Args { return *pl.args }
+
+// Verdicts returns what the pod of a cycle sees of each node, by name; nil if it asks for no GPU memory, or its cycle ended
+// before nodes were looked at.
+func (pl *Plugin) Verdicts(state fwk.CycleState) []verdicts.Node { return pl.verdicts.All(state) }
 
 // NewIn makes the plugin for a world. It leads, alone, so there is no term to begin; and its books are right once the
 // informers have told, for no Binding of another leader is under way. Nobody is evicted for driver upgrades, which is no

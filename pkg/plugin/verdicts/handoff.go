@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package verdicts
 
 import (
 	fwk "k8s.io/kube-scheduler/framework"
@@ -12,8 +12,8 @@ import (
 
 // explainHandOff says, for people, what is in the way on the first node whose container runtime takes no GPUs; empty if
 // there is none.
-func (pl *Plugin) explainHandOff(s *cycle.State, m fwk.NodeToStatusReader) string {
-	for _, ni := range pl.toExplain(m, fwk.UnschedulableAndUnresolvable) {
+func (r Reader) explainHandOff(s *cycle.State, m fwk.NodeToStatusReader) string {
+	for _, ni := range r.toExplain(m, fwk.UnschedulableAndUnresolvable) {
 		if _, reason := s.FormOn(ni); reason != gpustate.ReasonNoHandOff {
 			continue
 		}

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package verdicts
 
 import (
 	"fmt"
@@ -23,18 +23,18 @@ import (
 // fails thousands of pods.
 const maxExplained = 64
 
-// explain says, for people, how near the pod came: the node on which the option that lacks least lacks how much, GPU
+// Explain says, for people, how near the pod came: the node on which the option that lacks least lacks how much, GPU
 // by GPU. It goes behind the counted reasons in the pod's PodScheduled condition and FailedScheduling event.
-func (pl *Plugin) explain(s *cycle.State, pod *corev1.Pod, m fwk.NodeToStatusReader) []string {
+func (r Reader) Explain(s *cycle.State, pod *corev1.Pod, m fwk.NodeToStatusReader) []string {
 	var reasons []string
-	if pl.isSurge(pod) {
+	if r.isSurge(pod) {
 		reasons = append(reasons, "this is the surge pod of a rolling update, and the pods that it is to replace hold the GPUs: "+
 			"set strategy.rollingUpdate maxSurge: 0 and maxUnavailable: 1, or free a GPU")
 	}
-	if near, ok := pl.nearestMiss(s, m); ok {
+	if near, ok := r.nearestMiss(s, m); ok {
 		reasons = append(reasons, near)
 	}
-	if why := pl.explainHandOff(s, m); why != "" {
+	if why := r.explainHandOff(s, m); why != "" {
 		reasons = append(reasons, why)
 	}
 	if len(reasons) == 0 {
@@ -43,10 +43,10 @@ func (pl *Plugin) explain(s *cycle.State, pod *corev1.Pod, m fwk.NodeToStatusRea
 	return reasons
 }
 
-func (pl *Plugin) nearestMiss(s *cycle.State, m fwk.NodeToStatusReader) (string, bool) {
+func (r Reader) nearestMiss(s *cycle.State, m fwk.NodeToStatusReader) (string, bool) {
 	var nearest string
 	var lacks alloc.Bytes
-	for _, ni := range pl.toExplain(m, fwk.Unschedulable) {
+	for _, ni := range r.toExplain(m, fwk.Unschedulable) {
 		view := s.View(ni)
 		if view.Reason != "" {
 			continue
@@ -63,8 +63,8 @@ func (pl *Plugin) nearestMiss(s *cycle.State, m fwk.NodeToStatusReader) (string,
 }
 
 // toExplain returns the nodes of a status that are looked at, by name: the framework has them in no order.
-func (pl *Plugin) toExplain(m fwk.NodeToStatusReader, code fwk.Code) []fwk.NodeInfo {
-	nodes, err := m.NodesForStatusCode(pl.handle.SnapshotSharedLister().NodeInfos(), code)
+func (r Reader) toExplain(m fwk.NodeToStatusReader, code fwk.Code) []fwk.NodeInfo {
+	nodes, err := m.NodesForStatusCode(r.Handle.SnapshotSharedLister().NodeInfos(), code)
 	if err != nil {
 		return nil
 	}
@@ -96,12 +96,12 @@ func missOf(v *alloc.OptionVerdict, devices int) (alloc.Bytes, string) {
 }
 
 // isSurge says whether the pod is to replace others of its own Deployment that hold GPU memory.
-func (pl *Plugin) isSurge(pod *corev1.Pod) bool {
+func (r Reader) isSurge(pod *corev1.Pod) bool {
 	workload := preempt.WorkloadOf(pod)
 	if !strings.HasPrefix(workload, "Deployment/") {
 		return false
 	}
-	siblings, err := pl.pods.Pods(pod.Namespace).List(labels.Everything())
+	siblings, err := r.Pods.Pods(pod.Namespace).List(labels.Everything())
 	if err != nil {
 		return false
 	}

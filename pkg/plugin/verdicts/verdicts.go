@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package verdicts
 
 import (
 	"slices"
@@ -17,8 +17,8 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
-// NodeVerdict is what a pod sees of a node, for people.
-type NodeVerdict struct {
+// Node is what a pod sees of a node, for people.
+type Node struct {
 	Node string
 	// Reason is why nothing can be placed on the node, whatever is free; empty if something could.
 	Reason alloc.Reason
@@ -45,22 +45,22 @@ type Holder struct {
 	ProtectedUntil time.Time
 }
 
-// Verdicts returns what the pod of a cycle sees of each node, by name; nil if it asks for no GPU memory, or its cycle ended
+// All returns what the pod of a cycle sees of each node, by name; nil if it asks for no GPU memory, or its cycle ended
 // before nodes were looked at.
-func (pl *Plugin) Verdicts(state fwk.CycleState) []NodeVerdict {
+func (r Reader) All(state fwk.CycleState) []Node {
 	s := cycle.Of(state)
 	if s == nil {
 		return nil
 	}
-	nodes, err := pl.handle.SnapshotSharedLister().NodeInfos().List()
+	nodes, err := r.Handle.SnapshotSharedLister().NodeInfos().List()
 	if err != nil {
 		return nil
 	}
-	verdicts := make([]NodeVerdict, 0, len(nodes))
+	verdicts := make([]Node, 0, len(nodes))
 	for _, ni := range nodes {
-		verdicts = append(verdicts, pl.verdictOn(s, ni))
+		verdicts = append(verdicts, r.verdictOn(s, ni))
 	}
-	slices.SortFunc(verdicts, func(a, b NodeVerdict) int { return strings.Compare(a.Node, b.Node) })
+	slices.SortFunc(verdicts, func(a, b Node) int { return strings.Compare(a.Node, b.Node) })
 	return verdicts
 }
 
@@ -74,9 +74,9 @@ func Options(state fwk.CycleState) (shares [][]alloc.Bytes) {
 	return shares
 }
 
-func (pl *Plugin) verdictOn(s *cycle.State, ni fwk.NodeInfo) NodeVerdict {
+func (r Reader) verdictOn(s *cycle.State, ni fwk.NodeInfo) Node {
 	view := s.Explained(ni)
-	v := NodeVerdict{Node: ni.Node().Name, Reason: view.Reason, Holders: map[string][]Holder{}}
+	v := Node{Node: ni.Node().Name, Reason: view.Reason, Holders: map[string][]Holder{}}
 	if view.Reason == "" {
 		if _, reason := s.FormOn(ni); reason != "" {
 			v.Reason = reason
@@ -95,7 +95,7 @@ func (pl *Plugin) verdictOn(s *cycle.State, ni fwk.NodeInfo) NodeVerdict {
 			UID: c.UID, Namespace: c.Namespace, Name: c.Name,
 			Leaving: c.State == gpustate.Draining || going.Has(c.UID), Claimed: c.State == gpustate.Claimed,
 		}
-		pl.describeHolder(&h, view.Report, s.Viewer.Snapshot.Now())
+		r.describeHolder(&h, view.Report, s.Viewer.Snapshot.Now())
 		for d := range view.Devices {
 			if !c.Charged[d].IsZero() {
 				h.Memory = c.Charged[d]
@@ -112,13 +112,13 @@ func (pl *Plugin) verdictOn(s *cycle.State, ni fwk.NodeInfo) NodeVerdict {
 }
 
 // describeHolder adds on what terms a pod holds its memory.
-func (pl *Plugin) describeHolder(h *Holder, report *gpustate.Report, now time.Time) {
-	e := pl.tracker.Ledger.Get(h.UID)
+func (r Reader) describeHolder(h *Holder, report *gpustate.Report, now time.Time) {
+	e := r.Tracker.Ledger.Get(h.UID)
 	if e == nil {
 		return
 	}
 	h.Priority, h.IdleAfter = e.Priority, e.Terms.IdleAfter
-	h.ProtectedUntil = e.ProtectedUntil(pl.args.LoadTimeout.Duration, pl.args.MaxMinRuntime.Duration)
+	h.ProtectedUntil = e.ProtectedUntil(r.Args.LoadTimeout.Duration, r.Args.MaxMinRuntime.Duration)
 	if since, idle := report.IdleSince(h.UID); idle {
 		h.Idle = now.Sub(since)
 	}
