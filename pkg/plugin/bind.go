@@ -50,7 +50,7 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 	if err := pl.bind(ctx, pod, binding); err != nil {
 		return fwk.AsStatus(err)
 	}
-	pl.claimBound(r.claim)
+	pl.follow.Bound(r.claim)
 	pl.announcer.Placed(ctx, pod, r.message)
 	return nil
 }

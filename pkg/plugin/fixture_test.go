@@ -318,7 +318,7 @@ func (f *fixture) nominated(pod *corev1.Pod, node string) *corev1.Pod {
 	pod.Status.NominatedNodeName = node
 	f.known(pod)
 	f.pl.podSeen(pod)
-	f.pl.nominationSeen(nil, pod)
+	f.pl.follow.NominationSeen(nil, pod)
 	f.queue.nominate(f.t, pod, node)
 	return pod
 }

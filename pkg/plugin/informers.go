@@ -50,7 +50,7 @@ func (pl *Plugin) feed(informerOf func(resource, namespace string, example runti
 	if err := pl.handleEvents(pods, cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc: func(obj any, _ bool) {
 			pl.podSeen(obj.(*corev1.Pod))
-			pl.nominationSeen(nil, obj.(*corev1.Pod))
+			pl.follow.NominationSeen(nil, obj.(*corev1.Pod))
 		},
 		UpdateFunc: func(old, obj any) {
 			// A pod that was deleted and made again between two events is two pods.
@@ -58,7 +58,7 @@ func (pl *Plugin) feed(informerOf func(resource, namespace string, example runti
 				pl.podGone(o)
 			}
 			pl.podSeen(obj.(*corev1.Pod))
-			pl.nominationSeen(old.(*corev1.Pod), obj.(*corev1.Pod))
+			pl.follow.NominationSeen(old.(*corev1.Pod), obj.(*corev1.Pod))
 		},
 		DeleteFunc: func(obj any) {
 			if pod, ok := deleted[*corev1.Pod](obj); ok {

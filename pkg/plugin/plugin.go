@@ -22,6 +22,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/config"
 	"github.com/berth-dev/berth/pkg/plugin/faults"
+	"github.com/berth-dev/berth/pkg/plugin/follow"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
@@ -57,6 +58,8 @@ type Plugin struct {
 	claims   *claims.Book
 	// wake retries pods that wait.
 	wake *wake.Waker
+	// follow follows what pods claim.
+	follow *follow.Follower
 	// verdicts says why a pod fits nowhere.
 	verdicts verdicts.Reader
 	// faults tells of what should not be.
@@ -178,6 +181,9 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 	var err error
 	if pl.evictor, err = pl.newEvictor(ctx); err != nil {
 		return nil, err
+	}
+	pl.follow = &follow.Follower{
+		World: pl.world, Wake: pl.wake, Evictor: pl.evictor, Claims: pl.claims, Dropped: pl.metrics.claimsDropped, EvictionToBind: pl.metrics.evictionToBind,
 	}
 	return pl, nil
 }

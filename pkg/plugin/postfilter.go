@@ -44,10 +44,10 @@ func (pl *Plugin) isPlain(pod *corev1.Pod) bool {
 
 func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	if s == nil { // PreFilter, or that of another plugin, said that it can be placed nowhere
-		pl.dropClaim(pod)
+		pl.follow.Drop(pod)
 		return nominate(""), fwk.NewStatus(fwk.Unschedulable)
 	}
-	claim, msg := pl.follow(ctx, s, state, pod)
+	claim, msg := pl.follow.Follow(ctx, s, state, pod)
 	held := claim != nil && !claim.IsLost()
 	if held && (claim.Claim.PatientUntil.IsZero() || pl.clock.Now().Before(claim.Claim.PatientUntil)) {
 		// Nominated again each time: a rejected reservation, or a preemptor of higher priority, may have cleared it.
@@ -60,7 +60,7 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleS
 			return nil, fwk.AsStatus(err)
 		}
 		if best != nil && pl.evictor.IsSoon(best.Expected, pl.clock.Now()) {
-			return pl.claimWait(s, pod, best)
+			return pl.follow.Wait(s, pod, best)
 		}
 		if claim != nil {
 			return nominate(""), fwk.NewStatus(fwk.Unschedulable, msg)
@@ -73,7 +73,7 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleS
 	case held:
 		return nominate(claim.Node), fwk.NewStatus(fwk.Unschedulable, msg)
 	case best != nil:
-		return pl.claimWait(s, pod, best)
+		return pl.follow.Wait(s, pod, best)
 	}
 	return result, status
 }
@@ -103,7 +103,7 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleS
 		return result, fwk.NewStatus(status.Code(), pl.verdicts.Explain(s, pod, m)...), true
 	}
 	victims := chosen.Pods()
-	pl.setClaim(pod, chosen.Name(), chosen.Allocation.Devices, gpustate.Claim{
+	pl.follow.Claim(pod, chosen.Name(), chosen.Allocation.Devices, gpustate.Claim{
 		Victims: victims, MadeAt: now, Deadline: now.Add(pl.args.MemoryReturnTimeout.Duration),
 	})
 	for _, victim := range victims {

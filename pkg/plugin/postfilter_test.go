@@ -399,7 +399,7 @@ func TestEndOfAClaimWakesOthers(t *testing.T) {
 			b := &bt.Pod{Pod: *p.DeepCopy()}
 			f.pl.podSeen(b.Bound("other", epoch, "GPU-9=60Gi").Obj())
 		}, []string{"waits"}},
-		{"the claim moves to another node", func(f *fixture, p *corev1.Pod) { f.pl.setClaim(p, "other", nil, gpustate.Claim{}) }, []string{"waits"}},
+		{"the claim moves to another node", func(f *fixture, p *corev1.Pod) { f.pl.follow.Claim(p, "other", nil, gpustate.Claim{}) }, []string{"waits"}},
 		{"the report comes again", func(f *fixture, _ *corev1.Pod) {
 			f.pl.reportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").GPU("GPU-1", "80Gi").Process("", "75Gi").Obj(), true)
 		}, []string{"preemptor"}},
@@ -410,7 +410,7 @@ func TestEndOfAClaimWakesOthers(t *testing.T) {
 			preemptor := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
 			f.known(preemptor)
 			f.begin(preemptor)
-			f.pl.setClaim(preemptor, "node", []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}, gpustate.Claim{Deadline: epoch.Add(time.Hour)})
+			f.pl.follow.Claim(preemptor, "node", []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}, gpustate.Claim{Deadline: epoch.Add(time.Hour)})
 			f.queue.nominate(t, preemptor, "node")
 			f.park(bt.MakePod("waits").Memory("30Gi").Priority(100).Obj())
 			f.park(bt.MakePod("too-large").Memory("120Gi").GPUCount("2").Priority(100).Obj())

@@ -7,6 +7,7 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -73,7 +74,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	if !verdicts.AnyCouldEverFit(shared, nodes) {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+verdicts.Largest(shared, nodes))
 	}
-	pl.claimForUntried(shared.Viewer)
+	pl.follow.ClaimForUntried(shared.Viewer)
 	state.Write(cycle.Key, &cycle.State{Pod: shared})
 	return nil, nil
 }
@@ -109,3 +110,5 @@ func (pl *Plugin) RemovePod(_ context.Context, state fwk.CycleState, _ *corev1.P
 	}
 	return nil
 }
+
+func priorityOf(pod *corev1.Pod) int32 { return corev1helpers.PodPriority(pod) }

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package follow
 
 import (
 	"fmt"
@@ -19,7 +19,7 @@ import (
 
 // awaited tells, for people, what keeps the pod of the cycle from devices of a node now, as far as that is known; and
 // whether it is memory that is in use.
-func (pl *Plugin) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.DeviceShare) (what string, inMemory bool) {
+func (f *Follower) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.DeviceShare) (what string, inMemory bool) {
 	now := s.Assume(false)
 	now.Loaded = false
 	q := now.Query()
@@ -31,7 +31,7 @@ func (pl *Plugin) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.Devic
 		return slices.ContainsFunc(devices, func(share alloc.DeviceShare) bool { return share.UUID == uuid })
 	}
 	going := map[types.UID]bool{}
-	comingBack := pl.claims.ComingBackOn(ni.Node().Name, "")
+	comingBack := f.Claims.ComingBackOn(ni.Node().Name, "")
 	for _, pi := range ni.GetPods() {
 		pod := pi.GetPod()
 		going[pod.UID] = pod.DeletionTimestamp != nil || comingBack.Has(pod.UID)
@@ -59,8 +59,8 @@ func (pl *Plugin) awaited(s *cycle.State, ni fwk.NodeInfo, devices []alloc.Devic
 	}
 	inMemory = len(parts) > 0
 	on := view.Report.DevicesOf(&gpustate.Allocation{Devices: devices})
-	for _, e := range pl.tracker.Ledger.OnNode(ni.Node().Name) {
-		if e.UID != s.UID && e.KeepsOff(s.Request.Runtime, pl.args.LoadTimeout.Duration, s.Viewer.Snapshot.Now()) &&
+	for _, e := range f.Tracker.Ledger.OnNode(ni.Node().Name) {
+		if e.UID != s.UID && e.KeepsOff(s.Request.Runtime, f.Args.LoadTimeout.Duration, s.Viewer.Snapshot.Now()) &&
 			view.Report.DevicesOf(e.Allocation)&on != 0 {
 			parts = append(parts, fmt.Sprintf("pod %s/%s is still loading", e.Namespace, e.Name))
 		}
