@@ -69,7 +69,7 @@ func (f *fixture) terminatingUntil(name string, at time.Time) {
 			b := &bt.Pod{Pod: *p.DeepCopy()}
 			f.pods[i] = b.Terminating(at).Obj()
 			f.known(f.pods[i])
-			f.pl.podSeen(f.pods[i])
+			f.pl.feed.PodSeen(f.pods[i])
 		}
 	}
 	f.snapshot()
@@ -113,7 +113,7 @@ func TestClaimFollowsTheCluster(t *testing.T) {
 			f.changeNode("a", func(n *corev1.Node) { n.Status.Allocatable["nvidia.com/gpu"] = resource.MustParse("1") })
 		}, "advertised nvidia.com/gpu"},
 		{"its GPUs are smaller than before", func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNode("a").ResourceVersion("2").GPU("GPU-a", "40Gi").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("a").ResourceVersion("2").GPU("GPU-a", "40Gi").Obj(), true)
 		}, "could ever hold"},
 		{"the node is gone", func(f *fixture) { f.removeNode("a") }, "the node is gone"},
 	} {
@@ -305,19 +305,19 @@ func TestRoomThatComesDuringTheCycle(t *testing.T) {
 		ends func(f *fixture)
 	}{
 		{"a process ends", func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("1").Process("", "70Gi").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("1").Process("", "70Gi").Obj(), true)
 		}, func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
 		}},
 		{"a pod that nobody may evict is gone, and its memory is back", func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("1").Process("batch", "70Gi").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("1").Process("batch", "70Gi").Obj(), true)
 			f.resident("batch", "b", func(p *bt.Pod) { p.Priority(1000) }, "GPU-1=70Gi")
 		}, func(f *fixture) {
 			batch := f.pods[len(f.pods)-1] // the cycle's list goes on having it
 			f.forget(batch)
-			f.pl.podGone(batch)
+			f.pl.feed.PodGone(batch)
 			f.clock.Step(2 * time.Second)
-			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -372,10 +372,10 @@ func TestClaimOfABindingInDoubtIsGone(t *testing.T) {
 	f.pl.follow.Claim(doubt, "node", []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}, gpustate.Claim{Deadline: epoch.Add(time.Hour)})
 	f.reserve(doubt, "node")
 	f.pl.tracker.Ledger.MarkUnknown(doubt.UID)
-	f.pl.podSeen(bt.MakePod("doubt").Memory("60Gi").Bound("node", epoch, "GPU-0=60Gi").Obj())
-	f.pl.reportSeen(bt.MakeGPUNode("node").ResourceVersion("2").GPU("GPU-0", "80Gi").Process("", "15Gi").Obj(), true)
+	f.pl.feed.PodSeen(bt.MakePod("doubt").Memory("60Gi").Bound("node", epoch, "GPU-0=60Gi").Obj())
+	f.pl.feed.ReportSeen(bt.MakeGPUNode("node").ResourceVersion("2").GPU("GPU-0", "80Gi").Process("", "15Gi").Obj(), true)
 	f.park(bt.MakePod("waits").Memory("15Gi").Obj())
-	f.pl.reportSeen(bt.MakeGPUNodeOf("node", 1, "80Gi").ResourceVersion("3").Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUNodeOf("node", 1, "80Gi").ResourceVersion("3").Obj(), true)
 	f.wantActivated("20Gi are free", "waits")
 }
 
@@ -400,6 +400,6 @@ func TestClaimsOfTheSchedulerBefore(t *testing.T) {
 		t.Errorf("claims (-want +got):\n%s", diff)
 	}
 	b := &bt.Pod{Pod: *middle.DeepCopy()}
-	f.pl.podSeen(b.Terminating(epoch).Obj())
+	f.pl.feed.PodSeen(b.Terminating(epoch).Obj())
 	wantStatus(t, "one of them terminates", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("node")), fwk.Success, "")
 }

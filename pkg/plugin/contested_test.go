@@ -29,7 +29,7 @@ func forged(version string, gpus ...string) *bt.GPUNode {
 // placed when one of them takes it back.
 func TestANodeCopiesTheGPUOfAnother(t *testing.T) {
 	for name, clear := range map[string]func(*fixture){
-		"the report lacks it again": func(f *fixture) { f.pl.reportSeen(forged("2").Obj(), true) },
+		"the report lacks it again": func(f *fixture) { f.pl.feed.ReportSeen(forged("2").Obj(), true) },
 		"the report is deleted":     func(f *fixture) { f.pl.tracker.ReportGone("hostile"); f.pl.faults.WatchContested("hostile") },
 		"its agent falls silent": func(f *fixture) {
 			for range 8 {
@@ -42,7 +42,7 @@ func TestANodeCopiesTheGPUOfAnother(t *testing.T) {
 			f := newFixture(t)
 			f.node(bt.MakeNode("victim"), bt.MakeGPUNodeOf("victim", 1, "80Gi"))
 			f.node(bt.MakeNode("hostile"), nil)
-			f.pl.reportSeen(forged("1", "GPU-0").Obj(), true)
+			f.pl.feed.ReportSeen(forged("1", "GPU-0").Obj(), true)
 			pod := bt.MakePod("waits").Memory("60Gi").Obj()
 			f.park(pod)
 			state := f.begin(pod)

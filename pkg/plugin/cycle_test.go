@@ -66,7 +66,7 @@ func TestPreEnqueueGatesUnknownModels(t *testing.T) {
 	if status := f.pl.PreEnqueue(f.ctx, pod); !status.IsSuccess() {
 		t.Errorf("with a profile that is ready: %v", status)
 	}
-	f.pl.podGone(pod)
+	f.pl.feed.PodGone(pod)
 	f.pl.wake.ProfileSeen(ready)
 	f.wantActivated("after the pod is gone")
 }
@@ -272,7 +272,7 @@ func TestCycleSeesOneSnapshot(t *testing.T) {
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
 	pod := bt.MakePod("a").Memory("60Gi").Obj()
 	state := f.begin(pod)
-	f.pl.reportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("", "70Gi").Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("", "70Gi").Obj(), true)
 	wantStatus(t, "the same cycle", f.pl.Filter(f.ctx, state, pod, f.nodeInfo("node")), fwk.Success, "")
 	wantStatus(t, "the next cycle", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("node")), fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
 }

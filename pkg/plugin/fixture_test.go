@@ -108,7 +108,7 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.pl.recovery.done.Store(true)
+	f.pl.recovery.SetDone(true)
 	return f
 }
 
@@ -117,6 +117,11 @@ func alone() *leader.Leader {
 	lead := leader.New()
 	lead.Alone()
 	return lead
+}
+
+// follows gives the process another leader.
+func (f *fixture) follows(l *leader.Leader) {
+	f.pl.leader, f.pl.faults.Leader, f.pl.recovery.Leader = l, l, l
 }
 
 // switchedLimiter is the client's limiter of requests, which a test can replace.
@@ -133,7 +138,7 @@ func (f *fixture) node(node *corev1.Node, report *bt.GPUNode) {
 		f.t.Fatal(err)
 	}
 	if report != nil {
-		f.pl.reportSeen(report.Obj(), true)
+		f.pl.feed.ReportSeen(report.Obj(), true)
 		if f.pl.tracker.Store.HasRivals(node.Name) {
 			f.t.Fatalf("node %s has a GPU of another node, so it gets no pods: name its GPUs by bt.GPUOf", node.Name)
 		}
@@ -145,7 +150,7 @@ func (f *fixture) running(pods ...*bt.Pod) {
 	for _, p := range pods {
 		f.pods = append(f.pods, p.Obj())
 		f.known(p.Obj())
-		f.pl.podSeen(p.Obj())
+		f.pl.feed.PodSeen(p.Obj())
 	}
 	f.snapshot()
 }
@@ -317,7 +322,7 @@ func (f *fixture) nominated(pod *corev1.Pod, node string) *corev1.Pod {
 	pod = pod.DeepCopy()
 	pod.Status.NominatedNodeName = node
 	f.known(pod)
-	f.pl.podSeen(pod)
+	f.pl.feed.PodSeen(pod)
 	f.pl.follow.NominationSeen(nil, pod)
 	f.queue.nominate(f.t, pod, node)
 	return pod

@@ -131,9 +131,9 @@ func TestPodsThatAHandOffKeptAwayAreRetried(t *testing.T) {
 	}
 	t.Run("the agent reports that the runtime takes GPUs", func(t *testing.T) {
 		f := takesNone(t)
-		f.pl.reportSeen(gpus().Runtime("nvidia").Message("looked again").Obj(), true)
+		f.pl.feed.ReportSeen(gpus().Runtime("nvidia").Message("looked again").Obj(), true)
 		f.wantActivated("another note")
-		f.pl.reportSeen(gpus().Runtime("nvidia", cdi).Obj(), true)
+		f.pl.feed.ReportSeen(gpus().Runtime("nvidia", cdi).Obj(), true)
 		f.wantActivated("it takes them", "a")
 	})
 	t.Run("a GPU comes free where the runtime takes none", func(t *testing.T) {
@@ -141,7 +141,7 @@ func TestPodsThatAHandOffKeptAwayAreRetried(t *testing.T) {
 		f.class("nvidia", "nvidia")
 		f.node(bt.MakeNode("node"), gpus().Process("", "70Gi").Runtime("nvidia"))
 		f.park(ofClass("nvidia"))
-		f.pl.reportSeen(gpus().Runtime("nvidia").Obj(), true)
+		f.pl.feed.ReportSeen(gpus().Runtime("nvidia").Obj(), true)
 		f.wantActivated("it is of no use")
 	})
 	t.Run("the node gets the handler", func(t *testing.T) {
@@ -216,7 +216,7 @@ func TestClaimIsDroppedWithTheHandOff(t *testing.T) {
 	}
 	f.queue.take()
 	note := "set accept-nvidia-visible-devices-envvar-when-unprivileged = true"
-	f.pl.reportSeen(held("70Gi", "70Gi").Runtime("").Message(note).Obj(), true)
+	f.pl.feed.ReportSeen(held("70Gi", "70Gi").Runtime("").Message(note).Obj(), true)
 	f.wantActivated("the node takes no GPUs any more", "a")
 	state, statuses := f.cycleState(pod), framework.NewDefaultNodeToStatus()
 	statuses.Set("node", f.pl.Filter(f.ctx, state, pod, f.nodeInfo("node")))

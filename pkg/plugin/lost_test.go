@@ -16,9 +16,9 @@ func TestRegressionThePodOfAGPUThatIsGoneIsTold(t *testing.T) {
 	f := newFixture(t)
 	f.node(bt.MakeNode("a"), bt.MakeGPUNodeOf("a", 2, "80Gi"))
 	pod := func() *bt.Pod { return bt.MakePod("p").Memory("30Gi").Bound("a", epoch, "GPU-1=30Gi") }
-	f.pl.podSeen(pod().Obj())
-	f.pl.podSeen(bt.MakePod("q").Memory("30Gi").Bound("a", epoch, "GPU-0=30Gi").Obj())
-	report := func(gpus int) { f.pl.reportSeen(bt.MakeGPUNodeOf("a", gpus, "80Gi").Obj(), true) }
+	f.pl.feed.PodSeen(pod().Obj())
+	f.pl.feed.PodSeen(bt.MakePod("q").Memory("30Gi").Bound("a", epoch, "GPU-0=30Gi").Obj())
+	report := func(gpus int) { f.pl.feed.ReportSeen(bt.MakeGPUNodeOf("a", gpus, "80Gi").Obj(), true) }
 	report(1)
 	f.clock.Step(time.Second)
 	report(2) // it was only away for a moment
@@ -34,7 +34,7 @@ func TestRegressionThePodOfAGPUThatIsGoneIsTold(t *testing.T) {
 	}
 	// Nothing more, whatever happens, and whoever leads.
 	f.pl.faults.Forget("p")
-	f.pl.podSeen(pod().ResourceVersion("2").Obj())
+	f.pl.feed.PodSeen(pod().ResourceVersion("2").Obj())
 	f.eventually("it is known that the owner was told", func() bool {
 		f.clock.Step(faults.LostAfter + time.Millisecond)
 		report(1)
@@ -49,7 +49,7 @@ func TestALossThatCannotBeToldIsToldLater(t *testing.T) {
 	f := newFixture(t)
 	f.node(bt.MakeNode("a"), bt.MakeGPUNodeOf("a", 1, "80Gi"))
 	f.api.failEvents(true)
-	f.pl.podSeen(bt.MakePod("p").Memory("30Gi").Bound("a", epoch, "GPU-1=30Gi").Obj())
+	f.pl.feed.PodSeen(bt.MakePod("p").Memory("30Gi").Bound("a", epoch, "GPU-1=30Gi").Obj())
 	f.clock.Step(faults.LostAfter + time.Millisecond)
 	f.eventually("it is to be tried again", func() bool { return f.pl.world.Timers.Has("lost/a") })
 	f.api.failEvents(false)

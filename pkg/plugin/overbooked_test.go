@@ -62,7 +62,7 @@ func TestALaterPodThatIsNotReadyLeaves(t *testing.T) {
 		n := f.told(words.EventOverbooked)
 		return len(n) == 1 && strings.Contains(n[0], "GPU 0 (GPU-0) of node node is overbooked: 90Gi is booked, of 80Gi. This pod came last and is not Ready, so it was deleted")
 	})
-	f.pl.podGone(lastBound().Obj())
+	f.pl.feed.PodGone(lastBound().Obj())
 	f.wantOverbooked("it is gone", 0)
 }
 
@@ -86,7 +86,7 @@ func TestAPodThatIsReadyStays(t *testing.T) {
 		t.Errorf("%v deleted", got)
 	}
 	t.Run("until it is not Ready any more", func(t *testing.T) {
-		f.pl.podSeen(lastBound().NotReady(epoch.Add(3e9)).ResourceVersion("2").Obj())
+		f.pl.feed.PodSeen(lastBound().NotReady(epoch.Add(3e9)).ResourceVersion("2").Obj())
 		f.eventually("deleting it", func() bool {
 			if f.clock.HasWaiters() {
 				f.clock.Step(faults.OverbookedGrace * 2)
@@ -98,7 +98,7 @@ func TestAPodThatIsReadyStays(t *testing.T) {
 
 func TestTheEarlierPodIsGoneBeforeLong(t *testing.T) {
 	f := overbookedFixture(t, lastBound())
-	f.pl.podGone(bt.MakePod("a").Memory("45Gi").Bound("node", epoch, "GPU-0=45Gi").Obj())
+	f.pl.feed.PodGone(bt.MakePod("a").Memory("45Gi").Bound("node", epoch, "GPU-0=45Gi").Obj())
 	f.wantOverbooked("the first is gone", 0)
 	f.clock.Step(faults.OverbookedGrace * 2)
 	if got := f.api.takeDeleted(); got != nil {
@@ -109,13 +109,13 @@ func TestTheEarlierPodIsGoneBeforeLong(t *testing.T) {
 func TestOnlyALeaderRepairs(t *testing.T) {
 	f := newFixture(t)
 	f.pl.metrics.overbooked.Set(0)
-	f.pl.recovery.done.Store(false)
+	f.pl.recovery.SetDone(false)
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
 	f.running(bt.MakePod("a").Memory("45Gi").Bound("node", epoch, "GPU-0=45Gi"), lastBound())
 	f.wantOverbooked("a standby", 0)
 
 	f = overbookedFixture(t, lastBound())
-	f.pl.leader = leader.New()
+	f.follows(leader.New())
 	for range 2 {
 		f.eventually("looking", f.clock.HasWaiters)
 		f.clock.Step(faults.OverbookedGrace * 2)

@@ -6,11 +6,10 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	corelisters "k8s.io/client-go/listers/core/v1"
-	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/utils/clock"
@@ -22,10 +21,12 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/config"
 	"github.com/berth-dev/berth/pkg/plugin/faults"
+	"github.com/berth-dev/berth/pkg/plugin/feed"
 	"github.com/berth-dev/berth/pkg/plugin/follow"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
+	"github.com/berth-dev/berth/pkg/plugin/recovery"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
 	"github.com/berth-dev/berth/pkg/plugin/resourceclaims"
 	"github.com/berth-dev/berth/pkg/plugin/shared"
@@ -50,14 +51,15 @@ type Plugin struct {
 	tracker *gpustate.Tracker
 	// world is what all rooms work with.
 	world    *shared.World
-	nodes    corelisters.NodeLister
 	requests *requests.Reader
-	pods     corelisters.PodLister
 	parked   *parked.List
-	recovery recovery
+	// recovery makes the books right.
+	recovery *recovery.Recovery
 	claims   *claims.Book
 	// wake retries pods that wait.
 	wake *wake.Waker
+	// feed is what the informers tell.
+	feed *feed.Feed
 	// follow follows what pods claim.
 	follow *follow.Follower
 	// verdicts says why a pod fits nowhere.
@@ -68,8 +70,6 @@ type Plugin struct {
 	metrics *pluginMetrics
 	// announcer tells the owners of pods that were placed.
 	announcer *words.Announcer
-	// synced are the informers that the first cycle waits for.
-	synced []cache.InformerSynced
 	// resourceClaims are of dynamic resource allocation; nil if that is off.
 	resourceClaims *resourceclaims.Reader
 }
@@ -121,7 +121,8 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 		return nil, err
 	}
 	pl.term = leader.NewTerm(lead, client, handle.ClientSet().CoreV1().RESTClient(), pl.clock)
-	if err := pl.startInformers(ctx, client); err != nil {
+	pl.recovery.Term = pl.term
+	if err := pl.feed.Start(ctx, client); err != nil {
 		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
 	}
 	if err := pl.faults.StartEvacuation(ctx); err != nil {
@@ -130,7 +131,8 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err := pl.faults.WatchPolicies(ctx, handle.KubeConfig()); err != nil {
 		return nil, fmt.Errorf("checking admission policies: %w", err)
 	}
-	go pl.takeOver(ctx)
+	pl.recovery.Synced = pl.feed.Synced
+	go pl.recovery.TakeOver(ctx)
 	return pl, nil
 }
 
@@ -146,8 +148,6 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 		clock:   c,
 		leader:  lead,
 		tracker: gpustate.NewTracker(headroom, policy, c),
-		nodes:   handle.SharedInformerFactory().Core().V1().Nodes().Lister(),
-		pods:    handle.SharedInformerFactory().Core().V1().Pods().Lister(),
 		parked:  parked.NewList(),
 		metrics: registerMetrics(),
 	}
@@ -155,8 +155,9 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)
 		pl.resourceClaims = resourceclaims.NewReader(handle.SharedDRAManager(), pl.tracker.DRA)
 	}
+	core := handle.SharedInformerFactory().Core().V1()
 	pl.world = &shared.World{
-		Args: args, Handle: handle, Clock: c, Tracker: pl.tracker, Nodes: pl.nodes, Pods: pl.pods, Timers: timers.New(c),
+		Args: args, Handle: handle, Clock: c, Tracker: pl.tracker, Nodes: core.Nodes().Lister(), Pods: core.Pods().Lister(), Timers: timers.New(c),
 	}
 	pl.requests = &requests.Reader{
 		Classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
@@ -166,7 +167,7 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 	pl.wake = wake.New(pl.world, pl.requests, pl.parked, pl.claims)
 	pl.verdicts = verdicts.Reader{World: pl.world}
 	pl.faults = &faults.Watcher{
-		World: pl.world, Wake: pl.wake, Leader: lead, Policies: &policies.State{}, Recovered: pl.recovery.done.Load,
+		World: pl.world, Wake: pl.wake, Leader: lead, Policies: &policies.State{}, Recovered: func() bool { return pl.recovery.Done() },
 		Metrics: faults.Metrics{
 			Overbooked: pl.metrics.overbooked, Contested: pl.metrics.contested,
 			PolicyInForce: pl.metrics.policyInForce, DriverUpgradeEvictions: pl.metrics.driverUpgradeEvictions,
@@ -182,9 +183,16 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 	if pl.evictor, err = pl.newEvictor(ctx); err != nil {
 		return nil, err
 	}
+	pl.recovery = &recovery.Recovery{
+		World: pl.world, Wake: pl.wake, Leader: lead, Recovered: pl.faults.WatchBookings,
+		Resolve: func(ctx context.Context, pod *corev1.Pod, node string, last time.Time) {
+			pl.resolveUnknown(ctx, pod, node, last, func() {})
+		},
+	}
 	pl.follow = &follow.Follower{
 		World: pl.world, Wake: pl.wake, Evictor: pl.evictor, Claims: pl.claims, Dropped: pl.metrics.claimsDropped, EvictionToBind: pl.metrics.evictionToBind,
 	}
+	pl.feed = &feed.Feed{World: pl.world, Wake: pl.wake, Follow: pl.follow, Faults: pl.faults}
 	return pl, nil
 }
 

@@ -26,10 +26,10 @@ func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
 		return nil // whatever its model is, it is placed; see PreFilter
 	}
 	resolved := pl.requests.Of(pod)
-	if resolved.Request != nil && pl.recovery.underWay() {
+	if resolved.Request != nil && pl.recovery.UnderWay() {
 		// Listed before that is looked at again, so that a recovery which ends in between retries the pod.
 		pl.wake.Park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
-		if pl.recovery.underWay() {
+		if pl.recovery.UnderWay() {
 			return rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonRecovering)
 		}
 	}

@@ -42,7 +42,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	// Listed before the recovery is looked at, so that one that is done in between retries the pod.
 	pl.wake.Park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
 	pl.claims.Tried(pod.UID)
-	if why := pl.recovery.pending(); why != "" {
+	if why := pl.recovery.Pending(); why != "" {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, why)
 	}
 	if why := pl.faults.PoliciesMissing(); why != "" {

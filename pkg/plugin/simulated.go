@@ -54,9 +54,9 @@ func NewIn(ctx context.Context, obj runtime.Object, handle fwk.Handle, w World) 
 	pl.announcer = words.AtOnce(func(p words.Placement) {
 		pl.world.Event(p.Pod, nil, corev1.EventTypeNormal, words.EventAllocated, words.ActionAllocate, p.Note)
 	})
-	if err := pl.feed(w.InformerOf); err != nil {
+	if err := pl.feed.From(w.InformerOf); err != nil {
 		return nil, err
 	}
-	pl.recovery.done.Store(true)
+	pl.recovery.SetDone(true)
 	return pl, nil
 }

@@ -42,7 +42,7 @@ func (f *fixture) fullNode(name string) {
 // freed reports that the GPU of a node is free.
 func (f *fixture) freed(name, version string) {
 	f.t.Helper()
-	f.pl.reportSeen(bt.MakeGPUsOf(name, 1, "80Gi").ResourceVersion(version).Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUsOf(name, 1, "80Gi").ResourceVersion(version).Obj(), true)
 }
 
 // afterPodDeleted asks whether a pod is to be queued when another is gone.
@@ -122,7 +122,7 @@ func TestOneRoomWakesOnePod(t *testing.T) {
 		f.queue.take()
 		urgent := bt.MakePod("urgent").Memory("79Gi").Priority(10).Obj()
 		f.forget(urgent)
-		f.pl.podGone(urgent)
+		f.pl.feed.PodGone(urgent)
 		f.wantActivated("the room that it left", "pod-000")
 	})
 	t.Run("nobody takes it: each is tried once", func(t *testing.T) {
@@ -178,7 +178,7 @@ func TestFailedReservationsKeepTheirBackoff(t *testing.T) {
 			pod := bt.MakePod("pod").Memory("60Gi").Obj()
 			tc.fail(f, pod)
 			f.queue.take()
-			f.pl.reportSeen(bt.MakeGPUNode("other").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("other").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
 			f.wantActivated("room comes up elsewhere")
 			if hint, err := f.afterPodDeleted(pod, bt.MakePod("x").Node("other").Obj()); hint != fwk.Queue || err != nil {
 				t.Errorf("a pod is deleted: %v, %v, want to be queued behind its backoff", hint, err)
@@ -212,7 +212,7 @@ func TestActivityWakesNobody(t *testing.T) {
 		if i%2 == 0 {
 			g = report(2*i).Process("serving", "70Gi")
 		}
-		f.pl.reportSeen(g.Obj(), true)
+		f.pl.feed.ReportSeen(g.Obj(), true)
 	}
 	f.wantActivated("60 flips woke each of 50 pods 60 times before")
 	f.pl.tracker.Policy.StaleAfter = 0
@@ -254,7 +254,7 @@ func TestPodsThatAreGoneAreForgotten(t *testing.T) {
 	f := newFixture(t)
 	f.fullNode("node")
 	pod := bt.MakePod("gone").Memory("60Gi").Obj()
-	f.pl.podGone(pod)
+	f.pl.feed.PodGone(pod)
 	if _, status := f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos()); !status.IsSuccess() {
 		t.Fatal(status)
 	}

@@ -27,6 +27,13 @@ func (w *Waker) NodeChanged(node string) { w.wake(w.Parked.Now(node, parked.Memo
 // NodeReshaped retries those that any other change of a node helps: of its devices, or of whom may be evicted.
 func (w *Waker) NodeReshaped(node string) { w.wake(w.Parked.Now(node, parked.Reshaped)) }
 
+// NodesChanged is NodeChanged of several.
+func (w *Waker) NodesChanged(nodes []string) {
+	for _, node := range nodes {
+		w.NodeChanged(node)
+	}
+}
+
 // RoomLeft retries the pods that are helped by what a pod's own cycle left on a node.
 func (w *Waker) RoomLeft(node string, by types.UID) {
 	c := w.Parked.Now(node, parked.MemoryFreed)

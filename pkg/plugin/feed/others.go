@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package feed
 
 import (
 	corev1 "k8s.io/api/core/v1"
@@ -11,31 +11,31 @@ import (
 
 // watchHandOff retries waiting pods when a RuntimeClass comes, or a node gets other runtime handlers. Of neither does
 // the framework have an event.
-func (pl *Plugin) watchHandOff() error {
-	factory := pl.handle.SharedInformerFactory()
-	if err := pl.handleEvents(factory.Node().V1().RuntimeClasses().Informer(), cache.ResourceEventHandlerDetailedFuncs{
-		AddFunc:    func(obj any, _ bool) { pl.wake.ClassSeen(obj.(*nodev1.RuntimeClass)) },
-		UpdateFunc: func(_, obj any) { pl.wake.ClassSeen(obj.(*nodev1.RuntimeClass)) },
+func (f *Feed) watchHandOff() error {
+	factory := f.Handle.SharedInformerFactory()
+	if err := f.handleEvents(factory.Node().V1().RuntimeClasses().Informer(), cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc:    func(obj any, _ bool) { f.Wake.ClassSeen(obj.(*nodev1.RuntimeClass)) },
+		UpdateFunc: func(_, obj any) { f.Wake.ClassSeen(obj.(*nodev1.RuntimeClass)) },
 	}); err != nil {
 		return err
 	}
-	return pl.handleEvents(factory.Core().V1().Nodes().Informer(), cache.ResourceEventHandlerDetailedFuncs{
-		UpdateFunc: func(old, obj any) { pl.wake.NodeSeen(old.(*corev1.Node), obj.(*corev1.Node)) },
+	return f.handleEvents(factory.Core().V1().Nodes().Informer(), cache.ResourceEventHandlerDetailedFuncs{
+		UpdateFunc: func(old, obj any) { f.Wake.NodeSeen(old.(*corev1.Node), obj.(*corev1.Node)) },
 	})
 }
 
 // watchElsewhere tells of what happens to neighbours and volumes, through the informers that the framework has of them
 // anyway. The books depend on none of it, so nothing waits for it.
-func (pl *Plugin) watchElsewhere() error {
-	core, storage := pl.handle.SharedInformerFactory().Core().V1(), pl.handle.SharedInformerFactory().Storage().V1()
+func (f *Feed) watchElsewhere() error {
+	core, storage := f.Handle.SharedInformerFactory().Core().V1(), f.Handle.SharedInformerFactory().Storage().V1()
 	for _, add := range []func() error{
-		onChange(core.Pods().Informer(), pl.wake.Needs.PodChanged),
-		onChange(core.Nodes().Informer(), pl.wake.Needs.NodeChanged),
-		onChange(core.PersistentVolumeClaims().Informer(), pl.wake.Needs.VolumeClaimChanged),
-		onChange(core.PersistentVolumes().Informer(), pl.wake.Needs.VolumeChanged),
-		onChange(storage.StorageClasses().Informer(), pl.wake.Needs.ClassChanged),
-		onChange(storage.CSINodes().Informer(), pl.wake.Needs.CSINodeChanged),
-		onChange(storage.CSIStorageCapacities().Informer(), pl.wake.Needs.CapacityChanged),
+		onChange(core.Pods().Informer(), f.Wake.Needs.PodChanged),
+		onChange(core.Nodes().Informer(), f.Wake.Needs.NodeChanged),
+		onChange(core.PersistentVolumeClaims().Informer(), f.Wake.Needs.VolumeClaimChanged),
+		onChange(core.PersistentVolumes().Informer(), f.Wake.Needs.VolumeChanged),
+		onChange(storage.StorageClasses().Informer(), f.Wake.Needs.ClassChanged),
+		onChange(storage.CSINodes().Informer(), f.Wake.Needs.CSINodeChanged),
+		onChange(storage.CSIStorageCapacities().Informer(), f.Wake.Needs.CapacityChanged),
 	} {
 		if err := add(); err != nil {
 			return err

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+package feed
 
 import (
 	"context"
@@ -22,16 +22,16 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
 
-// startInformers feeds the tracker from a cluster. Berth's own objects come through informers of the plugin: the
+// Start feeds the tracker from a cluster. Berth's own objects come through informers of the plugin: the
 // framework's dynamic informers would hand over unstructured copies, and run hints that may be ahead of the tracker.
-func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) error {
+func (f *Feed) Start(ctx context.Context, client rest.Interface) error {
 	var own []cache.SharedIndexInformer
-	err := pl.feed(func(resource, namespace string, example runtime.Object) cache.SharedIndexInformer {
+	err := f.From(func(resource, namespace string, example runtime.Object) cache.SharedIndexInformer {
 		from := cache.Getter(client)
 		if resource == "leases" {
-			from = pl.handle.ClientSet().CoordinationV1().RESTClient()
+			from = f.Handle.ClientSet().CoordinationV1().RESTClient()
 		}
-		own = append(own, newInformer(from, resource, namespace, example))
+		own = append(own, NewInformer(from, resource, namespace, example))
 		return own[len(own)-1]
 	})
 	if err != nil {
@@ -43,58 +43,58 @@ func (pl *Plugin) startInformers(ctx context.Context, client rest.Interface) err
 	return nil
 }
 
-// feed has the tracker told of what happens: through the framework's informers, and those of Berth's own objects that
+// From has the tracker told of what happens: through the framework's informers, and those of Berth's own objects that
 // informerOf makes.
-func (pl *Plugin) feed(informerOf func(resource, namespace string, example runtime.Object) cache.SharedIndexInformer) error {
-	pods := pl.handle.SharedInformerFactory().Core().V1().Pods().Informer()
-	if err := pl.handleEvents(pods, cache.ResourceEventHandlerDetailedFuncs{
+func (f *Feed) From(informerOf func(resource, namespace string, example runtime.Object) cache.SharedIndexInformer) error {
+	pods := f.Handle.SharedInformerFactory().Core().V1().Pods().Informer()
+	if err := f.handleEvents(pods, cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc: func(obj any, _ bool) {
-			pl.podSeen(obj.(*corev1.Pod))
-			pl.follow.NominationSeen(nil, obj.(*corev1.Pod))
+			f.PodSeen(obj.(*corev1.Pod))
+			f.Follow.NominationSeen(nil, obj.(*corev1.Pod))
 		},
 		UpdateFunc: func(old, obj any) {
 			// A pod that was deleted and made again between two events is two pods.
 			if o, p := old.(*corev1.Pod), obj.(*corev1.Pod); o.UID != p.UID {
-				pl.podGone(o)
+				f.PodGone(o)
 			}
-			pl.podSeen(obj.(*corev1.Pod))
-			pl.follow.NominationSeen(old.(*corev1.Pod), obj.(*corev1.Pod))
+			f.PodSeen(obj.(*corev1.Pod))
+			f.Follow.NominationSeen(old.(*corev1.Pod), obj.(*corev1.Pod))
 		},
 		DeleteFunc: func(obj any) {
 			if pod, ok := deleted[*corev1.Pod](obj); ok {
-				pl.podGone(pod)
+				f.PodGone(pod)
 			}
 		},
 	}); err != nil {
 		return err
 	}
-	if err := pl.watchHandOff(); err != nil {
+	if err := f.watchHandOff(); err != nil {
 		return err
 	}
 
-	if err := pl.watchElsewhere(); err != nil {
+	if err := f.watchElsewhere(); err != nil {
 		return err
 	}
 
-	if err := pl.watchDRA(); err != nil {
+	if err := f.watchDRA(); err != nil {
 		return err
 	}
 
-	if err := pl.watchReports(informerOf("gpunodes", "", &gpunode.Object{})); err != nil {
+	if err := f.WatchReports(informerOf("gpunodes", "", &gpunode.Object{})); err != nil {
 		return err
 	}
 
 	leases := informerOf("leases", berthv1alpha1.Namespace, &coordinationv1.Lease{})
-	if err := pl.handleEvents(leases, cache.ResourceEventHandlerDetailedFuncs{
-		AddFunc: func(obj any, initial bool) { pl.leaseSeen(obj.(*coordinationv1.Lease), !initial) },
+	if err := f.handleEvents(leases, cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(obj any, initial bool) { f.leaseSeen(obj.(*coordinationv1.Lease), !initial) },
 		UpdateFunc: func(old, obj any) {
 			// Only a renewal proves life: any other write to the Lease may be somebody else's.
 			o, n := old.(*coordinationv1.Lease), obj.(*coordinationv1.Lease)
-			pl.leaseSeen(n, !n.Spec.RenewTime.Equal(o.Spec.RenewTime))
+			f.leaseSeen(n, !n.Spec.RenewTime.Equal(o.Spec.RenewTime))
 		},
 		DeleteFunc: func(obj any) {
 			if lease, ok := deleted[*coordinationv1.Lease](obj); ok {
-				pl.tracker.LeaseGone(lease.Name)
+				f.Tracker.LeaseGone(lease.Name)
 			}
 		},
 	}); err != nil {
@@ -102,66 +102,69 @@ func (pl *Plugin) feed(informerOf func(resource, namespace string, example runti
 	}
 
 	profiles := informerOf("modelprofiles", "", &berthv1alpha1.ModelProfile{})
-	pl.requests.Profiles = requests.Profiles{Store: profiles.GetStore()}
-	return pl.handleEvents(profiles, cache.ResourceEventHandlerDetailedFuncs{
-		AddFunc:    func(obj any, _ bool) { pl.wake.ProfileSeen(obj.(*berthv1alpha1.ModelProfile)) },
-		UpdateFunc: func(_, obj any) { pl.wake.ProfileSeen(obj.(*berthv1alpha1.ModelProfile)) },
+	f.Wake.Requests.Profiles = requests.Profiles{Store: profiles.GetStore()}
+	return f.handleEvents(profiles, cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc:    func(obj any, _ bool) { f.Wake.ProfileSeen(obj.(*berthv1alpha1.ModelProfile)) },
+		UpdateFunc: func(_, obj any) { f.Wake.ProfileSeen(obj.(*berthv1alpha1.ModelProfile)) },
 	})
 }
 
-func (pl *Plugin) handleEvents(informer cache.SharedIndexInformer, h cache.ResourceEventHandlerDetailedFuncs) error {
+func (f *Feed) handleEvents(informer cache.SharedIndexInformer, h cache.ResourceEventHandlerDetailedFuncs) error {
 	registration, err := informer.AddEventHandler(h)
 	if err != nil {
 		return err
 	}
-	pl.synced = append(pl.synced, registration.HasSynced)
+	f.Synced = append(f.Synced, registration.HasSynced)
 	return nil
 }
 
-func (pl *Plugin) podSeen(pod *corev1.Pod) {
+// PodSeen says that a pod is there, or changed.
+func (f *Feed) PodSeen(pod *corev1.Pod) {
 	bound := pod.Spec.NodeName != ""
 	var woken []parked.Change
 	if bound {
-		woken = pl.wake.Forget(pod.UID)
-		pl.claims.Forget(pod.UID)
-		pl.requests.Forget(pod.UID)
+		woken = f.Wake.Forget(pod.UID)
+		f.Wake.Claims.Forget(pod.UID)
+		f.Wake.Requests.Forget(pod.UID)
 	}
-	pl.tracker.PodSeen(pod)
-	pl.wake.PassOn(woken, pod.Spec.NodeName)
-	pl.wake.WatchUnreported(pod)
-	pl.faults.WatchUnallocated(pod)
-	if bound && pl.tracker.Ledger.Get(pod.UID) != nil {
-		pl.wake.WatchLoads(pod.Spec.NodeName)
-		pl.wake.WatchVictims(pod.Spec.NodeName)
-		pl.faults.WatchLost(pod.Spec.NodeName)
-		pl.faults.WatchBookings(pod.Spec.NodeName)
+	f.Tracker.PodSeen(pod)
+	f.Wake.PassOn(woken, pod.Spec.NodeName)
+	f.Wake.WatchUnreported(pod)
+	f.Faults.WatchUnallocated(pod)
+	if bound && f.Tracker.Ledger.Get(pod.UID) != nil {
+		f.Wake.WatchLoads(pod.Spec.NodeName)
+		f.Wake.WatchVictims(pod.Spec.NodeName)
+		f.Faults.WatchLost(pod.Spec.NodeName)
+		f.Faults.WatchBookings(pod.Spec.NodeName)
 	}
 }
 
-func (pl *Plugin) podGone(pod *corev1.Pod) {
-	woken := pl.wake.Forget(pod.UID)
-	pl.requests.Forget(pod.UID)
-	pl.claims.Gone(pod, pl.clock.Now())
-	pl.faults.Forget(pod.UID)
-	if node := pl.tracker.PodGone(pod); node != "" {
-		pl.wake.Settle(node)
-		pl.faults.WatchBookings(node)
+// PodGone says that a pod is gone.
+func (f *Feed) PodGone(pod *corev1.Pod) {
+	woken := f.Wake.Forget(pod.UID)
+	f.Wake.Requests.Forget(pod.UID)
+	f.Wake.Claims.Gone(pod, f.Clock.Now())
+	f.Faults.Forget(pod.UID)
+	if node := f.Tracker.PodGone(pod); node != "" {
+		f.Wake.Settle(node)
+		f.Faults.WatchBookings(node)
 	}
-	pl.wake.PassOn(woken, "")
+	f.Wake.PassOn(woken, "")
 }
 
-func (pl *Plugin) leaseSeen(lease *coordinationv1.Lease, live bool) {
+func (f *Feed) leaseSeen(lease *coordinationv1.Lease, live bool) {
 	var renewed time.Time
 	if lease.Spec.RenewTime != nil {
 		renewed = lease.Spec.RenewTime.Time
 	}
-	pl.tracker.LeaseSeen(lease.Name, renewed, live)
+	f.Tracker.LeaseSeen(lease.Name, renewed, live)
 	if live {
-		pl.wake.AgentLives(lease.Name)
+		f.Wake.AgentLives(lease.Name)
 	}
 }
 
-func newInformer(client cache.Getter, resource, namespace string, example runtime.Object) cache.SharedIndexInformer {
+// NewInformer returns an informer of a kind that the framework has none of.
+func NewInformer(client cache.Getter, resource, namespace string, example runtime.Object) cache.SharedIndexInformer {
 	lw := cache.NewListWatchFromClient(client, resource, namespace, fields.Everything())
 	informer := cache.NewSharedIndexInformer(lw, example, 0, cache.Indexers{})
 	// Errors are possible only once the informer runs.
