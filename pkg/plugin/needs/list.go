@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// delay is how long after a change pods are judged again: the scheduler's own caches learn of it by other handlers.
+	// delay is how long after a change pods are judged again: the scheduler's own caches learn of it by other handlers. They
+	// may be late, so the pods are judged once more after a pause.
 	delay = 100 * time.Millisecond
-	// pause is how soon a pod is judged once more: a hundred neighbours that leave one by one are no reason for a hundred
-	// cycles.
+	// pause is between two looks at a pod: a hundred neighbours that leave one by one are no reason for a hundred cycles.
 	pause = 2 * time.Second
 )
 
@@ -65,15 +65,16 @@ func (l *List) judge(concerns func(n *needs, node string) bool) {
 		}
 		at := now.Add(delay)
 		if !n.due.Before(at) {
-			continue // the next time will do
+			continue // the last look that is due will do
 		}
 		if next := n.due.Add(pause); next.After(at) {
 			at = next
 		}
-		due[uid], n.due = at, at
+		due[uid], n.due = at, at.Add(pause)
 	}
 	l.mu.Unlock()
 	for uid, at := range due {
 		l.Judge(uid, at)
+		l.Judge(uid, at.Add(pause))
 	}
 }

@@ -22,11 +22,11 @@ import (
 
 var epoch = bt.Epoch
 
-// list is a list whose pods all wait on node "here", with what it has judged since the last look: pod → after how long.
+// list is a list whose pods all wait on node "here", with when those are judged that it has judged since the last look, from now.
 type list struct {
 	*List
 	clock  *testclock.FakeClock
-	judged map[types.UID]time.Duration
+	judged map[types.UID][]time.Duration
 }
 
 func newList(t *testing.T, claims ...*corev1.PersistentVolumeClaim) *list {
@@ -37,11 +37,11 @@ func newList(t *testing.T, claims ...*corev1.PersistentVolumeClaim) *list {
 	for _, c := range claims {
 		_ = volumeClaims.Add(c)
 	}
-	l := &list{clock: testclock.NewFakeClock(epoch), judged: map[types.UID]time.Duration{}}
+	l := &list{clock: testclock.NewFakeClock(epoch), judged: map[types.UID][]time.Duration{}}
 	l.List = &List{
 		Clock: l.clock, Nodes: corelisters.NewNodeLister(nodes), VolumeClaims: corelisters.NewPersistentVolumeClaimLister(volumeClaims),
 		WaitsOn: func(types.UID) string { return "here" },
-		Judge:   func(uid types.UID, at time.Time) { l.judged[uid] = at.Sub(l.clock.Now()) },
+		Judge:   func(uid types.UID, at time.Time) { l.judged[uid] = append(l.judged[uid], at.Sub(l.clock.Now())) },
 	}
 	return l
 }
@@ -146,9 +146,9 @@ func TestNeighboursElsewhere(t *testing.T) {
 
 func (l *list) want(t *testing.T, judged bool) {
 	t.Helper()
-	want := map[types.UID]time.Duration{}
+	want := map[types.UID][]time.Duration{}
 	if judged {
-		want["waiting"] = delay
+		want["waiting"] = []time.Duration{delay, delay + pause}
 	}
 	if diff := cmp.Diff(want, l.judged); diff != "" {
 		t.Errorf("judged again (-want +got):\n%s", diff)
@@ -291,28 +291,24 @@ func TestManyChangesAreJudgedOnceInAWhile(t *testing.T) {
 	l := newList(t)
 	pod := needing(nearCache)
 	l.Add(pod)
-	goes := func() (judged map[types.UID]time.Duration) {
-		l.judged = map[types.UID]time.Duration{}
+	for _, step := range []struct {
+		what  string
+		after time.Duration
+		want  []time.Duration
+	}{
+		{"the first", 0, []time.Duration{delay, delay + pause}},
+		{"another, after a look that may have been too early for it", delay, nil},
+		{"another, just before the last look", pause - delay, nil},
+		{"another, at the last look", delay, []time.Duration{pause, 2 * pause}},
+		{"another, long after", time.Minute, []time.Duration{delay, delay + pause}},
+	} {
+		l.clock.Step(step.after)
+		l.Add(pod) // it was judged, and waits on
+		l.judged = map[types.UID][]time.Duration{}
 		l.PodChanged(other("there", map[string]string{"app": "cache"}), nil)
-		return l.judged
-	}
-	want := func(after time.Duration) map[types.UID]time.Duration {
-		return map[types.UID]time.Duration{"waiting": after}
-	}
-	if diff := cmp.Diff(want(delay), goes()); diff != "" {
-		t.Errorf("the first (-want +got):\n%s", diff)
-	}
-	l.clock.Step(delay)
-	l.Add(pod) // it was judged, and waits on
-	if diff := cmp.Diff(want(pause), goes()); diff != "" {
-		t.Errorf("the second (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff(map[types.UID]time.Duration{}, goes()); diff != "" {
-		t.Errorf("another, before that (-want +got):\n%s", diff)
-	}
-	l.clock.Step(2*pause + delay)
-	if diff := cmp.Diff(want(delay), goes()); diff != "" {
-		t.Errorf("long after (-want +got):\n%s", diff)
+		if diff := cmp.Diff(step.want, l.judged["waiting"]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", step.what, diff)
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ type needs struct {
 	spread                 []spread
 	// volumeClaims are the names of its PersistentVolumeClaims.
 	volumeClaims sets.Set[string]
-	// due is when it is judged next, or was last.
+	// due is when it is looked at for the last time, or was.
 	due time.Time
 }
 
