@@ -50,8 +50,8 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 	if err := pl.bind(ctx, pod, binding); err != nil {
 		return fwk.AsStatus(err)
 	}
-	pl.claimBound(r.claim)
-	pl.announcer.placed(ctx, pod, r.message)
+	pl.follow.Bound(r.claim)
+	pl.announcer.Placed(ctx, pod, r.message)
 	return nil
 }
 
@@ -172,8 +172,8 @@ func (pl *Plugin) resolveUnknown(ctx context.Context, pod *corev1.Pod, nodeName 
 		logger.V(2).Info("The outcome of a binding is not settled yet", "pod", klog.KObj(pod), "node", nodeName, "bound", bound != nil, "err", err)
 		pl.sleepUntil(pl.clock.Now().Add(backoff.Step()))
 	}
-	pl.nodeChanged(nodeName)
-	pl.activate([]*parked.Pod{{Pod: pod}})
+	pl.wake.NodeChanged(nodeName)
+	pl.wake.Activate([]*parked.Pod{{Pod: pod}})
 }
 
 // readBound returns the pod as the apiserver has it now if it is bound, else nil: a pod that is gone is not bound.

@@ -110,7 +110,7 @@ func TestEachReasonIsDocumentedAndNoOther(t *testing.T) {
 	want := slices.Concat(
 		constants(t, "pkg/gpustate/reasons.go", "Reason"),
 		constants(t, "pkg/alloc/verdict.go", "Reason"),
-		constants(t, "pkg/plugin/messages.go", "event"),
+		constants(t, "pkg/plugin/words/events.go", "Event"),
 		notes(t, "pkg/gpustate"),
 	)
 	var documented []string
