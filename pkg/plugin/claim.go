@@ -42,14 +42,14 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 	next := *e.Claim
 	left, alive := pl.victimsLeft(&next)
 	if alive {
-		pl.reject(pod, e, "victim-not-evicted", "")
+		pl.reject(ctx, pod, e, "victim-not-evicted", "")
 		return nil, ""
 	}
 	ni, err := pl.nodeInfo(e.Node)
 	node, gone := pl.nodes.Get(e.Node)
 	if err != nil || gone != nil { // the snapshot may still have it
 		pl.claims.GiveUp(pod.UID, e.Node, pl.clock.Now().Add(goneFor))
-		pl.reject(pod, e, "node-gone", "the node is gone")
+		pl.reject(ctx, pod, e, "node-gone", "the node is gone")
 		return nil, ""
 	}
 	now := pl.clock.Now()
@@ -59,11 +59,11 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 		return e, fmt.Sprintf(waitingOn, e.Node, "it could not be looked at: "+status.Message())
 	case !status.IsSuccess() && (status.Plugin() != Name || status.Code() == fwk.UnschedulableAndUnresolvable):
 		// It is not the memory, or no memory that comes back would help.
-		pl.reject(pod, e, "node-refused", status.Message())
+		pl.reject(ctx, pod, e, "node-refused", status.Message())
 		return nil, ""
 	case !status.IsSuccess():
 		if !e.IsLost() {
-			pl.metrics.claimsDropped.WithLabelValues("no-longer-fits").Inc()
+			pl.claimDropped(ctx, pod, e, "no-longer-fits", status.Message())
 			next.PatientUntil = now.Add(pl.args.WaitBeforeEviction.Duration)
 		}
 		if left == 0 || now.After(next.PatientUntil) {
@@ -83,7 +83,7 @@ func (pl *Plugin) follow(ctx context.Context, s *cycle.State, state fwk.CycleSta
 		}
 		pl.event(pod, nil, corev1.EventTypeWarning, eventMemoryNotBack, actionWait, note)
 		pl.claims.GiveUp(pod.UID, e.Node, now.Add(giveUpFor))
-		pl.reject(pod, e, "memory-not-returned", "")
+		pl.reject(ctx, pod, e, "memory-not-returned", "")
 		return nil, ""
 	}
 	if e.IsLost() { // its place is back
@@ -166,13 +166,18 @@ func isPassing(r alloc.Reason) bool { return isSilent(r) || r == gpustate.Reason
 
 // reject gives a claim up, lets others have what it held, and tells the pod's owner why, if there is more to tell than
 // an Event of its own does.
-func (pl *Plugin) reject(pod *corev1.Pod, e *gpustate.Entry, reason, why string) {
-	pl.metrics.claimsDropped.WithLabelValues(reason).Inc()
+func (pl *Plugin) reject(ctx context.Context, pod *corev1.Pod, e *gpustate.Entry, reason, why string) {
+	pl.claimDropped(ctx, pod, e, reason, why)
 	if why != "" {
 		pl.event(pod, nil, corev1.EventTypeNormal, eventClaimDropped, actionWait,
 			fmt.Sprintf("Does not wait for node %s any longer: %s; trying another way", e.Node, why))
 	}
 	pl.dropClaim(pod)
+}
+
+func (pl *Plugin) claimDropped(ctx context.Context, pod *corev1.Pod, e *gpustate.Entry, reason, why string) {
+	pl.metrics.claimsDropped.WithLabelValues(reason).Inc()
+	pl.history.Dropped(ctx, pod, e.Node, reason, why)
 }
 
 // setClaim claims devices for a pod, and retries it when its time is over; what it claimed elsewhere is free for others.
@@ -264,7 +269,7 @@ func (pl *Plugin) nominationSeen(before, pod *corev1.Pod) {
 }
 
 // claimWait makes the pod wait on a node. Memory that is not expected soon is not held against others until it is.
-func (pl *Plugin) claimWait(s *cycle.State, pod *corev1.Pod, w *preempt.Wait) (*fwk.PostFilterResult, *fwk.Status) {
+func (pl *Plugin) claimWait(ctx context.Context, s *cycle.State, pod *corev1.Pod, w *preempt.Wait) (*fwk.PostFilterResult, *fwk.Status) {
 	now := pl.clock.Now()
 	patience := pl.args.WaitBeforeEviction.Duration
 	c := gpustate.Claim{MadeAt: now, Deadline: w.Deadline, PatientUntil: now.Add(patience)}
@@ -274,6 +279,7 @@ func (pl *Plugin) claimWait(s *cycle.State, pod *corev1.Pod, w *preempt.Wait) (*
 	pl.setClaim(pod, w.Name(), w.Allocation.Devices, c)
 	awaited, _ := pl.awaited(s, w.Node, w.Allocation.Devices)
 	msg := fmt.Sprintf(waitingOn, w.Name(), awaited)
+	pl.history.Waits(ctx, pod, w.Name(), w.Allocation.Devices, awaited)
 	if pod.Status.NominatedNodeName != w.Name() {
 		pl.event(pod, nil, corev1.EventTypeNormal, eventWaiting, actionWait,
 			fmt.Sprintf("Fits on node %s once it need not wait any more: %s; nobody is evicted", w.Name(), awaited))

@@ -12,6 +12,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/evacuate"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 )
 
 // startEvacuation evicts pods from nodes whose driver is to be replaced, until ctx ends, if the arguments say so.
@@ -37,7 +38,7 @@ func (pl *Plugin) evacuationTried(ctx context.Context, pod *corev1.Pod, outcome 
 	why := fmt.Sprintf("its driver is to be replaced (%s)", berthv1alpha1.LabelDriverUpgradeState)
 	switch outcome {
 	case evacuate.Evicted:
-		logger.Info("Evicted a pod for a driver upgrade", "pod", klog.KObj(pod), "node", pod.Spec.NodeName)
+		pl.history.Evicted(ctx, pod, pl.bookedFor(pod), history.DriverUpgrade, nil)
 		pl.event(pod, nil, corev1.EventTypeNormal, eventEvictedForDriver, actionEvict,
 			fmt.Sprintf("Evicted from node %s: %s", pod.Spec.NodeName, why))
 	case evacuate.Refused:

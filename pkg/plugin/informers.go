@@ -118,6 +118,7 @@ func (pl *Plugin) podSeen(pod *corev1.Pod) {
 	bound := pod.Spec.NodeName != ""
 	var woken []parked.Change
 	if bound {
+		pl.history.Forget(pod.UID)
 		woken = pl.parked.Remove(pod.UID)
 		pl.unlisted.remove(pod.UID)
 		pl.claimants.remove(pod.UID)
@@ -166,6 +167,7 @@ func (pl *Plugin) podGone(pod *corev1.Pod) {
 	pl.lost.forget(pod.UID)
 	pl.unallocated.forget(pod.UID)
 	pl.overbooked.forget(pod.UID)
+	pl.history.Forget(pod.UID)
 	if node := pl.tracker.PodGone(pod); node != "" {
 		pl.settle(node)
 		pl.watchBookings(node)

@@ -4,6 +4,7 @@
 package plugin
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/berth-dev/berth/internal/eventnote"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 )
 
 // Reasons of the Events that the plugin writes.
@@ -91,11 +93,12 @@ func describe(a *alloc.Allocation, n *alloc.Node) string {
 }
 
 // logDecision writes the structured record of a placement.
-func (pl *Plugin) logDecision(logger klog.Logger, pod *corev1.Pod, r *gpustate.Request, options []alloc.Allocation, view *gpustate.View) {
-	logger.V(2).Info("Booked GPU memory", "pod", klog.KObj(pod), "node", view.Name,
-		"devices", options[0].Devices, "tensorParallelSize", options[0].TensorParallelSize,
-		"options", len(r.Options()), "viable", len(options))
-	if v := logger.V(5); v.Enabled() {
+func (pl *Plugin) logDecision(ctx context.Context, pod *corev1.Pod, r *gpustate.Request, options []alloc.Allocation, view *gpustate.View) {
+	pl.history.Booked(ctx, pod, &history.Booking{
+		Node: view.Name, Devices: options[0].Devices, TensorParallelSize: options[0].TensorParallelSize,
+		Viable: len(options), Options: len(r.Options()),
+	})
+	if v := klog.FromContext(ctx).V(5); v.Enabled() {
 		v.Info("Verdicts", "pod", klog.KObj(pod), "node", view.Name, "verdicts", alloc.Explain(&view.Node, r.On(&view.Node)))
 	}
 }

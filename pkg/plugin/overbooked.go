@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 )
 
 // overbookedGrace is how long a device must be overbooked before anything is done: after a relist the informer tells of
@@ -101,7 +102,7 @@ func (pl *Plugin) repair(node string) {
 			klog.Background().Error(err, "Could not delete a pod from an overbooked GPU", "pod", klog.KObj(s.Pod), "what", what)
 			continue
 		}
-		klog.Background().Info("Deleted a pod from an overbooked GPU", "pod", klog.KObj(s.Pod), "what", what)
+		pl.history.Evicted(context.Background(), s.Pod, pl.bookedFor(s.Pod), history.Overbooked, nil)
 		pl.event(s.Pod, nil, corev1.EventTypeWarning, eventOverbooked, actionEvict, what+
 			". This pod came last and is not Ready, so it was deleted")
 	}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/utils/clock"
@@ -21,6 +22,7 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
@@ -51,6 +53,7 @@ type Plugin struct {
 	overbooked overbooked
 	evictor    *preempt.Evictor
 	metrics    *pluginMetrics
+	history    *history.Log
 	// announcer tells the owners of pods that were placed.
 	announcer *announcer
 	// synced are the informers that the first cycle waits for.
@@ -156,6 +159,7 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		pods:    handle.SharedInformerFactory().Core().V1().Pods().Lister(),
 		parked:  parked.NewList(),
 		metrics: registerMetrics(),
+		history: history.New(c),
 		timers:  timers{clock: c, pending: map[string]*timer{}},
 		lost:    lost{told: map[types.UID]uint64{}},
 
@@ -202,7 +206,8 @@ func (pl *Plugin) newEvictor(ctx context.Context) (*preempt.Evictor, error) {
 		},
 		Exists:   pl.exists,
 		MayEvict: func() error { return pl.leader.Holds(0) },
-		Evicted: func(victim *corev1.Pod) {
+		Evicted: func(ctx context.Context, victim *corev1.Pod, reason history.EvictionReason, preemptor klog.KMetadata) {
+			pl.history.Evicted(ctx, victim, pl.bookedFor(victim), reason, preemptor)
 			pl.claims.Evicted(victim)
 			if !pl.exists(victim) {
 				pl.claims.Gone(victim, pl.clock.Now()) // nobody else would: that it is gone may have been told before

@@ -13,6 +13,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
 )
@@ -31,6 +32,12 @@ func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *cor
 	took := ""
 	if claim := pl.tracker.Ledger.ClaimOf(pod.UID); claim != nil {
 		took = claim.Node
+	} else {
+		reason, message := pl.mainReason(m)
+		if msg := status.Message(); msg != "" {
+			message = msg
+		}
+		pl.history.Refused(ctx, pod, reason, message)
 	}
 	pl.passOn(pl.parked.TakeWoken(pod.UID), took)
 	return result, status
@@ -59,7 +66,7 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleS
 			return nil, fwk.AsStatus(err)
 		}
 		if best != nil && pl.evictor.IsSoon(best.Expected, pl.clock.Now()) {
-			return pl.claimWait(s, pod, best)
+			return pl.claimWait(ctx, s, pod, best)
 		}
 		if claim != nil {
 			return nominate(""), fwk.NewStatus(fwk.Unschedulable, msg)
@@ -72,7 +79,7 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleS
 	case held:
 		return nominate(claim.Node), fwk.NewStatus(fwk.Unschedulable, msg)
 	case best != nil:
-		return pl.claimWait(s, pod, best)
+		return pl.claimWait(ctx, s, pod, best)
 	}
 	return result, status
 }
@@ -110,12 +117,16 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleS
 			pl.claims.LostIdle(victim, now)
 		}
 	}
+	msg := search.Message(chosen)
+	pl.history.Evicts(ctx, pod, &history.Plan{
+		Node: chosen.Name(), Devices: chosen.Allocation.Devices, Victims: victims, Frees: chosen.Freed(), Cost: chosen.Cost.String(),
+		Exact: chosen.Exact, Message: msg,
+	})
 	pl.metrics.victims.Add(float64(len(victims)))
 	pl.metrics.freedBytes.Add(float64(chosen.Freed().Uint64()))
 	if !chosen.Exact {
 		pl.metrics.cutShort.Inc()
 	}
-	msg := search.Message(chosen)
 	pl.event(pod, nil, corev1.EventTypeNormal, eventEvicting, actionEvict, msg)
 	return result, fwk.NewStatus(fwk.Success, msg), false
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/alloc"
@@ -46,15 +45,15 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	view := s.View(ni)
 	// Filter judged this same view with nominated pods on it, so whatever refuses the pod here changed in between.
 	if view.Reason != "" {
-		return pl.lostReservation(pod, view.Reason)
+		return pl.lostReservation(ctx, pod, view.Reason)
 	}
 	form, reason := s.FormOn(ni)
 	if reason != "" {
-		return pl.lostReservation(pod, reason)
+		return pl.lostReservation(ctx, pod, reason)
 	}
 	options := alloc.Plan(&view.Node, s.Request.On(&view.Node), pl.args.Strategy)
 	if len(options) == 0 {
-		return pl.lostReservation(pod, gpustate.ReasonInsufficientMemory)
+		return pl.lostReservation(ctx, pod, gpustate.ReasonInsufficientMemory)
 	}
 	best := &options[0]
 	if err := alloc.Validate(&view.Node, best.Devices); err != nil {
@@ -73,7 +72,7 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 		allocation: booked, annotations: annotations, message: decisionMessage(s.Request, options, &view.Node), claim: claim,
 	})
 	pl.unpark(pod.UID, nodeName)
-	pl.logDecision(klog.FromContext(ctx), pod, s.Request, options, &view)
+	pl.logDecision(ctx, pod, s.Request, options, &view)
 	return nil
 }
 
@@ -82,7 +81,8 @@ const longestBackoff = 10 * time.Second
 
 // lostReservation refuses a pod whose place is gone since Filter. Nothing was found out about the other nodes, so no change
 // may make it skip its backoff; and since none may come, it is tried again when that is over for certain.
-func (pl *Plugin) lostReservation(pod *corev1.Pod, reason alloc.Reason) *fwk.Status {
+func (pl *Plugin) lostReservation(ctx context.Context, pod *corev1.Pod, reason alloc.Reason) *fwk.Status {
+	pl.history.Refused(ctx, pod, string(reason), "the place was gone before it was booked")
 	pl.timers.at("reserve/"+string(pod.UID), pl.clock.Now().Add(longestBackoff), func() {
 		if pl.unlisted.has(pod.UID) { // else it was tried since
 			pl.activate([]*parked.Pod{{Pod: pod}})

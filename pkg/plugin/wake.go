@@ -129,6 +129,7 @@ func (pl *Plugin) activate(pods []*parked.Pod) {
 	for _, p := range pods {
 		byKey[klog.KObj(p.Pod).String()] = p.Pod
 	}
+	pl.history.Woken(len(byKey))
 	pl.handle.Activate(klog.FromContext(context.Background()).WithName(Name), byKey)
 }
 

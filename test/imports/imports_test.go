@@ -91,6 +91,7 @@ var rules = []rule{
 		tests:    true,
 	},
 	usesNoOther("pkg/plugin", "claims"),
+	usesNoOther("pkg/plugin", "history"),
 	usesNoOther("pkg/plugin", "parked"),
 	usesNoOther("pkg/plugin", "policies"),
 	usesNoOther("pkg/plugin", "requests"),
