@@ -106,7 +106,7 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 		return fmt.Errorf("add the profile controller: %w", err)
 	}
 
-	peaks := &peakReconciler{client: c, status: status, clock: o.Clock}
+	peaks := &peakReconciler{client: c, status: status, clock: o.Clock, ratios: ratios{}}
 	err = ctrl.NewControllerManagedBy(mgr).
 		Named("peak").
 		For(&gpunode.Object{}).

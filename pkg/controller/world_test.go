@@ -95,7 +95,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w.profiles = &profileReconciler{
 		client: w.client, status: status, resolver: w.resolver, clock: w.clock, options: options, turns: newTurns(options.Concurrency),
 	}
-	w.peaks = &peakReconciler{client: decoding{w.client}, status: status, clock: w.clock}
+	w.peaks = &peakReconciler{client: decoding{w.client}, status: status, clock: w.clock, ratios: ratios{}}
 	w.check = &checkReconciler{client: decoding{w.client}, live: w.client, recorder: w.recorder, clock: w.clock, margin: options.OveruseMargin}
 	return w
 }
