@@ -116,7 +116,10 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 	if err != nil {
 		return fmt.Errorf("add the peak controller: %w", err)
 	}
-	return addCheck(mgr, &o)
+	if err := addCheck(mgr, &o); err != nil {
+		return err
+	}
+	return addCondition(mgr, &o)
 }
 
 // addIndices makes cached pods findable by their profile and by their UID, and profiles by whom they were made for.
