@@ -29,8 +29,8 @@ var register = sync.OnceValue(func() *counts {
 		}, labels)
 	}
 	c := &counts{
-		decisions: counter("decisions_total", "Scheduling cycles of pods that ask for GPU memory, by how they ended: booked, waiting, "+
-			"evicting, refused; a refused one with the main reason.", "decision", "reason"),
+		decisions: counter("decisions_total", "Decisions about pods that ask for GPU memory: booked, waiting, evicting, refused; a refused one "+
+			"with the main reason. A pod that goes on waiting for its place is not counted again.", "decision", "reason"),
 		wakeUps: metrics.NewCounter(&metrics.CounterOpts{
 			Subsystem: subsystem, Name: "wakeups_total", StabilityLevel: metrics.ALPHA,
 			Help: "Pods that were put back into the scheduling queue because something changed that could help them.",
