@@ -152,6 +152,7 @@ func TestTheMainReasonIsOfTheNodesThatAreNearest(t *testing.T) {
 	}{
 		{"one has GPUs that are full", []*fwk.Status{noReport, noReport, full}, string(gpustate.ReasonInsufficientMemory), string(gpustate.ReasonInsufficientMemory)},
 		{"one has GPUs that are too small", []*fwk.Status{noReport, noReport, small}, string(gpustate.ReasonTooSmall), string(gpustate.ReasonTooSmall)},
+		{"one would have room if others went", []*fwk.Status{small, full, small}, string(gpustate.ReasonInsufficientMemory), string(gpustate.ReasonInsufficientMemory)},
 		{"none has GPUs", []*fwk.Status{noReport, noReport}, string(gpustate.ReasonNoReport), string(gpustate.ReasonNoReport)},
 		{"most are tainted", []*fwk.Status{tainted, small, tainted}, "TaintToleration", "node(s) had untolerated taint(s) {a: b}"},
 		{"the request cannot be read", []*fwk.Status{refused(unresolvable, Name, string(gpustate.ReasonInvalidRequest)+": 30: did you mean 30Gi?")},
