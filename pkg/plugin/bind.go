@@ -142,7 +142,7 @@ func (pl *Plugin) readBack(ctx context.Context, pod *corev1.Pod, binding *corev1
 	// Not the cycle's context: it ends with the binding.
 	ctx = context.WithoutCancel(ctx)
 	go func() {
-		if e := pl.resolveUnknown(ctx, pod, nodeName, pl.lastEffect(sent), end); e != nil {
+		if e := pl.resolveUnknown(ctx, pod, nodeName, pl.lastEffect(sent), end); e != nil && e.Node == nodeName && e.Allocation != nil {
 			pl.history.Bound(ctx, pod, nodeName, e.Allocation.Devices, history.AfterUnknown)
 		}
 	}()
