@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -21,11 +20,20 @@ import (
 // compared returns how often a ratio was taken down for llama.cpp, and the sum of the ratios.
 func compared(t *testing.T) (count uint64, sum float64) {
 	t.Helper()
-	var m dto.Metric
-	if err := estimateRatio.WithLabelValues("llama.cpp").(prometheus.Histogram).Write(&m); err != nil {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(estimateRatio)
+	families, err := registry.Gather()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return m.Histogram.GetSampleCount(), m.Histogram.GetSampleSum()
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if m.GetLabel()[0].GetValue() == "llama.cpp" {
+				return m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum()
+			}
+		}
+	}
+	return 0, 0
 }
 
 // peak reconciles n1's report for peaks, and returns when it is looked at again.

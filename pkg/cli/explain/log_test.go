@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/zap/zapcore"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,10 +25,15 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/history"
 )
 
+// unbuffered is a buffer that a log can be written to.
+type unbuffered struct{ *bytes.Buffer }
+
+func (unbuffered) Sync() error { return nil }
+
 // TestTheLogIsQuotedInBothFormats has the scheduler's own code log, in the format of kubectl logs --timestamps.
 func TestTheLogIsQuotedInBothFormats(t *testing.T) {
 	text, json := &bytes.Buffer{}, &bytes.Buffer{}
-	jsonLogger, _ := logsjson.NewJSONLogger(2, zapcore.AddSync(json), nil, nil)
+	jsonLogger, _ := logsjson.NewJSONLogger(2, unbuffered{json}, nil, nil)
 	for _, logger := range []klog.Logger{textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(text), textlogger.Verbosity(2))), jsonLogger} {
 		ctx := klog.NewContext(t.Context(), logger)
 		pod := func(namespace, name string) *corev1.Pod {

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/zap/zapcore"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -34,10 +33,15 @@ import (
 
 var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
+// unbuffered is a buffer that a log can be written to.
+type unbuffered struct{ *bytes.Buffer }
+
+func (unbuffered) Sync() error { return nil }
+
 // logged returns a context whose log is the buffer, at -v=2 in the format of --logging-format=json.
 func logged(t *testing.T) (context.Context, *bytes.Buffer) {
 	buffer := &bytes.Buffer{}
-	logger, _ := logsjson.NewJSONLogger(2, zapcore.AddSync(buffer), nil, nil)
+	logger, _ := logsjson.NewJSONLogger(2, unbuffered{buffer}, nil, nil)
 	return klog.NewContext(t.Context(), logger), buffer
 }
 
