@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/utils/clock"
@@ -23,6 +24,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/faults"
 	"github.com/berth-dev/berth/pkg/plugin/feed"
 	"github.com/berth-dev/berth/pkg/plugin/follow"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
@@ -158,6 +160,7 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 	core := handle.SharedInformerFactory().Core().V1()
 	pl.world = &shared.World{
 		Args: args, Handle: handle, Clock: c, Tracker: pl.tracker, Nodes: core.Nodes().Lister(), Pods: core.Pods().Lister(), Timers: timers.New(c),
+		History: history.New(c),
 	}
 	pl.requests = &requests.Reader{
 		Classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
@@ -214,7 +217,8 @@ func (pl *Plugin) newEvictor(ctx context.Context) (*preempt.Evictor, error) {
 		},
 		Exists:   pl.world.Exists,
 		MayEvict: func() error { return pl.leader.Holds(0) },
-		Evicted: func(victim *corev1.Pod) {
+		Evicted: func(ctx context.Context, victim *corev1.Pod, reason history.EvictionReason, preemptor klog.KMetadata) {
+			pl.world.History.Evicted(ctx, victim, pl.world.BookedFor(victim), reason, preemptor)
 			pl.claims.Evicted(victim)
 			if !pl.world.Exists(victim) {
 				pl.claims.Gone(victim, pl.clock.Now()) // nobody else would: that it is gone may have been told before

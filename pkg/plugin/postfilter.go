@@ -13,6 +13,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
 	"github.com/berth-dev/berth/pkg/plugin/words"
@@ -32,6 +33,12 @@ func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *cor
 	took := ""
 	if claim := pl.tracker.Ledger.ClaimOf(pod.UID); claim != nil {
 		took = claim.Node
+	} else {
+		reason, message := pl.mainReason(m)
+		if msg := status.Message(); msg != "" {
+			message = msg
+		}
+		pl.world.History.Refused(ctx, pod, reason, message)
 	}
 	pl.wake.PassOn(pl.parked.TakeWoken(pod.UID), took)
 	return result, status
@@ -60,7 +67,7 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleS
 			return nil, fwk.AsStatus(err)
 		}
 		if best != nil && pl.evictor.IsSoon(best.Expected, pl.clock.Now()) {
-			return pl.follow.Wait(s, pod, best)
+			return pl.follow.Wait(ctx, s, pod, best)
 		}
 		if claim != nil {
 			return nominate(""), fwk.NewStatus(fwk.Unschedulable, msg)
@@ -73,7 +80,7 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleS
 	case held:
 		return nominate(claim.Node), fwk.NewStatus(fwk.Unschedulable, msg)
 	case best != nil:
-		return pl.follow.Wait(s, pod, best)
+		return pl.follow.Wait(ctx, s, pod, best)
 	}
 	return result, status
 }
@@ -111,12 +118,16 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleS
 			pl.claims.LostIdle(victim, now)
 		}
 	}
+	msg := search.Message(chosen)
+	pl.world.History.Evicts(ctx, pod, &history.Plan{
+		Node: chosen.Name(), Devices: chosen.Allocation.Devices, Victims: victims, Frees: chosen.Freed(), Cost: chosen.Cost.String(),
+		Exact: chosen.Exact, Message: msg,
+	})
 	pl.metrics.victims.Add(float64(len(victims)))
 	pl.metrics.freedBytes.Add(float64(chosen.Freed().Uint64()))
 	if !chosen.Exact {
 		pl.metrics.cutShort.Inc()
 	}
-	msg := search.Message(chosen)
 	pl.world.Event(pod, nil, corev1.EventTypeNormal, words.EventEvicting, words.ActionEvict, msg)
 	return result, fwk.NewStatus(fwk.Success, msg), false
 }

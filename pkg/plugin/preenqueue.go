@@ -30,7 +30,7 @@ func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
 		// Listed before that is looked at again, so that a recovery which ends in between retries the pod.
 		pl.wake.Park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
 		if pl.recovery.UnderWay() {
-			return rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonRecovering)
+			return pl.gated(ctx, pod, gpustate.ReasonRecovering)
 		}
 	}
 	if resolved.Unresolved == nil {
@@ -41,7 +41,12 @@ func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
 	if resolved = pl.requests.Of(pod); resolved.Unresolved == nil {
 		return nil
 	}
-	return rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonModelUnknown)
+	return pl.gated(ctx, pod, gpustate.ReasonModelUnknown)
+}
+
+func (pl *Plugin) gated(ctx context.Context, pod *corev1.Pod, reason alloc.Reason) *fwk.Status {
+	pl.world.History.Gated(ctx, pod, string(reason), "")
+	return rejected(fwk.UnschedulableAndUnresolvable, reason)
 }
 
 // rejected is a status whose only reason is a constant.

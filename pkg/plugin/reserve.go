@@ -7,7 +7,6 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/alloc"
@@ -44,15 +43,15 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	view := s.View(ni)
 	// Filter judged this same view with nominated pods on it, so whatever refuses the pod here changed in between.
 	if view.Reason != "" {
-		return pl.lostReservation(pod, view.Reason)
+		return pl.lostReservation(ctx, pod, view.Reason)
 	}
 	form, reason := s.FormOn(ni)
 	if reason != "" {
-		return pl.lostReservation(pod, reason)
+		return pl.lostReservation(ctx, pod, reason)
 	}
 	options := alloc.Plan(&view.Node, s.Request.On(&view.Node), pl.args.Strategy)
 	if len(options) == 0 {
-		return pl.lostReservation(pod, gpustate.ReasonInsufficientMemory)
+		return pl.lostReservation(ctx, pod, gpustate.ReasonInsufficientMemory)
 	}
 	best := &options[0]
 	if err := alloc.Validate(&view.Node, best.Devices); err != nil {
@@ -71,12 +70,13 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 		allocation: booked, annotations: annotations, message: words.Decision(s.Request, options, &view.Node), claim: claim,
 	})
 	pl.wake.Unpark(pod.UID, nodeName)
-	words.LogDecision(klog.FromContext(ctx), pod, s.Request, options, &view)
+	pl.logDecision(ctx, pod, s.Request, options, &view)
 	return nil
 }
 
 // lostReservation refuses a pod whose place is gone since Filter.
-func (pl *Plugin) lostReservation(pod *corev1.Pod, reason alloc.Reason) *fwk.Status {
+func (pl *Plugin) lostReservation(ctx context.Context, pod *corev1.Pod, reason alloc.Reason) *fwk.Status {
+	pl.world.History.Refused(ctx, pod, string(reason), "the place was gone before it was booked")
 	pl.wake.AfterBackoff(pod)
 	return rejected(fwk.Unschedulable, reason)
 }

@@ -141,6 +141,20 @@ func TestEachEventAboutAReportIsDocumented(t *testing.T) {
 	}
 }
 
+func TestEachReasonOfTheNodeConditionIsDocumented(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "reasons.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## The condition `GPUUnhealthy` of a Node\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for _, reason := range constants(t, "pkg/controller/nodehealth/nodehealth.go", "Reason") {
+		if !strings.Contains(section, reason) {
+			t.Errorf("docs/reasons.md has nothing on %q of the condition", reason)
+		}
+	}
+}
+
 // link is a Markdown link to a file of the repository, or to a heading.
 var link = regexp.MustCompile(`\]\(([^)\s:]*?)(#[^)\s]*)?\)`)
 

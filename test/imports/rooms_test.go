@@ -21,6 +21,7 @@ import (
 // room uses it, and none another in a circle, is the compiler's.
 var plugin = map[string][]string{
 	"claims":         nil,
+	"history":        nil,
 	"needs":          nil,
 	"parked":         nil,
 	"policies":       nil,
@@ -30,12 +31,12 @@ var plugin = map[string][]string{
 	"words":          nil,
 	"config":         {"policies"},
 	"cycle":          {"claims"},
-	"shared":         {"config", "timers"},
-	"preempt":        {"claims", "cycle"},
+	"shared":         {"config", "history", "timers"},
+	"preempt":        {"claims", "cycle", "history"},
 	"wake":           {"claims", "config", "needs", "parked", "requests", "shared"},
 	"verdicts":       {"claims", "cycle", "preempt", "shared", "words"},
 	"follow":         {"claims", "config", "cycle", "parked", "preempt", "shared", "wake", "words"},
-	"faults":         {"config", "policies", "shared", "wake", "words"},
+	"faults":         {"config", "history", "policies", "shared", "wake", "words"},
 	"recovery":       {"config", "shared", "wake"},
 	"feed":           {"faults", "follow", "parked", "requests", "shared", "wake"},
 }

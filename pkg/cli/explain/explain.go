@@ -53,6 +53,9 @@ type Explanation struct {
 	// Arguments are those of the scheduler that were assumed, defaults applied.
 	Arguments config.Args `json:"arguments"`
 	Notes     []string    `json:"notes,omitempty"`
+	// Gone says that the pod is gone, or about to be: then all there is is History, what is recorded of it.
+	Gone    bool    `json:"gone,omitempty"`
+	History []Entry `json:"history,omitempty"`
 }
 
 // Node is a verdict on a node.

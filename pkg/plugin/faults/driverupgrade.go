@@ -12,6 +12,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/evacuate"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
@@ -22,7 +23,7 @@ func (w *Watcher) StartEvacuation(ctx context.Context) error {
 	}
 	e, err := evacuate.New(evacuate.Options{
 		Client: w.Handle.ClientSet(), Informers: w.Handle.SharedInformerFactory(),
-		SchedulerName: w.Handle.ProfileName(), Leading: w.Leader.Leading, Tried: w.evacuationTried,
+		SchedulerName: w.Handle.ProfileName(), Leading: w.Leader.Leading, Tried: w.EvacuationTried,
 	})
 	if err != nil {
 		return err
@@ -31,14 +32,14 @@ func (w *Watcher) StartEvacuation(ctx context.Context) error {
 	return nil
 }
 
-// evacuationTried tells a pod's owner what became of the try to evict it.
-func (w *Watcher) evacuationTried(ctx context.Context, pod *corev1.Pod, outcome evacuate.Outcome, err error) {
+// EvacuationTried tells a pod's owner what became of the try to evict it.
+func (w *Watcher) EvacuationTried(ctx context.Context, pod *corev1.Pod, outcome evacuate.Outcome, err error) {
 	logger := klog.FromContext(ctx)
 	w.DriverUpgradeEvictions.WithLabelValues(string(outcome)).Inc()
 	why := fmt.Sprintf("its driver is to be replaced (%s)", berthv1alpha1.LabelDriverUpgradeState)
 	switch outcome {
 	case evacuate.Evicted:
-		logger.Info("Evicted a pod for a driver upgrade", "pod", klog.KObj(pod), "node", pod.Spec.NodeName)
+		w.History.Evicted(ctx, pod, w.BookedFor(pod), history.DriverUpgrade, nil)
 		w.Event(pod, nil, corev1.EventTypeNormal, words.EventEvictedForDriver, words.ActionEvict,
 			fmt.Sprintf("Evicted from node %s: %s", pod.Spec.NodeName, why))
 	case evacuate.Refused:

@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
@@ -102,7 +103,7 @@ func (w *Watcher) repair(node string) {
 			klog.Background().Error(err, "Could not delete a pod from an overbooked GPU", "pod", klog.KObj(s.Pod), "what", what)
 			continue
 		}
-		klog.Background().Info("Deleted a pod from an overbooked GPU", "pod", klog.KObj(s.Pod), "what", what)
+		w.History.Evicted(context.Background(), s.Pod, w.BookedFor(s.Pod), history.Overbooked, nil)
 		w.Event(s.Pod, nil, corev1.EventTypeWarning, words.EventOverbooked, words.ActionEvict, what+
 			". This pod came last and is not Ready, so it was deleted")
 	}

@@ -123,6 +123,7 @@ func (f *Feed) PodSeen(pod *corev1.Pod) {
 	bound := pod.Spec.NodeName != ""
 	var woken []parked.Change
 	if bound {
+		f.History.Forget(pod.UID)
 		woken = f.Wake.Forget(pod.UID)
 		f.Wake.Claims.Forget(pod.UID)
 		f.Wake.Requests.Forget(pod.UID)
@@ -145,6 +146,7 @@ func (f *Feed) PodGone(pod *corev1.Pod) {
 	f.Wake.Requests.Forget(pod.UID)
 	f.Wake.Claims.Gone(pod, f.Clock.Now())
 	f.Faults.Forget(pod.UID)
+	f.History.Forget(pod.UID)
 	if node := f.Tracker.PodGone(pod); node != "" {
 		f.Wake.Settle(node)
 		f.Faults.WatchBookings(node)

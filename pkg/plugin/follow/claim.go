@@ -46,14 +46,14 @@ func (f *Follower) Follow(ctx context.Context, s *cycle.State, state fwk.CycleSt
 	next := *e.Claim
 	left, alive := f.victimsLeft(&next)
 	if alive {
-		f.reject(pod, e, "victim-not-evicted", "")
+		f.reject(ctx, pod, e, "victim-not-evicted", "")
 		return nil, ""
 	}
 	ni, err := f.NodeInfo(e.Node)
 	node, gone := f.Nodes.Get(e.Node)
 	if err != nil || gone != nil { // the snapshot may still have it
 		f.Claims.GiveUp(pod.UID, e.Node, f.Clock.Now().Add(goneFor))
-		f.reject(pod, e, "node-gone", "the node is gone")
+		f.reject(ctx, pod, e, "node-gone", "the node is gone")
 		return nil, ""
 	}
 	now := f.Clock.Now()
@@ -63,11 +63,11 @@ func (f *Follower) Follow(ctx context.Context, s *cycle.State, state fwk.CycleSt
 		return e, fmt.Sprintf(waitingOn, e.Node, "it could not be looked at: "+status.Message())
 	case !status.IsSuccess() && (status.Plugin() != config.Name || status.Code() == fwk.UnschedulableAndUnresolvable):
 		// It is not the memory, or no memory that comes back would help.
-		f.reject(pod, e, "node-refused", status.Message())
+		f.reject(ctx, pod, e, "node-refused", status.Message())
 		return nil, ""
 	case !status.IsSuccess():
 		if !e.IsLost() {
-			f.Dropped.WithLabelValues("no-longer-fits").Inc()
+			f.dropped(ctx, pod, e, "no-longer-fits", status.Message())
 			next.PatientUntil = now.Add(f.Args.WaitBeforeEviction.Duration)
 		}
 		if left == 0 || now.After(next.PatientUntil) {
@@ -87,7 +87,7 @@ func (f *Follower) Follow(ctx context.Context, s *cycle.State, state fwk.CycleSt
 		}
 		f.Event(pod, nil, corev1.EventTypeWarning, words.EventMemoryNotBack, words.ActionWait, note)
 		f.Claims.GiveUp(pod.UID, e.Node, now.Add(giveUpFor))
-		f.reject(pod, e, "memory-not-returned", "")
+		f.reject(ctx, pod, e, "memory-not-returned", "")
 		return nil, ""
 	}
 	if e.IsLost() { // its place is back
@@ -162,13 +162,18 @@ func (f *Follower) judge(ctx context.Context, s *cycle.State, state fwk.CycleSta
 
 // reject gives a claim up, lets others have what it held, and tells the pod's owner why, if there is more to tell than
 // an Event of its own does.
-func (f *Follower) reject(pod *corev1.Pod, e *gpustate.Entry, reason, why string) {
-	f.Dropped.WithLabelValues(reason).Inc()
+func (f *Follower) reject(ctx context.Context, pod *corev1.Pod, e *gpustate.Entry, reason, why string) {
+	f.dropped(ctx, pod, e, reason, why)
 	if why != "" {
 		f.Event(pod, nil, corev1.EventTypeNormal, words.EventClaimDropped, words.ActionWait,
 			fmt.Sprintf("Does not wait for node %s any longer: %s; trying another way", e.Node, why))
 	}
 	f.Drop(pod)
+}
+
+func (f *Follower) dropped(ctx context.Context, pod *corev1.Pod, e *gpustate.Entry, reason, why string) {
+	f.Dropped.WithLabelValues(reason).Inc()
+	f.History.Dropped(ctx, pod, e.Node, reason, why)
 }
 
 // Claim claims devices for a pod, and retries it when its time is over; what it claimed elsewhere is free for others.
@@ -255,7 +260,7 @@ func (f *Follower) NominationSeen(before, pod *corev1.Pod) {
 }
 
 // Wait makes the pod wait on a node. Memory that is not expected soon is not held against others until it is.
-func (f *Follower) Wait(s *cycle.State, pod *corev1.Pod, w *preempt.Wait) (*fwk.PostFilterResult, *fwk.Status) {
+func (f *Follower) Wait(ctx context.Context, s *cycle.State, pod *corev1.Pod, w *preempt.Wait) (*fwk.PostFilterResult, *fwk.Status) {
 	now := f.Clock.Now()
 	patience := f.Args.WaitBeforeEviction.Duration
 	c := gpustate.Claim{MadeAt: now, Deadline: w.Deadline, PatientUntil: now.Add(patience)}
@@ -265,6 +270,7 @@ func (f *Follower) Wait(s *cycle.State, pod *corev1.Pod, w *preempt.Wait) (*fwk.
 	f.Claim(pod, w.Name(), w.Allocation.Devices, c)
 	awaited, _ := f.awaited(s, w.Node, w.Allocation.Devices)
 	msg := fmt.Sprintf(waitingOn, w.Name(), awaited)
+	f.History.Waits(ctx, pod, w.Name(), w.Allocation.Devices, awaited)
 	if pod.Status.NominatedNodeName != w.Name() {
 		f.Event(pod, nil, corev1.EventTypeNormal, words.EventWaiting, words.ActionWait,
 			fmt.Sprintf("Fits on node %s once it need not wait any more: %s; nobody is evicted", w.Name(), awaited))

@@ -15,8 +15,10 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/berth-dev/berth/internal/eventnote"
+	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/config"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 	"github.com/berth-dev/berth/pkg/plugin/timers"
 )
 
@@ -29,12 +31,21 @@ type World struct {
 	Nodes   corelisters.NodeLister
 	Pods    corelisters.PodLister
 	Timers  *timers.Timers
+	History *history.Log
 }
 
 // Exists says whether the API still has a pod, as far as the informer knows.
 func (w *World) Exists(pod *corev1.Pod) bool {
 	got, err := w.Pods.Pods(pod.Namespace).Get(pod.Name)
 	return err == nil && got.UID == pod.UID
+}
+
+// BookedFor returns what is booked for a pod, nil if nothing is.
+func (w *World) BookedFor(pod *corev1.Pod) []alloc.DeviceShare {
+	if e := w.Tracker.Ledger.Get(pod.UID); e != nil && e.Allocation != nil {
+		return e.Allocation.Devices
+	}
+	return nil
 }
 
 // IsOurs says whether a pod is one of this scheduler.

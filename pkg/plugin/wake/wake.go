@@ -139,6 +139,7 @@ func (w *Waker) Activate(pods []*parked.Pod) {
 	for _, p := range pods {
 		byKey[klog.KObj(p.Pod).String()] = p.Pod
 	}
+	w.History.Woken(len(byKey))
 	w.Handle.Activate(klog.FromContext(context.Background()).WithName(config.Name), byKey)
 }
 

@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/klog/v2"
-
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
@@ -58,16 +55,6 @@ func describe(a *alloc.Allocation, n *alloc.Node) string {
 		parts[i] = fmt.Sprintf("%s on GPU %d (%s)", share.Memory, index, share.UUID)
 	}
 	return strings.Join(parts, ", ") + " of node " + n.Name
-}
-
-// LogDecision writes the structured record of a placement.
-func LogDecision(logger klog.Logger, pod *corev1.Pod, r *gpustate.Request, options []alloc.Allocation, view *gpustate.View) {
-	logger.V(2).Info("Booked GPU memory", "pod", klog.KObj(pod), "node", view.Name,
-		"devices", options[0].Devices, "tensorParallelSize", options[0].TensorParallelSize,
-		"options", len(r.Options()), "viable", len(options))
-	if v := logger.V(5); v.Enabled() {
-		v.Info("Verdicts", "pod", klog.KObj(pod), "node", view.Name, "verdicts", alloc.Explain(&view.Node, r.On(&view.Node)))
-	}
 }
 
 // Plural returns a number of something.
