@@ -155,6 +155,34 @@ func TestEachReasonOfTheNodeConditionIsDocumented(t *testing.T) {
 	}
 }
 
+func TestEachCheckIsDocumentedAndNoOther(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "is-it-set-up-right.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for _, row := range regexp.MustCompile("(?m)^\\| (`[a-z-]+`(?:, `[a-z-]+`)*) \\| .*\\|$").FindAllStringSubmatch(string(text), -1) {
+		documented = append(documented, strings.Split(strings.Trim(row[1], "`"), "`, `")...)
+	}
+	ids := constants(t, "pkg/cli/check/ids.go", "id")
+	for _, id := range ids {
+		if !slices.Contains(documented, id) {
+			t.Errorf("docs/is-it-set-up-right.md has no entry %q", id)
+		}
+	}
+	for _, id := range documented {
+		if strings.Contains(id, "-") && !slices.Contains(ids, id) && !strings.HasPrefix(id, "-") {
+			t.Errorf("docs/is-it-set-up-right.md has an entry %q, which the code does not say", id)
+		}
+	}
+	for _, page := range constants(t, "pkg/cli/check/ids.go", "page") {
+		file, anchor, _ := strings.Cut(page, "#")
+		if !slices.Contains(anchors(t, file), "#"+anchor) {
+			t.Errorf("kubectl berth check names the page %s, which is not there", page)
+		}
+	}
+}
+
 // link is a Markdown link to a file of the repository, or to a heading.
 var link = regexp.MustCompile(`\]\(([^)\s:]*?)(#[^)\s]*)?\)`)
 
