@@ -18,7 +18,6 @@ import (
 func writeCLI(out *bytes.Buffer) error {
 	root := cli.NewCommand(genericiooptions.NewTestIOStreamsDiscard())
 	root.DisableAutoGenTag = true
-	root.InitDefaultHelpCmd()
 	// Its default is in the home of whoever runs this.
 	root.PersistentFlags().Lookup("cache-dir").DefValue = "$HOME/.kube/cache"
 	for _, command := range append([]*cobra.Command{root}, root.Commands()...) {
