@@ -48,7 +48,11 @@ func Main(m *testing.M) int {
 		ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 		defer cancel()
 		var err error
-		if binDir, err = build(ctx); err != nil {
+		packages := make([]string, len(programs))
+		for i, program := range programs {
+			packages[i] = "./cmd/" + program
+		}
+		if binDir, err = build(ctx, packages); err != nil {
 			fmt.Fprintln(os.Stderr, "build the lab:", err)
 			return 1
 		}
@@ -56,9 +60,19 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// build returns a folder with the programs, built from this module. They are in bin/test, where the next run finds
-// those that need not be linked again.
-func build(ctx context.Context) (string, error) {
+// Build builds further programs beside those of the lab and returns their folder.
+func Build(t testing.TB, packages ...string) string {
+	t.Helper()
+	dir, err := build(t.Context(), packages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// build returns a folder with the programs of packages, built from this module. They are in bin/test, where the next run
+// finds those that need not be linked again.
+func build(ctx context.Context, packages []string) (string, error) {
 	if dir := os.Getenv(EnvBinDir); dir != "" {
 		return filepath.Abs(dir)
 	}
@@ -79,10 +93,7 @@ func build(ctx context.Context) (string, error) {
 	args := []string{
 		"build", "-ldflags", "-s -w -X k8s.io/component-base/version.gitVersion=" + version, "-o", dir + string(filepath.Separator),
 	}
-	for _, program := range programs {
-		args = append(args, "./cmd/"+program)
-	}
-	_, err = output(ctx, root, args...)
+	_, err = output(ctx, root, append(args, packages...)...)
 	return dir, err
 }
 
