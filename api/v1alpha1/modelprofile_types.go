@@ -88,7 +88,7 @@ type ModelProfileStatus struct {
 	// files as they were before, so what is measured of them is not taken down.
 	// +optional
 	RevisionTime *metav1.Time `json:"revisionTime,omitempty"`
-	// size is the size of the model's files, for people: "145.5 GB". model.fileSize has the bytes.
+	// size is the size of the model's files, for people: "145.5Gi". model.fileSize has the bytes.
 	// +optional
 	Size string `json:"size,omitempty"`
 	// model is what the estimator needs of the model; nothing is booked by a profile without it.
