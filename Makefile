@@ -62,6 +62,11 @@ test-skew: ## Run the core scenarios on the real kube-apiservers of older versio
 test-mixed: ## Run scheduler and agents of this and of an earlier commit together (OLD=COMMIT)
 	hack/test-mixed.sh $(OLD)
 
+.PHONY: test-hardware
+test-hardware: ## Build bin/hardware, which tests the agent on a machine with GPUs (see docs/agent.md)
+	go build -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./test/hardware
+	@size=$$(wc -c <bin/hardware); if ((size > 40 << 20)); then echo "bin/hardware has $$size bytes, more than 40 MiB" >&2; exit 1; fi
+
 .PHONY: race
 race: ## Run the tests of the concurrent packages with the race detector
 	go test -race -short $(RACE_PKG)
