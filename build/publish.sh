@@ -6,7 +6,8 @@
 #
 #   COSIGN_KEY=cosign.key COSIGN_PASSWORD=… build/publish.sh OUT registry.example.com/berth
 #
-# Each image gets its bill of materials and its provenance as signed attestations, and SHA256SUMS a signature beside it.
+# Each image gets its bill of materials and its provenance as signed attestations, and SHA256SUMS a signature beside it,
+# with the public key.
 # Nothing is told to a public log: whoever verifies needs the key, and no other network than the registry. PLAIN_HTTP=1
 # is for a registry on this machine.
 set -euo pipefail
@@ -43,3 +44,4 @@ chart="$to/charts/berth@$(sed -n 's/^Digest: //p' "$work/chart")"
 echo "$chart"
 
 "$tools/sign" blob "$COSIGN_KEY" "$out/release/SHA256SUMS" "$out/release/SHA256SUMS.sigstore.json"
+"$tools/sign" public "$COSIGN_KEY" >"$out/release/cosign.pub"

@@ -6,6 +6,7 @@
 // its root of trust over the network before it signs, and takes 1,765 packages to build, against 702.
 //
 //	sign keys PREFIX                                      PREFIX.key and PREFIX.pub; COSIGN_PASSWORD encrypts the key
+//	sign public KEY                                       prints the public key
 //	sign image KEY IMAGE@DIGEST                           as "cosign sign"
 //	sign attest KEY IMAGE@DIGEST TYPE PREDICATE           as "cosign attest"
 //	sign blob KEY FILE BUNDLE                             as "cosign sign-blob"
@@ -28,6 +29,7 @@ type action struct {
 
 var actions = map[string]action{
 	"keys":        {1, 1, makeKeys},
+	"public":      {1, 1, publicKey},
 	"image":       {2, 2, signImage},
 	"attest":      {4, 4, attest},
 	"blob":        {3, 3, signBlob},
@@ -44,7 +46,7 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
-		return fmt.Errorf("name a command: keys, image, attest, blob, verify or verify-blob")
+		return fmt.Errorf("name a command: keys, public, image, attest, blob, verify or verify-blob")
 	}
 	a, ok := actions[args[0]]
 	if given := len(args) - 1; !ok || given < a.least || given > a.most {

@@ -46,6 +46,15 @@ func makeKeys(_ context.Context, args []string, _ io.Writer) error {
 	return os.WriteFile(args[0]+".pub", keys.PublicBytes, 0o644)
 }
 
+func publicKey(_ context.Context, args []string, out io.Writer) error {
+	key, err := loadKey(args[0])
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(key.text)
+	return err
+}
+
 func signImage(_ context.Context, args []string, _ io.Writer) error {
 	return attach(args[0], args[1], types.CosignSignPredicateType, []byte("{}"))
 }

@@ -146,6 +146,7 @@ func (p *published) testAttestations(t *testing.T) {
 // testSums verifies the files that are downloaded, as docs/install.md says.
 func (p *published) testSums(t *testing.T) {
 	dir := filepath.Join(p.dir, "release")
+	p.publicKey = filepath.Join(dir, "cosign.pub")
 	p.run(t, nil, "sh", "-ec", "cd "+dir+" && sha256sum --check --strict SHA256SUMS")
 	p.run(t, nil, filepath.Join(p.tools, "sign"), "verify-blob", p.publicKey,
 		filepath.Join(dir, "SHA256SUMS"), filepath.Join(dir, "SHA256SUMS.sigstore.json"))
