@@ -52,8 +52,7 @@ func (pl *Plugin) watchContested(node string) {
 func (pl *Plugin) judgeContested(node string) {
 	devices := pl.tracker.Store.Snapshot().Contested(node, pl.tracker.Policy.StaleAfter)
 	now := pl.clock.Now()
-	tell, cleared, all := pl.contested.set(node, devices, now)
-	pl.metrics.contested.Set(float64(all))
+	tell, cleared := pl.contested.set(node, devices, now)
 	if tell {
 		pl.tellContested(node, devices)
 	}
@@ -81,9 +80,8 @@ func (pl *Plugin) tellContested(node string, devices []gpustate.Contested) {
 			". If it was not moved, the agent or the token of one of these nodes says what is not so"))
 }
 
-// set notes the contested devices of a node. It says whether to tell of them, whether any is not contested any more, and
-// how many there are on all nodes.
-func (c *contested) set(node string, devices []gpustate.Contested, now time.Time) (tell, cleared bool, all int) {
+// set notes the contested devices of a node. It says whether to tell of them, and whether any is not contested any more.
+func (c *contested) set(node string, devices []gpustate.Contested, now time.Time) (tell, cleared bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.nodes[node]
@@ -113,10 +111,7 @@ func (c *contested) set(node string, devices []gpustate.Contested, now time.Time
 	default:
 		c.nodes[node] = n
 	}
-	for _, n := range c.nodes {
-		all += len(n.now)
-	}
-	return tell, cleared, all
+	return tell, cleared
 }
 
 // has says whether anything is known of a node.

@@ -22,32 +22,12 @@ import (
 // new pods before it tells of those that are gone.
 const overbookedGrace = 5 * time.Second
 
-// overbooked is what is known of devices that have more booked on them than they have memory, see
+// overbooked is who was told of devices that have more booked on them than they have memory, see
 // gpustate.Tracker.Overbooked.
 type overbooked struct {
 	mu sync.Mutex
-	// devices counts them by node, where there are any.
-	devices map[string]int
 	// told are the pods that stay although they should not be there, and were told.
 	told map[types.UID]bool
-}
-
-// set notes how many devices of a node are overbooked, and returns how many of all are.
-func (o *overbooked) set(node string, devices int) (all int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if devices == 0 {
-		delete(o.devices, node)
-	} else {
-		if o.devices == nil {
-			o.devices = map[string]int{}
-		}
-		o.devices[node] = devices
-	}
-	for _, n := range o.devices {
-		all += n
-	}
-	return all
 }
 
 // tell says whether a pod is to be told: once.
@@ -74,9 +54,7 @@ func (pl *Plugin) watchBookings(node string) {
 	if !pl.recovery.done.Load() {
 		return
 	}
-	devices, _ := pl.tracker.Overbooked(node)
-	pl.metrics.overbooked.Set(float64(pl.overbooked.set(node, devices)))
-	if devices > 0 {
+	if devices, _ := pl.tracker.Overbooked(node); devices > 0 {
 		pl.timers.at("overbooked/"+node, pl.clock.Now().Add(overbookedGrace), func() { pl.repair(node) })
 	}
 }

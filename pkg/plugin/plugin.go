@@ -136,6 +136,7 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err := pl.watchPolicies(ctx, handle.KubeConfig()); err != nil {
 		return nil, fmt.Errorf("checking admission policies: %w", err)
 	}
+	pl.metrics.fleet.Serve(pl.fleetStatus())
 	go pl.takeOver(ctx)
 	return pl, nil
 }
