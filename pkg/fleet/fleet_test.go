@@ -337,6 +337,8 @@ func TestWhatShouldNotBe(t *testing.T) {
 	w.node("fresh", bt.MakeGPUsOf("fresh", 1, "80Gi").Process("a", "41Gi"))
 	w.node("silent", nil)
 	w.tracker.ReportSeen(bt.MakeGPUsOf("silent", 1, "80Gi").Obj(), false)
+	w.node("upgraded", nil).Labels[berthv1alpha1.LabelDriverUpgradeState] = "pod-restart-required"
+	w.tracker.ReportSeen(bt.MakeGPUsOf("upgraded", 1, "80Gi").Obj(), false)
 	w.node("unreadable", nil)
 	w.tracker.ReportUnreadable("unreadable")
 	w.node("without GPUs", nil)
@@ -345,9 +347,9 @@ func TestWhatShouldNotBe(t *testing.T) {
 	w.pods(bt.MakePod("a").Memory("40Gi").Bound("fresh", epoch, "GPU-fresh-0=40Gi").Started(epoch),
 		bt.MakePod("b").Memory("41Gi").Bound("fresh", epoch, "GPU-fresh-0=41Gi").Started(epoch))
 	n := w.measure()
-	got := fmt.Sprint(n.Reports[fleet.Fresh], n.Reports[fleet.Silent], n.Reports[fleet.Unreadable], n.Overbooked, n.Contested, n.Overusing)
-	if want := "3 1 1 1 2 1"; got != want {
-		t.Errorf("fresh, silent and unreadable reports, overbooked and contested GPUs, overusing pods: %s, want %s", got, want)
+	got := fmt.Sprint(n.Reports[fleet.Fresh], n.Reports[fleet.Silent], n.Reports[fleet.Upgrading], n.Reports[fleet.Unreadable], n.Overbooked, n.Contested, n.Overusing)
+	if want := "3 1 1 1 1 2 1"; got != want {
+		t.Errorf("fresh, silent, upgrading and unreadable reports, overbooked and contested GPUs, overusing pods: %s, want %s", got, want)
 	}
 }
 

@@ -96,13 +96,15 @@ const (
 	Fresh ReportState = iota
 	// Silent are the reports of agents that have not been heard of for staleAfter.
 	Silent
+	// Upgrading are those of nodes that wait for a driver upgrade, whose agents are sent away.
+	Upgrading
 	// Unreadable reports cannot be decoded.
 	Unreadable
 
 	reportStates
 )
 
-var reportStateNames = [reportStates]string{"fresh", "stale", "unreadable"}
+var reportStateNames = [reportStates]string{"fresh", "stale", "driver-upgrade", "unreadable"}
 
 // String returns the name of the state, as metrics have it.
 func (s ReportState) String() string { return reportStateNames[s] }

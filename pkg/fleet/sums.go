@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
@@ -74,9 +75,12 @@ func (s *sums) addNode(node *corev1.Node) {
 		}
 		return
 	}
-	if fresh {
+	switch {
+	case berthv1alpha1.DriverGoes(node.Labels):
+		s.Reports[Upgrading]++
+	case fresh:
 		s.Reports[Fresh]++
-	} else {
+	default:
 		s.Reports[Silent]++
 	}
 	s.Overbooked += report.Overbooked(v.Ledger.OnNode(node.Name))
