@@ -21,13 +21,15 @@ formatted() { files '*.go' | xargs gofmt -s -l; }
 
 tidy() {
   local module
-  for module in . build/release build/sign build/tools charts hack/tools hack/kind/tools test/handoff/toolkit/* test/release \
+  for module in . build/release build/sign build/tools charts hack/tools hack/kind/tools hack/monitoring test/handoff/toolkit/* test/release \
     test/skew/v1.35 test/skew/v1.36; do
     go -C "$module" mod tidy -diff || return
   done
 }
 
 generated() { hack/update-codegen.sh --verify; }
+
+rules() { hack/update-monitoring.sh --verify; }
 
 without_licence() {
   local f
@@ -76,6 +78,7 @@ check() {
 check "gofmt -s" nothing formatted
 check "go mod tidy" tidy
 check "generated files" generated
+check "rules of the mixin" rules
 check "licence headers" nothing without_licence
 check "shell scripts" scripts
 check "workflows" workflows

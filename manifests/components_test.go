@@ -69,6 +69,18 @@ func TestPolicyComponents(t *testing.T) {
 	}
 }
 
+// TestRulesComponent adds the rules to what there is, and nothing else.
+func TestRulesComponent(t *testing.T) {
+	all, with := buildWith(t, ""), buildWith(t, "monitoring-rules")
+	if all["PrometheusRule berth"] != "" || !strings.Contains(with["PrometheusRule berth"], "alert: BerthSchedulerDown") {
+		t.Errorf("without the component %q, with it %q", all["PrometheusRule berth"], with["PrometheusRule berth"])
+	}
+	delete(with, "PrometheusRule berth")
+	if diff := cmp.Diff(all, with); diff != "" {
+		t.Errorf("other objects (-without +with the rules):\n%s", diff)
+	}
+}
+
 // buildWith returns the objects of an overlay with a component; of one without any for "".
 func buildWith(t *testing.T, component string) map[string]string {
 	t.Helper()

@@ -62,6 +62,7 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Concurrency, "concurrent-resolutions", c.Concurrency, "How many models are looked up at once: at most half of them of one host, and a quarter for one namespace")
 	fs.IntVar(&c.ProfilesPerNamespace, "profiles-per-namespace", c.ProfilesPerNamespace, "How many ModelProfiles are made for the pods of one namespace")
 	fs.Var(&bytesFlag{&c.OveruseMargin}, "overuse-margin", "By how much memory a pod may exceed its booking on a GPU before its owner is told")
+	fs.BoolVar(&c.PodMetrics, "pod-metrics", c.PodMetrics, "Tell by a metric what each pod has booked: one series for each pod and GPU")
 }
 
 // complete checks the flags and reads the configuration file. It returns the sources of both.

@@ -47,7 +47,7 @@ var rules = []rule{
 	},
 	{
 		name:     "only tests use what is made for tests",
-		prefixes: []string{module + "internal/alloctest"},
+		prefixes: []string{module + "internal/alloctest", module + "internal/metricsdoc"},
 		only:     []string{},
 	},
 	{
@@ -71,6 +71,12 @@ var rules = []rule{
 		name:     "cgo ends at the NVML reader",
 		prefixes: []string{"github.com/NVIDIA/go-nvml/"},
 		only:     []string{"pkg/agent/nvml"},
+		tests:    true,
+	},
+	{
+		name:     "the numbers of a fleet are made of the books, whoever schedules",
+		prefixes: []string{"k8s.io/kubernetes/", "k8s.io/kube-scheduler/", "k8s.io/client-go/", module + "pkg/plugin"},
+		never:    []string{"pkg/fleet"},
 		tests:    true,
 	},
 	{
@@ -197,6 +203,8 @@ func TestRules(t *testing.T) {
 		{"pkg/pluginx", "k8s.io/kubernetes/pkg/scheduler", false, false},
 		{"pkg/lab/demo", "k8s.io/kubernetes/cmd/kube-apiserver/app", false, true},
 		{"pkg/cli", module + "pkg/lab/demo", false, false},
+		{"pkg/fleet/export", module + "pkg/plugin", false, false},
+		{"pkg/fleet/export", module + "pkg/fleet", false, true},
 	}
 	for _, tt := range tests {
 		got := true
