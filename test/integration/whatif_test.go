@@ -175,7 +175,7 @@ func (w *whatIfWorld) ask(name string) {
 	w.settle()
 	before := w.pods()
 	pod := w.pod(name)
-	snapshot, err := w.client.Snapshot(w.Context())
+	snapshot, err := w.client.Snapshot(w.Context(), "")
 	if err != nil {
 		w.Fatal(err)
 	}
