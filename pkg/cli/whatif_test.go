@@ -235,7 +235,7 @@ func TestExplain(t *testing.T) {
 	}{
 		{
 			name: "a pod that lacks memory", pods: []*corev1.Pod{running("low", "60Gi"), waits}, args: []string{"pod/waits"},
-			want: []string{"default/waits waits: 0/1 nodes", "It lacks 40.2Gi on GPU 0 of node gpu-a: pod default/low holds 60Gi", "Nothing that is under way", "Berth"},
+			want: []string{"default/waits waits: 0/1 nodes", "It lacks 40.2Gi on GPU 0 of node gpu-a: pod default/low holds 60Gi", "Nothing that is known will give it a place", "Berth"},
 		},
 		{
 			name: "a pod that would evict", pods: []*corev1.Pod{running("low", "60Gi"), higher}, args: []string{"pod/waits"},
