@@ -30,7 +30,7 @@ type admitting struct {
 	// selector is what a webhook adds to pods.
 	selector map[string]any
 
-	mu    sync.Mutex
+	mu    *sync.Mutex
 	asked []string
 }
 
@@ -133,7 +133,7 @@ func TestDryRunByTheServer(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			a := &tt.given
-			a.t, a.lists = t, roomy()
+			a.t, a.lists, a.mu = t, roomy(), &sync.Mutex{}
 			out, err := a.ask(tt.stdin, tt.args...)
 			if code := ExitCode(err); code != tt.code {
 				t.Errorf("status %d, want %d: %v", code, tt.code, err)
