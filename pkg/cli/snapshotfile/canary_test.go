@@ -16,7 +16,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -61,11 +65,15 @@ func plant(v reflect.Value, path string) {
 	}
 }
 
-// TestOnlyWhatIsReadIsInAFile plants a canary into each string field of a pod and of a node, those of later versions of
+// TestOnlyWhatIsReadIsInAFile plants a canary into each string field of a pod, a node and more, those of later versions of
 // Kubernetes too, and lists those that are in a file. Whoever adds one to testdata says why here: names, labels, selectors,
 // where the pod may be, what it asks for, images and arguments are what a scheduler reads or people are shown.
 func TestOnlyWhatIsReadIsInAFile(t *testing.T) {
-	for name, obj := range map[string]runtime.Object{"pod": &corev1.Pod{}, "node": &corev1.Node{}} {
+	for name, obj := range map[string]runtime.Object{
+		"pod": &corev1.Pod{}, "node": &corev1.Node{}, "volume": &corev1.PersistentVolume{}, "attachment": &storagev1.VolumeAttachment{},
+		"claim": &resourcev1.ResourceClaim{}, "claimtemplate": &resourcev1.ResourceClaimTemplate{}, "lease": &coordinationv1.Lease{},
+		"statefulset": &appsv1.StatefulSet{}, "service": &corev1.Service{}, "storageclass": &storagev1.StorageClass{},
+	} {
 		t.Run(name, func(t *testing.T) {
 			plant(reflect.ValueOf(obj).Elem(), "")
 			var out bytes.Buffer

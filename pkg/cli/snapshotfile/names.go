@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -56,11 +57,16 @@ func (v *visitor) visit(obj runtime.Object) {
 		if ref := o.Spec.ClaimRef; ref != nil {
 			v.each(&ref.Namespace, &ref.Name)
 		}
+	case *storagev1.VolumeAttachment:
+		v.pointers(o.Spec.Source.PersistentVolumeName)
 	case *resourcev1.ResourceClaim:
 		for i := range o.Status.ReservedFor {
 			v.each(&o.Status.ReservedFor[i].Name)
 		}
 	case *berthv1alpha1.ModelProfile:
+		for i := range o.Spec.PeaksFrom {
+			v.each(&o.Spec.PeaksFrom[i])
+		}
 		for i := range o.Status.ObservedPeaks {
 			v.each(&o.Status.ObservedPeaks[i].Namespace)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -84,6 +85,16 @@ func keptOf(obj runtime.Object) runtime.Object {
 		o.Spec.MountOptions, o.Status.Message = nil, ""
 		o.Spec.PersistentVolumeSource = keptSource(&o.Spec.PersistentVolumeSource)
 		return o
+	case *storagev1.VolumeAttachment:
+		return &storagev1.VolumeAttachment{
+			TypeMeta: o.TypeMeta, ObjectMeta: keptMeta(&o.ObjectMeta), Status: storagev1.VolumeAttachmentStatus{Attached: o.Status.Attached},
+			Spec: storagev1.VolumeAttachmentSpec{Attacher: o.Spec.Attacher, NodeName: o.Spec.NodeName, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: o.Spec.Source.PersistentVolumeName}},
+		}
+	case *coordinationv1.Lease: // its holder is a pod
+		return &coordinationv1.Lease{
+			TypeMeta: o.TypeMeta, ObjectMeta: keptMeta(&o.ObjectMeta),
+			Spec: coordinationv1.LeaseSpec{RenewTime: o.Spec.RenewTime, LeaseDurationSeconds: o.Spec.LeaseDurationSeconds},
+		}
 	case *storagev1.StorageClass:
 		o.ObjectMeta = keptMeta(&o.ObjectMeta)
 		o.Parameters, o.MountOptions = nil, nil
@@ -94,6 +105,10 @@ func keptOf(obj runtime.Object) runtime.Object {
 		if o.Status.Allocation != nil {
 			o.Status.Allocation.Devices.Config = nil
 		}
+		return o
+	case *resourcev1.ResourceClaimTemplate:
+		o.ObjectMeta, o.Spec.ObjectMeta = keptMeta(&o.ObjectMeta), metav1.ObjectMeta{}
+		o.Spec.Spec.Devices.Config = nil
 		return o
 	case *resourcev1.DeviceClass:
 		o.ObjectMeta = keptMeta(&o.ObjectMeta)
