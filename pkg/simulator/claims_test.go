@@ -76,6 +76,25 @@ func TestPodsWithClaims(t *testing.T) {
 	}
 }
 
+// TestAClaimOfSeveralPods holds its devices until the last of them is gone.
+func TestAClaimOfSeveralPods(t *testing.T) {
+	claim := &resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Namespace: bt.Namespace, Name: "shared"}}
+	claim.Status.Allocation = &resourcev1.AllocationResult{}
+	claim.Status.ReservedFor = []resourcev1.ResourceClaimConsumerReference{{Resource: "pods", Name: "p", UID: "p"}, {Resource: "pods", Name: "q", UID: "q"}}
+	for _, tt := range []struct {
+		pod  string
+		held bool
+	}{{"r", true}, {"p", true}, {"q", false}} {
+		if leave(claim, bt.MakePod(tt.pod).Obj()) || (claim.Status.Allocation != nil) != tt.held {
+			t.Errorf("once %s is gone: %+v", tt.pod, claim.Status)
+		}
+	}
+	unused := &resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Namespace: bt.Namespace}, Status: resourcev1.ResourceClaimStatus{Allocation: &resourcev1.AllocationResult{}}}
+	if leave(unused, bt.MakePod("p").Obj()); unused.Status.Allocation == nil {
+		t.Error("a claim that the pod has nothing to do with is changed")
+	}
+}
+
 // TestDrainOfAPodWithAClaim: its devices are free, and it is given a claim anew.
 func TestDrainOfAPodWithAClaim(t *testing.T) {
 	objects := append(gpuNode(bt.MakeGPUsOf("a", 1, "80Gi")), gpuNode(bt.MakeGPUsOf("b", 1, "80Gi"))...)
