@@ -19,6 +19,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -211,23 +212,25 @@ func askedAbout(t *testing.T, lab *harness.Lab) {
 		if err := lab.Client.List(ctx, reports); err != nil {
 			return false, err.Error()
 		}
-		measured, idle := 0, 0
+		measured, idle := resource.Quantity{}, 0
 		for i := range reports.Items {
 			for _, d := range reports.Items[i].Status.Devices {
-				measured += len(d.Processes)
 				for _, p := range d.Processes {
+					measured.Add(p.Memory)
 					if p.LastActiveTime != nil {
 						idle++
 					}
 				}
 			}
 		}
-		return measured == 4 && idle == 1, fmt.Sprintf("%d measured, %d idle", measured, idle)
+		// Models take their memory bit by bit.
+		return measured.Cmp(resource.MustParse("158Gi")) == 0 && idle == 1, fmt.Sprintf("%s measured, %d idle", measured.String(), idle)
 	})
 	harness.Eventually(t, "the peaks of chat are known", func(ctx context.Context) (bool, string) {
 		profile := &berthv1alpha1.ModelProfile{}
 		err := lab.Client.Get(ctx, client.ObjectKey{Name: berthv1alpha1.ModelProfileName("hf://acme/chat/chat.gguf")}, profile)
-		return err == nil && len(profile.Status.ObservedPeaks) == 1 && profile.Status.ObservedPeaks[0].Samples == 2, fmt.Sprint(err, profile.Status.ObservedPeaks)
+		peaks := profile.Status.ObservedPeaks
+		return err == nil && len(peaks) == 1 && peaks[0].Samples == 2 && peaks[0].Devices[0].Cmp(resource.MustParse("31Gi")) == 0, fmt.Sprint(err, peaks)
 	})
 }
 
