@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/berth-dev/berth/pkg/cli"
+	"github.com/berth-dev/berth/pkg/cli/terminal"
 	"github.com/berth-dev/berth/pkg/lab/demo"
 	"github.com/berth-dev/berth/pkg/lab/fleet"
 )
@@ -34,7 +34,7 @@ func newDemoCommand(stdout io.Writer) *cobra.Command {
 				return err
 			}
 			return runDemo(cmd.Context(), demo.Options{
-				Lab: *options, Out: stdout, Style: cli.TerminalStyle(stdout, noColor), Keep: keep,
+				Lab: *options, Out: stdout, Style: terminal.Style(stdout, noColor), Keep: keep,
 			})
 		},
 	}
