@@ -42,7 +42,7 @@ func newDemoCommand(stdout io.Writer) *cobra.Command {
 	flags.BoolVar(&keep, "keep", false, "leave the lab running in the end, until interrupted")
 	flags.BoolVar(&noColor, "no-color", false, "do not use colours")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "file for the administrator's kubeconfig, removed when the lab stops (default: one in a temporary folder)")
-	flags.StringVar(&f.binDir, "bin-dir", "", "folder of the programs scheduler and controller (default: that of berth-lab)")
+	flags.StringVar(&f.binDir, "bin-dir", "", binDirUsage)
 	flags.StringVar(&f.logDir, "log-dir", "", "folder for logs, which stay there (default: a temporary folder)")
 	return cmd
 }
