@@ -23,9 +23,6 @@ PKG       = ./...
 RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/evict ./pkg/gpustate ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
 	grep -v /integration)
 
-# go build says nothing for minutes: count the packages that it compiles, and pass on what else it says.
-COUNT := 2>&1 | awk '/^[^ \#]+$$/ { if (++n % 200 == 0) { print n " packages are compiled"; fflush() } next } { print; fflush() }'
-
 .PHONY: help
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
@@ -33,9 +30,9 @@ help: ## Show this help
 .PHONY: build
 build: ## Build all binaries into bin/ (the first time takes some ten minutes)
 	@echo "Building $(BINARIES) kubectl kubectl-berth agent into bin/; the first time takes some ten minutes"
-	@go build -v -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES)) k8s.io/kubernetes/cmd/kubectl $(COUNT)
-	@go build -v -tags '$(CLI_TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth $(COUNT)
-	@go build -v -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent $(COUNT)
+	@hack/build.sh -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES)) k8s.io/kubernetes/cmd/kubectl
+	@hack/build.sh -tags '$(CLI_TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth
+	@hack/build.sh -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent
 	@cp cmd/kubectl-berth/kubectl_complete-berth bin/
 
 .PHONY: test
@@ -118,8 +115,16 @@ test-release: build ## Use each artifact of a release as users get it (DIST=dist
 reproduce: dist ## Build the release again, elsewhere and from nothing, and compare every byte (ONLY=agent: just that)
 	$(RELEASE) build/reproduce.sh dist $(ONLY)
 
+.PHONY: look
+look: ## See what the scheduler would do with a snapshot of a cluster: the map, why a pod waits, what if
+	@hack/build.sh -tags '$(CLI_TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth
+	@hack/look/look.sh
+
+# berth-lab has the scheduler and the controller in it. It prefers those that make build left beside it, so these must not
+# be of older source.
 .PHONY: demo
-demo: build ## Bring up a real control plane with simulated GPUs, place deployments and draw the map
+demo: ## Bring up a real control plane with simulated GPUs, place deployments and draw the map
+	@hack/build.sh -ldflags '$(LDFLAGS)' -o bin/ ./cmd/berth-lab $(patsubst bin/%,./cmd/%,$(wildcard bin/scheduler bin/controller))
 	bin/berth-lab demo
 
 .PHONY: bench

@@ -40,8 +40,8 @@ type Options struct {
 	// Kubeconfig is the file for the administrator's credentials; one in the lab's folder when empty. It is written
 	// when the lab is ready and removed when it stops.
 	Kubeconfig string
-	// Scheduler and Controller are the programs to run; empty for none.
-	Scheduler, Controller string
+	// Scheduler and Controller are the programs to run, each with the arguments that come first; empty for none.
+	Scheduler, Controller []string
 	// SchedulerArgs and ControllerArgs are further arguments of theirs, which win over the lab's own.
 	SchedulerArgs, ControllerArgs []string
 	// KubeAPIServer is the program to run as kube-apiserver instead of the one that is linked in, and APIServerArgs

@@ -124,7 +124,7 @@ func (l *Lab) probe(ctx context.Context) (err error) {
 	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64)}
 	nodes, pods := l.client.CoreV1().Nodes(), l.client.CoreV1().Pods(berthv1alpha1.Namespace)
 	pod := probePod()
-	if l.opts.Scheduler == "" {
+	if len(l.opts.Scheduler) == 0 {
 		pod.Spec.NodeName = probeName
 	}
 	if _, err := pods.Create(ctx, pod, metav1.CreateOptions{}); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,7 +36,7 @@ const (
 
 // startScheduler runs the scheduler under its own account, with the shipped configuration.
 func (l *Lab) startScheduler(ctx context.Context) error {
-	if l.opts.Scheduler == "" {
+	if len(l.opts.Scheduler) == 0 {
 		l.progress("no scheduler is started")
 		return nil
 	}
@@ -79,7 +80,7 @@ func (l *Lab) publishSchedulerConfig(ctx context.Context, config []byte) error {
 
 // startController runs the controller under its own account.
 func (l *Lab) startController(ctx context.Context) error {
-	if l.opts.Controller == "" {
+	if len(l.opts.Controller) == 0 {
 		l.progress("no controller is started")
 		return nil
 	}
@@ -109,13 +110,19 @@ func (l *Lab) accountKubeconfig(ctx context.Context, account string) (string, er
 	return file, controlplane.WriteKubeconfig(file, config)
 }
 
-// startChild keeps a program running until the lab stops.
-func (l *Lab) startChild(name, path string, args func() ([]string, error)) error {
+// startChild keeps a program, given with the arguments that come first, running until the lab stops.
+func (l *Lab) startChild(name string, program []string, args func() ([]string, error)) error {
 	log, err := l.openLog(name)
 	if err != nil {
 		return err
 	}
-	p := &child.Process{Name: name, Path: path, Args: args, Output: log, Events: l.opts.Progress}
+	p := &child.Process{
+		Name: name, Path: program[0], Output: log, Events: l.opts.Progress,
+		Args: func() ([]string, error) {
+			more, err := args()
+			return slices.Concat(program[1:], more), err
+		},
+	}
 	l.children = append(l.children, p)
 	l.running.Go(func() {
 		if err := p.Run(l.ctx); err != nil {

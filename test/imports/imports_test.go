@@ -88,7 +88,7 @@ var rules = []rule{
 	{
 		name:     "k8s.io/kubernetes changes with every minor version, so few may touch it",
 		prefixes: []string{"k8s.io/kubernetes/"},
-		only:     []string{"pkg/plugin", "pkg/simulator", "cmd/scheduler", "pkg/lab", "cmd/berth-lab", "test"},
+		only:     []string{"pkg/plugin", "pkg/simulator", "internal/program/scheduler", "pkg/lab", "cmd/berth-lab", "test"},
 	},
 	{
 		name:     "the bridge knows nothing of the scheduler framework",

@@ -8,41 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 
 	"golang.org/x/term"
 
-	"github.com/berth-dev/berth/pkg/cli/gpumap"
+	"github.com/berth-dev/berth/pkg/cli/terminal"
 )
-
-// defaultWidth is drawn for where nobody says how wide the output is.
-const defaultWidth = 80
-
-// TerminalStyle is the style for an output: in colour if it is a terminal that has them and nobody asked for none
-// (noColor, or the variable NO_COLOR of no-color.org), and as wide as it is.
-func TerminalStyle(out io.Writer, noColor bool) gpumap.Style {
-	s := gpumap.Style{Width: defaultWidth}
-	if columns, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && columns > 0 {
-		s.Width = columns
-	}
-	fd, ok := terminal(out)
-	if !ok {
-		return s
-	}
-	if width, _, err := term.GetSize(fd); err == nil && width > 0 {
-		s.Width = width
-	}
-	s.Colour = !noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
-	return s
-}
-
-func terminal(out io.Writer) (fd int, ok bool) {
-	file, ok := out.(*os.File)
-	if !ok {
-		return 0, false
-	}
-	return int(file.Fd()), term.IsTerminal(int(file.Fd()))
-}
 
 // screen shows one frame after another: on a terminal in place, elsewhere one below the other.
 type screen struct {
@@ -53,7 +23,7 @@ type screen struct {
 
 // newScreen returns a screen; inPlace asks for frames in place where that can be done.
 func newScreen(out io.Writer, inPlace bool) *screen {
-	_, ok := terminal(out)
+	_, ok := terminal.Of(out)
 	return &screen{out: out, inPlace: inPlace && ok && os.Getenv("TERM") != "dumb"}
 }
 
@@ -78,7 +48,7 @@ func (s *screen) show(frame []byte) error {
 
 // cropped returns as much of a frame as fits on the terminal.
 func cropped(frame []byte, out io.Writer) []byte {
-	fd, _ := terminal(out)
+	fd, _ := terminal.Of(out)
 	_, height, err := term.GetSize(fd)
 	lines := bytes.SplitAfter(bytes.TrimSuffix(frame, []byte("\n")), []byte("\n"))
 	if err != nil || height < 2 || len(lines) < height {
