@@ -21,7 +21,7 @@ func TestFirstLooksCompileLittle(t *testing.T) {
 		without, except []string
 	}{
 		{
-			program: "cmd/berth-lab", most: 2540,
+			program: "cmd/berth-lab", most: 2570,
 			without: []string{
 				"k8s.io/kubernetes/cmd/kube-controller-manager/app", "k8s.io/kubectl", "k8s.io/kubernetes/cmd/kubectl",
 				"k8s.io/cli-runtime", "sigs.k8s.io/kustomize",
