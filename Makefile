@@ -16,8 +16,8 @@ export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 # The tests and the binaries share one build cache, so all are built with cgo; images build the static ones without.
 BINARIES := scheduler controller berth-lab
 # Without plugins of kustomize that are shared objects, and without grpc's pages of traces, the linker leaves out the methods
-# that nobody calls: half of kubectl-berth.
-CLI_TAGS := kustomize_disable_go_plugin_support,grpcnotrace
+# that nobody calls: half of kubectl-berth. All binaries of a release are built so; here only those that tests do not link too.
+TAGS := kustomize_disable_go_plugin_support,grpcnotrace
 PKG       = ./...
 # The race detector runs where our own goroutines are, and not over the whole control plane that integration tests link.
 RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/evict ./pkg/gpustate ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
@@ -31,8 +31,8 @@ help: ## Show this help
 build: ## Build all binaries into bin/ (the first time takes some ten minutes)
 	@echo "Building $(BINARIES) kubectl kubectl-berth agent into bin/; the first time takes some ten minutes"
 	@hack/build.sh -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES)) k8s.io/kubernetes/cmd/kubectl
-	@hack/build.sh -tags '$(CLI_TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth
-	@hack/build.sh -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent
+	@hack/build.sh -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth
+	@hack/build.sh -tags '$(TAGS)' -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent
 	@cp cmd/kubectl-berth/kubectl_complete-berth bin/
 
 .PHONY: test
@@ -85,7 +85,7 @@ fuzz: ## Fuzz what reads the bytes of others, a minute each (FUZZTIME=1h for lon
 
 # Releases are of a version: make images VERSION=v0.1.0 IMAGES=registry.example.com/berth
 IMAGES  ?= berth-dev
-RELEASE := VERSION='$(VERSION)' COMMIT='$(COMMIT)' IMAGES='$(IMAGES)' LDFLAGS='$(LDFLAGS)'
+RELEASE := VERSION='$(VERSION)' COMMIT='$(COMMIT)' IMAGES='$(IMAGES)' LDFLAGS='$(LDFLAGS)' TAGS='$(TAGS)'
 
 .PHONY: dist
 dist: ## Build the binaries of a release into dist/, reproducibly (GOARCH=arm64 for another architecture)
@@ -117,7 +117,7 @@ reproduce: dist ## Build the release again, elsewhere and from nothing, and comp
 
 .PHONY: look
 look: ## See what the scheduler would do with a snapshot of a cluster: the map, why a pod waits, what if
-	@hack/build.sh -tags '$(CLI_TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth
+	@hack/build.sh -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth
 	@hack/look/look.sh
 
 # berth-lab has the scheduler and the controller in it. It prefers those that make build left beside it, so these must not

@@ -7,8 +7,9 @@
 #   build/binaries.sh OUT [scheduler] [controller] [agent] [kubectl-berth] [berth-lab]
 #
 # The same source, Go and C compiler give the same bytes, wherever the source and Go's caches are (build/reproduce.sh
-# shows it). LDFLAGS says what the binaries tell of their version. GOOS and GOARCH name another platform; all but
-# kubectl-berth run on Linux only. The agent needs a C compiler for it in CC; those of Debian are found by themselves.
+# shows it). LDFLAGS says what the binaries tell of their version, TAGS what is left out of them. GOOS and
+# GOARCH name another platform; all but kubectl-berth run on Linux only. The agent needs a C compiler for it in CC; those of
+# Debian are found by themselves.
 set -euo pipefail
 out="$(mkdir -p "$1" && cd "$1" && pwd)"
 shift
@@ -17,7 +18,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [[ -n "${LDFLAGS:-}" ]] || { echo "run it by make (make dist), which sets LDFLAGS" >&2; exit 1; }
 GOARCH="${GOARCH:-$(go env GOARCH)}"
 GOOS="${GOOS:-linux}"
-export GOARCH GOOS GOFLAGS="-trimpath -buildvcs=false -mod=readonly"
+export GOARCH GOOS GOFLAGS="-trimpath -buildvcs=false -mod=readonly -tags=${TAGS:-}"
 # What is set on this machine must not matter.
 unset GOAMD64 GOARM64 GOEXPERIMENT CGO_CPPFLAGS CGO_LDFLAGS
 export CGO_CFLAGS="-O2 -g0 -Wno-deprecated-declarations"
