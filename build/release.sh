@@ -25,8 +25,9 @@ SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
 export SOURCE_DATE_EPOCH
 REVISION="$(git rev-parse HEAD)"
 
-# What the lab consists of: everything that "berth-lab demo" runs. The first is the image's entry point.
-readonly LAB=(berth-lab scheduler controller kubectl-berth)
+# What the lab consists of: berth-lab, which has the scheduler and the controller in it, and what it is asked with. The first is
+# the image's entry point.
+readonly LAB=(berth-lab kubectl-berth)
 readonly RELEASE="$out/release"
 
 say() { printf -- '-- %s\n' "$*" >&2; }
