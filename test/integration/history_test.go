@@ -55,7 +55,7 @@ func TestHistory(t *testing.T) {
 		}
 	})
 	t.Run("explain quotes it", func(t *testing.T) {
-		explains(t, lab, "preemptor", "event  EvictingForGPUMemory: Evicting default/victim", "pod    allocated on node gpu-0: 60Gi on GPU-",
+		explains(t, lab, "preemptor", "The scheduler told: EvictingForGPUMemory: Evicting default/victim", "pod    allocated on node gpu-0: 60Gi on GPU-",
 			"event  of pod default/victim, EvictedForGPUMemory: Evicted from node gpu-0 to make room for GPU memory of pod default/preemptor")
 		explains(t, lab, "victim", "default/victim is gone", "event  EvictedForGPUMemory: Evicted from node gpu-0 to make room for GPU memory of pod default/preemptor")
 	})
