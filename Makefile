@@ -17,7 +17,7 @@ export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 BINARIES := scheduler controller kubectl-berth berth-lab
 PKG       = ./...
 # The race detector runs where our own goroutines are, and not over the whole control plane that integration tests link.
-RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/evict ./pkg/gpustate ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
+RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/evict ./pkg/gpustate ./pkg/plugin/... ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
 	grep -v /integration)
 
 # go build says nothing for minutes: count the packages that it compiles, and pass on what else it says.
