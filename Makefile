@@ -20,7 +20,7 @@ BINARIES := scheduler controller berth-lab
 TAGS := kustomize_disable_go_plugin_support,grpcnotrace
 PKG       = ./...
 # The race detector runs where our own goroutines are, and not over the whole control plane that integration tests link.
-RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/evict ./pkg/gpustate ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
+RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/evict ./pkg/gpustate ./pkg/plugin/... ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
 	grep -v /integration)
 
 .PHONY: help

@@ -290,7 +290,7 @@ func RecordedBy(events []corev1.Event) (notes []string) {
 	slices.SortFunc(events, func(a, b corev1.Event) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 	for i := range events {
 		if e := &events[i]; e.ReportingController == berthv1alpha1.SchedulerName || e.Source.Component == berthv1alpha1.SchedulerName {
-			notes = append(notes, e.Reason+": "+e.Message)
+			notes = append(notes, textOf(e))
 		}
 	}
 	return notes
