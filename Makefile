@@ -95,6 +95,18 @@ images: dist ## Pack the binaries of a release into container images
 sbom: dist ## List what the binaries of a release are made of (CycloneDX)
 	$(RELEASE) build/sbom.sh dist
 
+.PHONY: release
+release: ## Make all that a release consists of in dist/ (VERSION=v0.1.0 IMAGES=registry.example.com/berth), see docs/releasing.md
+	$(RELEASE) build/release.sh dist
+
+.PHONY: publish
+publish: ## Push and sign what make release has made
+	$(RELEASE) build/publish.sh dist '$(IMAGES)'
+
+.PHONY: test-release
+test-release: build ## Use each artifact of a release as users get it (DIST=dist: of what make release has made)
+	$(RELEASE) hack/test-release.sh $(DIST)
+
 .PHONY: reproduce
 reproduce: dist ## Build the release again, elsewhere and from nothing, and compare every byte (ONLY=agent: just that)
 	$(RELEASE) build/reproduce.sh dist $(ONLY)

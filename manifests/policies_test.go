@@ -183,7 +183,7 @@ func TestProbesNeedTheirAccount(t *testing.T) {
 	})
 	unknown := map[string]policies.Verdict{}
 	for _, name := range policies.Names() {
-		if !slices.Contains([]string{"berth-binding", "berth-controller-report", "berth-handoff-ephemeral", "berth-leader-term"}, name) { // these are read
+		if !slices.Contains([]string{"berth-binding", "berth-controller-node", "berth-controller-report", "berth-handoff-ephemeral", "berth-leader-term"}, name) { // these are read
 			unknown[name] = policies.Unknown
 		}
 	}

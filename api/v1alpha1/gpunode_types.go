@@ -19,6 +19,7 @@ import (
 // +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.status.summary.model`
 // +kubebuilder:printcolumn:name="Free",type=string,JSONPath=`.status.summary.free`
 // +kubebuilder:printcolumn:name="Largest-Free",type=string,JSONPath=`.status.summary.largestFree`
+// +kubebuilder:printcolumn:name="Unhealthy",type=string,JSONPath=`.status.devices[?(@.health=="Unhealthy")].reason`
 // +kubebuilder:printcolumn:name="Driver",type=string,JSONPath=`.status.driverVersion`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type GPUNode struct {

@@ -48,6 +48,16 @@ func ParsePodRequest(pod *corev1.Pod) (*PodRequest, error) {
 	return r, nil
 }
 
+// AsksForGPUMemory says whether a pod asks for GPU memory at all, be it in a way that ParsePodRequest refuses.
+func AsksForGPUMemory(pod *corev1.Pod) bool {
+	_, hasMemory := pod.Annotations[AnnotationGPUMemory]
+	_, hasModel := pod.Annotations[AnnotationModel]
+	return hasMemory || hasModel
+}
+
+// IsEvictable says whether a pod of another scheduler lets Berth evict it.
+func IsEvictable(pod *corev1.Pod) bool { return pod.Annotations[AnnotationEvictable] == "true" }
+
 // parser collects the mistakes of one pod.
 type parser struct {
 	pod  *corev1.Pod
@@ -157,9 +167,7 @@ func (p *parser) completeCounts(r *PodRequest) {
 
 // checkPod checks the request against the rest of the pod.
 func (p *parser) checkPod() {
-	_, hasMemory := p.pod.Annotations[AnnotationGPUMemory]
-	_, hasModel := p.pod.Annotations[AnnotationModel]
-	if !hasMemory && !hasModel {
+	if !AsksForGPUMemory(p.pod) {
 		for _, key := range requestKeys {
 			if _, ok := p.pod.Annotations[key]; ok {
 				p.forbidden(key, "it needs "+AnnotationGPUMemory+" (such as 30Gi) or "+AnnotationModel+" beside it")

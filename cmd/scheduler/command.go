@@ -32,6 +32,7 @@ import (
 	"github.com/berth-dev/berth/internal/version"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin"
+	pluginconfig "github.com/berth-dev/berth/pkg/plugin/config"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
 
@@ -133,7 +134,7 @@ func guard(config *schedulerserverconfig.CompletedConfig, lead *leader.Leader) e
 		lead.Alone()
 		return nil
 	}
-	if err := plugin.CheckTimes(config.ComponentConfig.Profiles, election.LeaseDuration, election.RetryPeriod); err != nil {
+	if err := pluginconfig.CheckTimes(config.ComponentConfig.Profiles, election.LeaseDuration, election.RetryPeriod); err != nil {
 		return err
 	}
 	election.Lock = lead.Guard(election.Lock, func(err error) {

@@ -12,6 +12,9 @@ var (
 	commit  = "unknown"
 )
 
+// Tag returns the version of the binary, which is also the tag of its image.
+func Tag() string { return version }
+
 // String returns the version, commit and platform of the binary.
 func String() string {
 	return version + " (commit " + commit + ", " + runtime.Version() + ", " + runtime.GOOS + "/" + runtime.GOARCH + ")"

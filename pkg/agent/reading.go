@@ -124,7 +124,7 @@ const (
 	// ReasonUnreadable: the driver lists the device but not its memory, and gives no reason that is known here.
 	ReasonUnreadable = "Unreadable"
 	// ReasonMIGPending: the GPU waits for a change of its MIG mode.
-	ReasonMIGPending = "MIGModePending"
+	ReasonMIGPending = berthv1alpha1.DeviceReasonMIGPending
 	// ReasonUncorrectableECC: the memory had errors that could not be corrected since the GPU's last reset.
 	ReasonUncorrectableECC = "UncorrectableECC"
 	// ReasonResetRequired: the driver says that the GPU or the node must be reset before it computes right again.

@@ -20,7 +20,8 @@ import (
 
 const explainLong = `Say why a pod waits: what it lacks on which GPU of which node, who holds that, what other plugins of the scheduler say, who would be
 evicted for it and when it would be placed. Of a pod that is on a node it says what the scheduler told when it placed the pod, and
-where it would go now.
+where it would go now. What was recorded of the pod follows: on itself, by Events, and, with --logs, in the scheduler's log; that
+is all there is to say of a pod that is gone.
 
 (kubectl explain is something else: it describes the fields of an API.)
 
@@ -31,13 +32,17 @@ const explainExample = `  # Why does this pod wait?
   kubectl berth explain pod/chat-7d9f8b6c5-x2v4q
 
   # Each GPU of each node
-  kubectl berth explain pod/chat-7d9f8b6c5-x2v4q -o wide`
+  kubectl berth explain pod/chat-7d9f8b6c5-x2v4q -o wide
+
+  # Who evicted this pod, and for whom?
+  kubectl berth explain pod/chat-7d9f8b6c5-x2v4q --logs`
 
 // explainOptions are the flags of kubectl berth explain.
 type explainOptions struct {
 	genericiooptions.IOStreams
 	source source
 	output string
+	logs   bool
 }
 
 func newExplainCommand(flags *genericclioptions.ConfigFlags, streams genericiooptions.IOStreams) *cobra.Command {
@@ -51,6 +56,7 @@ func newExplainCommand(flags *genericclioptions.ConfigFlags, streams genericioop
 		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args[0]) },
 	}
 	o.source.addFlags(command.Flags())
+	command.Flags().BoolVar(&o.logs, "logs", false, "Quote what the logs of the scheduler's pods have of the pod; needs get on pods/log in berth-system")
 	command.Flags().StringVarP(&o.output, "output", "o", "", "Output format: wide for each GPU, json or yaml")
 	return command
 }
@@ -71,7 +77,16 @@ func (o *explainOptions) run(ctx context.Context, arg string) error {
 	if err != nil {
 		return err
 	}
-	pod := snapshot.Pod(namespace, name)
+	pod := snapshot.Pod(namespace, name).DeepCopy()
+	if pod == nil && o.source.file == "" || pod != nil && pod.DeletionTimestamp != nil {
+		e := explain.Gone(snapshot.Time, namespace, name)
+		if err := o.addHistory(ctx, e, pod); err != nil {
+			return err
+		}
+		if len(e.History) > 0 {
+			return o.print(e)
+		}
+	}
 	e, err := explain.Ask(ctx, snapshot, namespace, name)
 	if err != nil {
 		return err
@@ -89,6 +104,9 @@ func (o *explainOptions) run(ctx context.Context, arg string) error {
 		if note != "" {
 			e.Notes = append(e.Notes, note)
 		}
+	}
+	if err := o.addHistory(ctx, e, pod); err != nil {
+		return err
 	}
 	return o.print(e)
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +15,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/internal/version"
+	"github.com/berth-dev/berth/pkg/cli/check"
 	"github.com/berth-dev/berth/pkg/cli/cluster"
 	"github.com/berth-dev/berth/pkg/cli/snapshotfile"
 	"github.com/berth-dev/berth/pkg/simulator"
@@ -41,7 +41,7 @@ func (s *source) snapshot(ctx context.Context) (*simulator.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, _, _ := strings.Cut(version.String(), " ")
+	own := version.Tag()
 	if tag := schedulerTag(snapshot); tag != "" && tag != own {
 		snapshot.Notes = append(snapshot.Notes, fmt.Sprintf(
 			"The scheduler of the cluster is of version %s, this program of %s: what they decide may differ", tag, own))
@@ -73,12 +73,10 @@ func (s *source) client() (*cluster.Client, error) {
 func schedulerTag(s *simulator.Snapshot) string {
 	for _, obj := range s.Objects {
 		pod, ok := obj.(*corev1.Pod)
-		if !ok || pod.Namespace != berthv1alpha1.Namespace || pod.Labels["app.kubernetes.io/name"] != "berth-scheduler" || len(pod.Spec.Containers) == 0 {
+		if !ok || pod.Namespace != berthv1alpha1.Namespace || pod.Labels[check.LabelName] != check.Scheduler {
 			continue
 		}
-		image := pod.Spec.Containers[0].Image
-		image, _, _ = strings.Cut(image[strings.LastIndex(image, "/")+1:], "@")
-		if _, tag, ok := strings.Cut(image, ":"); ok {
+		if tag := check.ImageTag(pod); tag != "" {
 			return tag
 		}
 	}

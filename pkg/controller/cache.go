@@ -130,8 +130,8 @@ func trimGPUNode(obj any) (any, error) {
 	for i := range node.Status.Devices {
 		d := &node.Status.Devices[i]
 		trimmed.Status.Devices = append(trimmed.Status.Devices, berthv1alpha1.GPUDevice{
-			UUID: d.UUID, Memory: berthv1alpha1.GPUMemory{Total: d.Memory.Total}, Processes: d.Processes,
-			Health: d.Health, AssignedTo: d.AssignedTo, AssignedPods: d.AssignedPods,
+			UUID: d.UUID, Index: d.Index, Memory: berthv1alpha1.GPUMemory{Total: d.Memory.Total}, Processes: d.Processes,
+			Health: d.Health, Reason: d.Reason, AssignedTo: d.AssignedTo, AssignedPods: d.AssignedPods,
 		})
 	}
 	if h := node.Status.HandOff; h != nil {

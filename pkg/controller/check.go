@@ -103,7 +103,7 @@ func (r *checkReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 func (r *checkReconciler) checkPods(ctx context.Context, node *gpunode.Object, pods []*corev1.Pod) (next time.Time, err error) {
 	now, before, after := r.clock.Now(), r.swap(node.Name, nil), map[findingKey]finding{}
 	defer func() { r.swap(node.Name, after) }()
-	fresh := sync.OnceValues(func() (bool, error) { return r.isFresh(ctx, node.Name, now) })
+	fresh := sync.OnceValues(func() (bool, error) { return isFresh(ctx, r.live, node.Name, now) })
 	for _, pod := range pods {
 		found, at := podcheck.Check(pod, node.Status, r.margin, now)
 		next = podcheck.Earliest(next, at)
@@ -149,9 +149,9 @@ func (r *checkReconciler) swap(node string, after map[findingKey]finding) (befor
 
 // isFresh says whether the node's agent lives, so that its report is still what it sees: of an old one nobody is told. A
 // node without a Lease has an agent that renews none, as in a lab.
-func (r *checkReconciler) isFresh(ctx context.Context, node string, now time.Time) (bool, error) {
+func isFresh(ctx context.Context, live client.Reader, node string, now time.Time) (bool, error) {
 	lease := &coordinationv1.Lease{}
-	err := r.live.Get(ctx, types.NamespacedName{Namespace: berthv1alpha1.Namespace, Name: node}, lease)
+	err := live.Get(ctx, types.NamespacedName{Namespace: berthv1alpha1.Namespace, Name: node}, lease)
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}

@@ -106,7 +106,7 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 		return fmt.Errorf("add the profile controller: %w", err)
 	}
 
-	peaks := &peakReconciler{client: c, status: status, clock: o.Clock}
+	peaks := &peakReconciler{client: c, status: status, clock: o.Clock, ratios: ratios{}}
 	err = ctrl.NewControllerManagedBy(mgr).
 		Named("peak").
 		For(&gpunode.Object{}).
@@ -116,7 +116,10 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 	if err != nil {
 		return fmt.Errorf("add the peak controller: %w", err)
 	}
-	return addCheck(mgr, &o)
+	if err := addCheck(mgr, &o); err != nil {
+		return err
+	}
+	return addCondition(mgr, &o)
 }
 
 // addIndices makes cached pods findable by their profile and by their UID, and profiles by whom they were made for.

@@ -35,7 +35,7 @@ var (
 
 // registerMetrics adds the metrics to those that the manager serves.
 func registerMetrics() error {
-	for _, c := range []prometheus.Collector{resolutions, resolutionSeconds, peaksFolded, podDeviations} {
+	for _, c := range []prometheus.Collector{resolutions, resolutionSeconds, peaksFolded, podDeviations, estimateRatio} {
 		if err := registerCollector(c); err != nil {
 			return err
 		}

@@ -25,12 +25,14 @@ type peakReconciler struct {
 	client client.Client
 	status statusWriter
 	clock  clock.PassiveClock
+	ratios ratios
 }
 
 // Reconcile implements reconcile.Reconciler for GPUNodes.
 func (r *peakReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	object := &gpunode.Object{}
 	if err := r.client.Get(ctx, req.NamespacedName, object, client.UnsafeDisableDeepCopy); err != nil {
+		delete(r.ratios, req.Name)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	node := object.GPUNode()
@@ -39,10 +41,18 @@ func (r *peakReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 		return ctrl.Result{}, nil
 	}
 	var errs []error
-	for uid, devices := range heldBy(node) {
+	held := heldBy(node)
+	for uid, devices := range held {
 		errs = append(errs, r.observe(ctx, node.Name, uid, devices))
 	}
-	return ctrl.Result{}, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return ctrl.Result{}, err
+	}
+	next := r.ratios.next(node.Name, held, r.clock.Now())
+	if next.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	return ctrl.Result{RequeueAfter: max(next.Sub(r.clock.Now()), time.Second)}, nil
 }
 
 // heldBy returns the bytes that each pod is measured to hold, by device; never more than the device has by the same
@@ -91,13 +101,24 @@ func (r *peakReconciler) observe(ctx context.Context, node string, uid types.UID
 		return nil
 	}
 	// A profile whose model is not known can have peaks all the same: they are what will be known of it.
-	folded := false
-	err = r.status.patch(ctx, profile, func(*berthv1alpha1.ModelProfileStatus) { folded = fold(profile, m, r.clock.Now()) })
+	folded, isNew := false, false
+	err = r.status.patch(ctx, profile, func(s *berthv1alpha1.ModelProfileStatus) {
+		isNew = runOf(s, m) == nil
+		folded = fold(profile, m, r.clock.Now())
+	})
 	if err != nil {
 		return err
 	}
 	if folded {
 		peaksFolded.Inc()
+	}
+	peak := runOf(&profile.Status, m)
+	switch {
+	case peak == nil: // there are enough newer ones
+	case isNew:
+		r.ratios.begin(node, uid, r.clock.Now())
+	default:
+		r.ratios.observe(node, pod, m, peak, r.clock.Now())
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ type world struct {
 	profiles *profileReconciler
 	peaks    *peakReconciler
 	check    *checkReconciler
+	health   *conditionReconciler
 }
 
 type fakeResolver struct {
@@ -95,8 +96,9 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w.profiles = &profileReconciler{
 		client: w.client, status: status, resolver: w.resolver, clock: w.clock, options: options, turns: newTurns(options.Concurrency),
 	}
-	w.peaks = &peakReconciler{client: decoding{w.client}, status: status, clock: w.clock}
+	w.peaks = &peakReconciler{client: decoding{w.client}, status: status, clock: w.clock, ratios: ratios{}}
 	w.check = &checkReconciler{client: decoding{w.client}, live: w.client, recorder: w.recorder, clock: w.clock, margin: options.OveruseMargin}
+	w.health = &conditionReconciler{client: decoding{w.client}, live: w.client, clock: w.clock}
 	return w
 }
 

@@ -46,6 +46,7 @@ func Find(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int) (bes
 	if e == nil {
 		return Plan{}, nil, false
 	}
+	defer e.release()
 	all := e.all()
 	set, exact, ok := e.cheapest(&all, 1, nil)
 	if !ok {
@@ -74,6 +75,7 @@ func Best(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int) (Pla
 	if e == nil {
 		return Plan{}, false
 	}
+	defer e.release()
 	all := e.all()
 	set, exact, ok := e.cheapest(&all, 1, nil)
 	if !ok {
@@ -89,6 +91,7 @@ func Below(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int, lim
 	if e == nil {
 		return Plan{}, false
 	}
+	defer e.release()
 	all := e.all()
 	set, exact, ok := e.cheapest(&all, 1, &ceiling{limit, orEqual})
 	if !ok {

@@ -6,6 +6,7 @@ package evict
 import (
 	"cmp"
 	"slices"
+	"sync"
 
 	"github.com/berth-dev/berth/pkg/alloc"
 )
@@ -20,7 +21,9 @@ type evictor struct {
 	together []uint64
 	// victims are those that free anything, in the order of names, and loads what they free by device, largest first.
 	victims   []victim
+	frees     []freed // of all victims
 	loads     [][]load
+	allLoads  []load
 	loadCount int
 	truncated bool // there were more than MaxVictims
 	// orders are what each costs alone, with a violation if it is not safe; dearest lists the victims, the dearest first.
@@ -73,14 +76,30 @@ type freed struct {
 // maxFreed bounds what one victim frees on one device, so that MaxVictims of them add up without overflow.
 const maxFreed = 1 << 54
 
-// newEvictor prepares the searches for a node and a request; nil if nothing can be planned.
+// evictors are for use again: one is made for each of thousands of nodes, and most of what a preemption leaves to the
+// garbage collector was theirs.
+var evictors = sync.Pool{New: func() any { return &evictor{} }}
+
+// release gives the evictor back. Nothing that it returned refers to its memory.
+func (e *evictor) release() {
+	e.node, e.request, e.given, e.allowed, e.together = nil, nil, nil, nil, nil
+	evictors.Put(e)
+}
+
+// newEvictor prepares the searches for a node and a request, and is to be released; nil if nothing can be planned.
 func newEvictor(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int) *evictor {
 	if !alloc.CanEverFit(n, r) {
 		return nil
 	}
-	e := &evictor{node: alloc.ByUUID(n), request: r, given: victims, allowed: budgets, budgets: make([]int, len(budgets))}
-	for b, allowed := range budgets {
-		e.budgets[b] = max(allowed, 0)
+	e := evictors.Get().(*evictor)
+	*e = evictor{
+		node: alloc.ByUUID(n), request: r, given: victims, allowed: budgets,
+		victims: e.victims[:0], frees: e.frees[:0], loads: e.loads[:0], allLoads: e.allLoads[:0],
+		orders: e.orders[:0], dearest: e.dearest[:0], inferior: e.inferior[:0], budgets: e.budgets[:0],
+		spare: append(e.spare, e.searches...), searches: e.searches[:0],
+	}
+	for _, allowed := range budgets {
+		e.budgets = append(e.budgets, max(allowed, 0))
 	}
 	e.together = alloc.Together(e.node, r.MixedModels())
 	e.addVictims(n)
@@ -90,33 +109,31 @@ func newEvictor(n *alloc.Node, r *alloc.Request, victims []Victim, budgets []int
 	return e
 }
 
-// addLoads fills loads, of all devices in one array: an evictor is made for each of thousands of nodes.
+// addLoads fills loads, of all devices in one array.
 func (e *evictor) addLoads() {
-	e.loads = make([][]load, len(e.node.Devices))
-	all := make([]load, 0, e.loadCount)
-	for d := range e.loads {
-		from := len(all)
+	e.allLoads = slices.Grow(e.allLoads, e.loadCount)
+	for d := range e.node.Devices {
+		from := len(e.allLoads)
 		for v := range e.victims {
 			for _, f := range e.victims[v].frees {
 				if int(f.device) == d {
-					all = append(all, load{victim: v, amount: f.amount, id: f.load})
+					e.allLoads = append(e.allLoads, load{victim: v, amount: f.amount, id: f.load})
 				}
 			}
 		}
-		e.loads[d] = all[from:len(all):len(all)]
+		e.loads = append(e.loads, e.allLoads[from:len(e.allLoads):len(e.allLoads)])
 	}
 }
 
 // addVictims keeps the victims that free anything on a device that can be used, in the order of names.
 func (e *evictor) addVictims(n *alloc.Node) {
-	e.victims = make([]victim, 0, len(e.given))
 	charges := 0
 	for i := range e.given {
 		charges += len(e.given[i].Frees)
 	}
-	frees := make([]freed, 0, charges) // of all victims
+	e.victims, e.frees = slices.Grow(e.victims, len(e.given)), slices.Grow(e.frees, charges)
 	for i := range e.given {
-		v := victim{given: i, frees: frees[len(frees):]}
+		v := victim{given: i, frees: e.frees[len(e.frees):]}
 		for _, c := range e.given[i].Frees {
 			if c.Device < 0 || c.Device >= len(n.Devices) || c.Memory.IsZero() {
 				continue
@@ -132,7 +149,7 @@ func (e *evictor) addVictims(n *alloc.Node) {
 		if len(v.frees) == 0 {
 			continue
 		}
-		frees = frees[:len(frees)+len(v.frees)]
+		e.frees = e.frees[:len(e.frees)+len(v.frees)]
 		for j, b := range e.given[i].Budgets {
 			if b >= 0 && b < len(e.budgets) && !slices.Contains(e.given[i].Budgets[:j], b) {
 				v.budgets = append(v.budgets, b)
@@ -228,12 +245,11 @@ func (e *evictor) findSafe() {
 
 // orderByPrice fills orders and dearest.
 func (e *evictor) orderByPrice() {
-	e.dearest = make([]int, len(e.victims))
-	e.orders = make([]order, len(e.victims))
-	for v := range e.dearest {
+	e.dearest, e.orders = slices.Grow(e.dearest, len(e.victims)), slices.Grow(e.orders, len(e.victims))
+	for v := range e.victims {
 		c := e.of(v).alone()
 		c.Violations = fromBool(!e.safe.has(v))
-		e.dearest[v], e.orders[v] = v, c.order()
+		e.dearest, e.orders = append(e.dearest, v), append(e.orders, c.order())
 	}
 	slices.SortFunc(e.dearest, func(a, b int) int {
 		return cmp.Or(e.orders[b].compare(&e.orders[a]), cmp.Compare(b, a))
@@ -243,8 +259,8 @@ func (e *evictor) orderByPrice() {
 // inferiorTo returns v and all victims in whose place v could go at no more cost and with nothing missing: so a set
 // that has one of them but not v is not the best.
 func (e *evictor) inferiorTo(v int) *victimSet {
-	if e.inferior == nil {
-		e.inferior = make([]victimSet, len(e.victims))
+	if len(e.inferior) == 0 {
+		e.inferior = zeroed(e.inferior, len(e.victims))
 	}
 	set := &e.inferior[v]
 	if !set.has(v) {

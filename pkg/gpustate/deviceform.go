@@ -123,6 +123,12 @@ type runtimeForms struct {
 
 func (r runtimeForms) equal(o runtimeForms) bool { return slices.Equal(r.accepts, o.accepts) }
 
+// KnowsHandOff says whether the agent told what a runtime handler takes.
+func (r *Report) KnowsHandOff(handler string) bool {
+	_, known := r.handOff[handler]
+	return known
+}
+
 // HandOffNote is what the agent says of a runtime handler, for people; empty if it says nothing.
 func (r *Report) HandOffNote(handler string) string { return r.handOff[handler].note }
 

@@ -376,8 +376,6 @@ func LacksAllocation(pod *corev1.Pod) bool {
 	if pod.Spec.NodeName == "" || len(pod.Annotations) == 0 {
 		return false
 	}
-	_, memory := pod.Annotations[berthv1alpha1.AnnotationGPUMemory]
-	_, model := pod.Annotations[berthv1alpha1.AnnotationModel]
 	_, allocated := pod.Annotations[berthv1alpha1.AnnotationAllocation]
-	return (memory || model) && !allocated
+	return !allocated && berthv1alpha1.AsksForGPUMemory(pod)
 }

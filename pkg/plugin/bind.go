@@ -21,6 +21,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
@@ -48,10 +49,12 @@ func (pl *Plugin) Bind(ctx context.Context, state fwk.CycleState, pod *corev1.Po
 		Target: corev1.ObjectReference{Kind: "Node", Name: nodeName},
 	}
 	if err := pl.bind(ctx, pod, binding); err != nil {
+		pl.world.History.NotBound(ctx, pod, nodeName, pl.whyNotBound(pod, err), err)
 		return fwk.AsStatus(err)
 	}
-	pl.claimBound(r.claim)
-	pl.announcer.placed(ctx, pod, r.message)
+	pl.world.History.Bound(ctx, pod, nodeName, r.allocation.Devices, after(r.claim))
+	pl.follow.Bound(r.claim)
+	pl.announcer.Placed(ctx, pod, r.message)
 	return nil
 }
 
@@ -137,7 +140,12 @@ func (pl *Plugin) readBack(ctx context.Context, pod *corev1.Pod, binding *corev1
 	}
 	pl.tracker.Ledger.MarkUnknown(pod.UID)
 	// Not the cycle's context: it ends with the binding.
-	go pl.resolveUnknown(context.WithoutCancel(ctx), pod, nodeName, pl.lastEffect(sent), end)
+	ctx = context.WithoutCancel(ctx)
+	go func() {
+		if e := pl.resolveUnknown(ctx, pod, nodeName, pl.lastEffect(sent), end); e != nil && e.Node == nodeName && e.Allocation != nil {
+			pl.world.History.Bound(ctx, pod, nodeName, e.Allocation.Devices, history.AfterUnknown)
+		}
+	}()
 	return fmt.Errorf("the outcome of binding to %s is not known: %w", nodeName, bindErr)
 }
 
@@ -153,27 +161,32 @@ func (pl *Plugin) lastEffect(sent time.Time) time.Time {
 
 // resolveUnknown reads the pod after the last moment at which its Binding can take effect, until the informer tells
 // that it is bound, or a read tells that it is not. A read that finds it bound settles nothing: the pod may be deleted
-// before the informer had it, and then nobody would ever take the booking back.
-func (pl *Plugin) resolveUnknown(ctx context.Context, pod *corev1.Pod, nodeName string, last time.Time, end func()) {
+// before the informer had it, and then nobody would ever take the booking back. It returns the booking of a pod that is
+// bound.
+func (pl *Plugin) resolveUnknown(ctx context.Context, pod *corev1.Pod, nodeName string, last time.Time, end func()) (bound *gpustate.Entry) {
 	logger := klog.FromContext(ctx)
 	backoff := wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Steps: 8, Cap: 10 * time.Second, Jitter: 0.1}
 	pl.sleepUntil(last.Add(bindGrace))
 	end()
 	for {
 		if e := pl.tracker.Ledger.Get(pod.UID); e == nil || e.State != gpustate.Unknown {
+			if e != nil && e.State == gpustate.Confirmed {
+				bound = e
+			}
 			break // the informer told first
 		}
-		bound, err := pl.readBound(ctx, pod)
-		if err == nil && (bound == nil || gpustate.LacksAllocation(bound)) {
+		read, err := pl.readBound(ctx, pod)
+		if err == nil && (read == nil || gpustate.LacksAllocation(read)) {
 			pl.tracker.Ledger.Refute(pod.UID)
 			logger.V(2).Info("A binding whose outcome was not known did not happen", "pod", klog.KObj(pod), "node", nodeName)
 			break
 		}
-		logger.V(2).Info("The outcome of a binding is not settled yet", "pod", klog.KObj(pod), "node", nodeName, "bound", bound != nil, "err", err)
+		logger.V(2).Info("The outcome of a binding is not settled yet", "pod", klog.KObj(pod), "node", nodeName, "bound", read != nil, "err", err)
 		pl.sleepUntil(pl.clock.Now().Add(backoff.Step()))
 	}
-	pl.nodeChanged(nodeName)
-	pl.activate([]*parked.Pod{{Pod: pod}})
+	pl.wake.NodeChanged(nodeName)
+	pl.wake.Activate([]*parked.Pod{{Pod: pod}})
+	return bound
 }
 
 // readBound returns the pod as the apiserver has it now if it is bound, else nil: a pod that is gone is not bound.

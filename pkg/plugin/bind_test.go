@@ -52,7 +52,7 @@ func TestBindWritesNodeAndGPUsTogether(t *testing.T) {
 		t.Errorf("Binding of %s to %s (-want +got):\n%s", b.UID, b.Target.Name, diff)
 	}
 	f.wantState("until the echo", pod, gpustate.Assumed)
-	f.pl.podSeen(f.api.pod("a"))
+	f.pl.feed.PodSeen(f.api.pod("a"))
 	f.wantState("after the echo", pod, gpustate.Confirmed)
 	f.wantFree("after the echo", "node", 50)
 }
@@ -128,7 +128,7 @@ func TestBindOutcomes(t *testing.T) {
 // TestNothingIsSentByOneThatDoesNotLead: the booking is dropped, and the pod can be tried again at once.
 func TestNothingIsSentByOneThatDoesNotLead(t *testing.T) {
 	f, pod, state := bindFixture(t)
-	f.pl.leader = leader.New()
+	f.follows(leader.New())
 	status := f.pl.Bind(f.ctx, state, pod, "node")
 	if !errors.Is(status.AsError(), leader.ErrNotLeading) || len(f.api.bindings) != 0 {
 		t.Errorf("Bind: %v, %d Bindings", status, len(f.api.bindings))
@@ -190,7 +190,7 @@ func TestTheLeaseIsKeptWhileABindingMayTakeEffect(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			f, pod, state := bindFixture(t)
 			lock := &fakeLock{}
-			f.pl.leader = leader.New()
+			f.follows(leader.New())
 			guarded := f.pl.leader.Guard(lock, func(error) {})
 			if err := guarded.Update(f.ctx, resourcelock.LeaderElectionRecord{HolderIdentity: "me", LeaseDurationSeconds: 15}); err != nil {
 				t.Fatal(err)
@@ -257,7 +257,7 @@ func TestBindInDoubt(t *testing.T) {
 		reads := f.api.readCount()
 		later(f, "reading", func() bool { return f.api.readCount() > reads+1 })
 		f.wantState("read as bound, and not told by the informer", pod, gpustate.Unknown)
-		f.pl.podSeen(f.api.pod("a"))
+		f.pl.feed.PodSeen(f.api.pod("a"))
 		f.wantState("told by the informer", pod, gpustate.Confirmed)
 		later(f, "ending", func() bool { return len(f.queue.take()) > 0 })
 		f.wantFree("confirmed", "node", 50)

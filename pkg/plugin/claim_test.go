@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -68,7 +69,7 @@ func (f *fixture) terminatingUntil(name string, at time.Time) {
 			b := &bt.Pod{Pod: *p.DeepCopy()}
 			f.pods[i] = b.Terminating(at).Obj()
 			f.known(f.pods[i])
-			f.pl.podSeen(f.pods[i])
+			f.pl.feed.PodSeen(f.pods[i])
 		}
 	}
 	f.snapshot()
@@ -112,7 +113,7 @@ func TestClaimFollowsTheCluster(t *testing.T) {
 			f.changeNode("a", func(n *corev1.Node) { n.Status.Allocatable["nvidia.com/gpu"] = resource.MustParse("1") })
 		}, "advertised nvidia.com/gpu"},
 		{"its GPUs are smaller than before", func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNode("a").ResourceVersion("2").GPU("GPU-a", "40Gi").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("a").ResourceVersion("2").GPU("GPU-a", "40Gi").Obj(), true)
 		}, "could ever hold"},
 		{"the node is gone", func(f *fixture) { f.removeNode("a") }, "the node is gone"},
 	} {
@@ -153,28 +154,21 @@ func TestPodsThatWaitAreWokenByTheirNode(t *testing.T) {
 		event         string
 		before, after any
 		want          bool
-		affine        bool
 	}{
-		{"its node gets a taint", "Node tainted", bt.MakeNode("a"), bt.MakeNode("a"), true, false},
-		{"another node gets one", "Node tainted", bt.MakeNode("b"), bt.MakeNode("b"), false, false},
-		{"its node is deleted", "Node deleted", bt.MakeNode("a"), nil, true, false},
-		{"another node is deleted", "Node deleted", bt.MakeNode("b"), nil, false, false},
-		{"a pod of another scheduler comes to its node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("a").Obj(), true, false},
-		{"a pod of higher priority comes to its node", "AssignedPod added", nil, bt.MakePod("x").Priority(200).Node("a").Obj(), true, false},
-		{"a pod of this scheduler comes to its node, which knew of the claim", "AssignedPod added", nil, bt.MakePod("x").Node("a").Obj(), false, false},
-		{"a pod comes to another node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("b").Obj(), false, false},
-		{"its victim is gone", "AssignedPod deleted", bt.MakePod("on-a").Node("a").Obj(), nil, true, false},
-		{"another pod of its node is gone", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, false, false},
-		{"another pod of its node is gone, and it needs neighbours", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, true, true},
+		{"its node gets a taint", "Node tainted", bt.MakeNode("a"), bt.MakeNode("a"), true},
+		{"another node gets one", "Node tainted", bt.MakeNode("b"), bt.MakeNode("b"), false},
+		{"its node is deleted", "Node deleted", bt.MakeNode("a"), nil, true},
+		{"another node is deleted", "Node deleted", bt.MakeNode("b"), nil, false},
+		{"a pod of another scheduler comes to its node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("a").Obj(), true},
+		{"a pod of higher priority comes to its node", "AssignedPod added", nil, bt.MakePod("x").Priority(200).Node("a").Obj(), true},
+		{"a pod of this scheduler comes to its node, which knew of the claim", "AssignedPod added", nil, bt.MakePod("x").Node("a").Obj(), false},
+		{"a pod comes to another node", "AssignedPod added", nil, bt.MakePod("x").Scheduler("y").Node("b").Obj(), false},
+		{"its victim is gone", "AssignedPod deleted", bt.MakePod("on-a").Node("a").Obj(), nil, true},
+		{"another pod of its node is gone", "AssignedPod deleted", bt.MakePod("x").Node("a").Obj(), nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := twoFullNodes(t)
 			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
-			if tc.affine {
-				pod.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
-					RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: corev1.LabelHostname}},
-				}}
-			}
 			f.wantPostFilter("at first", pod, "a", "on-a")
 			f.queue.take()
 			hint, err := events(f)[tc.event](klog.FromContext(f.ctx), pod, tc.before, tc.after)
@@ -186,18 +180,44 @@ func TestPodsThatWaitAreWokenByTheirNode(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a neighbour that it needs is gone from another node of the zone", func(t *testing.T) {
+		f := twoFullNodes(t)
+		pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
+		pod.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+				TopologyKey: corev1.LabelTopologyZone, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "cache"}},
+			}},
+		}}
+		f.wantPostFilter("at first", pod, "a", "on-a")
+		f.queue.take()
+		gone := func(app string) {
+			other := bt.MakePod("other").Node("c").Obj()
+			other.Labels = map[string]string{"app": app}
+			f.pl.wake.Needs.PodChanged(other, nil)
+			f.clock.Step(time.Second)
+		}
+		gone("else")
+		f.wantActivated("a stranger is gone")
+		gone("cache")
+		f.eventually("the activation", func() bool { return slices.Equal(f.queue.take(), []string{"preemptor"}) })
+		f.pl.follow.Drop(pod)
+		f.queue.take()
+		f.clock.Step(time.Minute)
+		gone("cache")
+		f.wantActivated("it does not wait there any more")
+	})
 	t.Run("its node is cordoned, of which the framework tells nobody", func(t *testing.T) {
 		f := twoFullNodes(t)
 		f.wantPostFilter("at first", bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj(), "a", "on-a")
 		f.queue.take()
 		cordoned := bt.MakeNode("a")
 		cordoned.Spec.Unschedulable = true
-		f.pl.nodeSeen(bt.MakeNode("a"), bt.MakeNode("a"))
-		f.pl.nodeSeen(cordoned, cordoned)
-		f.pl.nodeSeen(cordoned, bt.MakeNode("a"))
+		f.pl.wake.NodeSeen(bt.MakeNode("a"), bt.MakeNode("a"))
+		f.pl.wake.NodeSeen(cordoned, cordoned)
+		f.pl.wake.NodeSeen(cordoned, bt.MakeNode("a"))
 		f.clock.Step(time.Second)
 		f.wantActivated("nothing like that")
-		f.pl.nodeSeen(bt.MakeNode("a"), cordoned)
+		f.pl.wake.NodeSeen(bt.MakeNode("a"), cordoned)
 		f.clock.Step(time.Second)
 		f.eventually("the activation", func() bool { return slices.Equal(f.queue.take(), []string{"preemptor"}) })
 	})
@@ -207,9 +227,9 @@ func TestPodsThatWaitAreWokenByTheirNode(t *testing.T) {
 		f.wantPostFilter("at first", pod, "a", "on-a")
 		nominated := pod.DeepCopy()
 		nominated.Status.NominatedNodeName = "a"
-		f.pl.nominationSeen(pod, nominated)
+		f.pl.follow.NominationSeen(pod, nominated)
 		f.wantActivated("its own nomination is seen")
-		f.pl.nominationSeen(nominated, pod)
+		f.pl.follow.NominationSeen(nominated, pod)
 		f.wantActivated("it is gone again", "preemptor")
 	})
 }
@@ -285,19 +305,19 @@ func TestRoomThatComesDuringTheCycle(t *testing.T) {
 		ends func(f *fixture)
 	}{
 		{"a process ends", func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("1").Process("", "70Gi").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("1").Process("", "70Gi").Obj(), true)
 		}, func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
 		}},
 		{"a pod that nobody may evict is gone, and its memory is back", func(f *fixture) {
-			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("1").Process("batch", "70Gi").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("1").Process("batch", "70Gi").Obj(), true)
 			f.resident("batch", "b", func(p *bt.Pod) { p.Priority(1000) }, "GPU-1=70Gi")
 		}, func(f *fixture) {
 			batch := f.pods[len(f.pods)-1] // the cycle's list goes on having it
 			f.forget(batch)
-			f.pl.podGone(batch)
+			f.pl.feed.PodGone(batch)
 			f.clock.Step(2 * time.Second)
-			f.pl.reportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -349,13 +369,13 @@ func TestClaimOfABindingInDoubtIsGone(t *testing.T) {
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
 	doubt := bt.MakePod("doubt").Memory("60Gi").Obj()
 	f.known(doubt)
-	f.pl.setClaim(doubt, "node", []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}, gpustate.Claim{Deadline: epoch.Add(time.Hour)})
+	f.pl.follow.Claim(doubt, "node", []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}, gpustate.Claim{Deadline: epoch.Add(time.Hour)})
 	f.reserve(doubt, "node")
 	f.pl.tracker.Ledger.MarkUnknown(doubt.UID)
-	f.pl.podSeen(bt.MakePod("doubt").Memory("60Gi").Bound("node", epoch, "GPU-0=60Gi").Obj())
-	f.pl.reportSeen(bt.MakeGPUNode("node").ResourceVersion("2").GPU("GPU-0", "80Gi").Process("", "15Gi").Obj(), true)
+	f.pl.feed.PodSeen(bt.MakePod("doubt").Memory("60Gi").Bound("node", epoch, "GPU-0=60Gi").Obj())
+	f.pl.feed.ReportSeen(bt.MakeGPUNode("node").ResourceVersion("2").GPU("GPU-0", "80Gi").Process("", "15Gi").Obj(), true)
 	f.park(bt.MakePod("waits").Memory("15Gi").Obj())
-	f.pl.reportSeen(bt.MakeGPUNodeOf("node", 1, "80Gi").ResourceVersion("3").Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUNodeOf("node", 1, "80Gi").ResourceVersion("3").Obj(), true)
 	f.wantActivated("20Gi are free", "waits")
 }
 
@@ -380,6 +400,6 @@ func TestClaimsOfTheSchedulerBefore(t *testing.T) {
 		t.Errorf("claims (-want +got):\n%s", diff)
 	}
 	b := &bt.Pod{Pod: *middle.DeepCopy()}
-	f.pl.podSeen(b.Terminating(epoch).Obj())
+	f.pl.feed.PodSeen(b.Terminating(epoch).Obj())
 	wantStatus(t, "one of them terminates", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("node")), fwk.Success, "")
 }

@@ -52,22 +52,22 @@ func TestPreEnqueueGatesUnknownModels(t *testing.T) {
 	notReady := readyProfile(source)
 	notReady.Status.Conditions[0].Status, notReady.ResourceVersion = metav1.ConditionFalse, "1"
 	_ = f.pl.requests.Profiles.Store.Add(notReady)
-	f.pl.profileSeen(notReady)
+	f.pl.wake.ProfileSeen(notReady)
 	f.wantActivated("a profile that is not ready")
 	wantStatus(t, "a profile that is not ready", f.pl.PreEnqueue(f.ctx, pod), unresolvable, gpustate.ReasonModelUnknown)
 	wantStatus(t, "PreFilter, if it came that far", second(f.pl.PreFilter(f.ctx, newState(), pod, nil)), unresolvable, gpustate.ReasonModelUnknown)
 
 	ready := readyProfile(source)
 	_ = f.pl.requests.Profiles.Store.Update(ready)
-	f.pl.profileSeen(readyProfile("ollama://another"))
+	f.pl.wake.ProfileSeen(readyProfile("ollama://another"))
 	f.wantActivated("another model's profile")
-	f.pl.profileSeen(ready)
+	f.pl.wake.ProfileSeen(ready)
 	f.wantActivated("its profile is ready", "a")
 	if status := f.pl.PreEnqueue(f.ctx, pod); !status.IsSuccess() {
 		t.Errorf("with a profile that is ready: %v", status)
 	}
-	f.pl.podGone(pod)
-	f.pl.profileSeen(ready)
+	f.pl.feed.PodGone(pod)
+	f.pl.wake.ProfileSeen(ready)
 	f.wantActivated("after the pod is gone")
 }
 
@@ -86,7 +86,7 @@ func TestTakenProfileNameIsNotTheModels(t *testing.T) {
 	own := readyProfile(source)
 	own.Name = names[1]
 	_ = f.pl.requests.Profiles.Store.Add(own)
-	f.pl.profileSeen(own)
+	f.pl.wake.ProfileSeen(own)
 	f.wantActivated("its profile under the second name is ready", "a")
 	if status := f.pl.PreEnqueue(f.ctx, pod); !status.IsSuccess() {
 		t.Errorf("with a profile under the second name: %v", status)
@@ -272,7 +272,7 @@ func TestCycleSeesOneSnapshot(t *testing.T) {
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
 	pod := bt.MakePod("a").Memory("60Gi").Obj()
 	state := f.begin(pod)
-	f.pl.reportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("", "70Gi").Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("", "70Gi").Obj(), true)
 	wantStatus(t, "the same cycle", f.pl.Filter(f.ctx, state, pod, f.nodeInfo("node")), fwk.Success, "")
 	wantStatus(t, "the next cycle", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("node")), fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
 }

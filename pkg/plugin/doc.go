@@ -15,9 +15,16 @@
 //	Bind         writes node and GPUs in one Binding
 //
 // A pod that fits nowhere is parked by the framework. Whatever may make room for it (a report, a pod that is gone,
-// a timer) is applied to the books first and activates it afterwards, see wake.go.
+// a timer) is applied to the books first and activates it afterwards, see package wake.
 //
-// What is behind the extension points has rooms of its own: preempt finds whom to evict or to wait for, cycle is how
-// the pod of a cycle sees a node, claims is what there is to know beside the claims in the ledger, parked has the pods
-// that wait, requests reads what pods ask for, and resourceclaims what they get by claims of DRA.
+// What is behind the extension points has rooms of its own. Each uses rooms further down only, and test/imports has who
+// uses whom:
+//
+//	feed       what informers tell, and whom
+//	follow     what a pod claims, from cycle to cycle     recovery   the books of a new term
+//	verdicts   why a pod fits nowhere                     faults     what should not be, and who is told
+//	preempt    whom to evict or to wait for               wake       who is retried, and when
+//	cycle      how the pod of a cycle sees a node         shared     what the rooms work with
+//
+//	claims, parked, needs, requests, resourceclaims, policies, config, timers, words: one thing each
 package plugin

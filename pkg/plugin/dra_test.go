@@ -203,20 +203,20 @@ func TestRegressionMemoryBesideAClaimForAGPU(t *testing.T) {
 func TestMemoryDoesNotWakeWhoWouldGetAGPUByAClaim(t *testing.T) {
 	f := newFixture(t)
 	dra := f.withDRA()
-	f.pl.reportSeen(bt.MakeGPUNodeOf("a", 1, "80Gi").Process("", "70Gi").Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUNodeOf("a", 1, "80Gi").Process("", "70Gi").Obj(), true)
 	dra.claims.claims = append(dra.claims.claims, claimOf("c", "gpu", ""))
 	pod := claimed(bt.MakePod("p").Memory("30Gi"), "c").Obj()
 	f.known(pod)
 	_, status := f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())
 	wantStatus(t, "PreFilter", status, fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimsGPU)
-	f.pl.reportSeen(bt.MakeGPUNodeOf("a", 1, "80Gi").ResourceVersion("2").Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUNodeOf("a", 1, "80Gi").ResourceVersion("2").Obj(), true)
 	f.wantActivated("room comes up")
 	events, err := f.pl.EventsToRegister(f.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	gone := bt.MakePod("x").Node("a").Obj()
-	if hint, err := f.pl.afterPodDeleted(klog.FromContext(f.ctx), pod, gone, nil); hint != fwk.QueueSkip || err != nil {
+	if hint, err := f.afterPodDeleted(pod, gone); hint != fwk.QueueSkip || err != nil {
 		t.Errorf("a pod goes: %v, %v", hint, err)
 	}
 	claim := dra.claims.claims[0]
@@ -233,9 +233,9 @@ func TestMemoryDoesNotWakeWhoWouldGetAGPUByAClaim(t *testing.T) {
 			}
 		}
 	}
-	f.pl.podGone(pod)
-	if f.pl.claimants.has(pod.UID) {
-		t.Error("it is remembered after it is gone")
+	f.pl.feed.PodGone(pod)
+	if got, err := events[len(events)-1].QueueingHintFn(klog.FromContext(f.ctx), pod, claim, claim); got != fwk.QueueSkip || err != nil {
+		t.Errorf("it is remembered after it is gone: %v, %v", got, err)
 	}
 }
 
@@ -279,9 +279,9 @@ func TestPodsAreRetriedWhenAClaimGoes(t *testing.T) {
 	}
 	pod := bt.MakePod("p").Memory("70Gi").Obj()
 	f.park(pod)
-	f.pl.nodesChanged(f.pl.tracker.DRA.ClaimSeen(claims[0])) // nothing new
+	f.pl.wake.NodesChanged(f.pl.tracker.DRA.ClaimSeen(claims[0])) // nothing new
 	f.wantActivated("nothing has changed")
-	f.pl.nodesChanged(f.pl.tracker.DRA.ClaimGone(claims[1].UID))
+	f.pl.wake.NodesChanged(f.pl.tracker.DRA.ClaimGone(claims[1].UID))
 	f.wantActivated("a claim is gone", "p")
 }
 

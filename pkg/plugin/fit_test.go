@@ -28,7 +28,7 @@ func TestAlikePodsAreJudgedByTheNodeAsItIs(t *testing.T) {
 	if !fits("e") {
 		t.Error("no replica fits on the node that is empty again")
 	}
-	f.pl.reportSeen(bt.MakeGPUNode("n").GPU("GPU-0", "80Gi").Process("", "40Gi").Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUNode("n").GPU("GPU-0", "80Gi").Process("", "40Gi").Obj(), true)
 	if fits("f") {
 		t.Error("a replica fits beside a foreign process")
 	}

@@ -42,11 +42,11 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/leader"
+	"github.com/berth-dev/berth/pkg/plugin/config"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
-// epoch is where fake clocks start; the API's timestamps are in whole seconds.
-var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+var epoch = bt.Epoch
 
 // fixture is the plugin in a framework of its own, without informers: tests tell it what its handlers would.
 type fixture struct {
@@ -78,8 +78,8 @@ func newFixture(t testing.TB) *fixture {
 		t.Fatal(err)
 	}
 	schedulermetrics.Register()
-	args := &Args{}
-	args.setDefaults()
+	args := &config.Args{}
+	args.SetDefaults()
 	args.Headroom.Set(0)
 	plugin := func(ctx context.Context, _ runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
 		f.pl, err = newPlugin(ctx, args, handle, f.clock, alone())
@@ -108,7 +108,7 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.pl.recovery.done.Store(true)
+	f.pl.recovery.SetDone(true)
 	return f
 }
 
@@ -117,6 +117,11 @@ func alone() *leader.Leader {
 	lead := leader.New()
 	lead.Alone()
 	return lead
+}
+
+// follows gives the process another leader.
+func (f *fixture) follows(l *leader.Leader) {
+	f.pl.leader, f.pl.faults.Leader, f.pl.recovery.Leader = l, l, l
 }
 
 // switchedLimiter is the client's limiter of requests, which a test can replace.
@@ -133,7 +138,7 @@ func (f *fixture) node(node *corev1.Node, report *bt.GPUNode) {
 		f.t.Fatal(err)
 	}
 	if report != nil {
-		f.pl.reportSeen(report.Obj(), true)
+		f.pl.feed.ReportSeen(report.Obj(), true)
 		if f.pl.tracker.Store.HasRivals(node.Name) {
 			f.t.Fatalf("node %s has a GPU of another node, so it gets no pods: name its GPUs by bt.GPUOf", node.Name)
 		}
@@ -145,7 +150,7 @@ func (f *fixture) running(pods ...*bt.Pod) {
 	for _, p := range pods {
 		f.pods = append(f.pods, p.Obj())
 		f.known(p.Obj())
-		f.pl.podSeen(p.Obj())
+		f.pl.feed.PodSeen(p.Obj())
 	}
 	f.snapshot()
 }
@@ -248,16 +253,7 @@ func (f *fixture) wantActivated(what string, want ...string) {
 // eventually waits for what another goroutine does.
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	eventually(f.t, what, ok)
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s did not happen", what)
-		}
-	}
+	bt.Eventually(f.t, what, ok)
 }
 
 func newState() fwk.CycleState { return framework.NewCycleState() }
@@ -326,8 +322,8 @@ func (f *fixture) nominated(pod *corev1.Pod, node string) *corev1.Pod {
 	pod = pod.DeepCopy()
 	pod.Status.NominatedNodeName = node
 	f.known(pod)
-	f.pl.podSeen(pod)
-	f.pl.nominationSeen(nil, pod)
+	f.pl.feed.PodSeen(pod)
+	f.pl.follow.NominationSeen(nil, pod)
 	f.queue.nominate(f.t, pod, node)
 	return pod
 }

@@ -18,6 +18,7 @@ import (
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/wake"
 )
 
 const (
@@ -130,9 +131,9 @@ func TestPodsThatAHandOffKeptAwayAreRetried(t *testing.T) {
 	}
 	t.Run("the agent reports that the runtime takes GPUs", func(t *testing.T) {
 		f := takesNone(t)
-		f.pl.reportSeen(gpus().Runtime("nvidia").Message("looked again").Obj(), true)
+		f.pl.feed.ReportSeen(gpus().Runtime("nvidia").Message("looked again").Obj(), true)
 		f.wantActivated("another note")
-		f.pl.reportSeen(gpus().Runtime("nvidia", cdi).Obj(), true)
+		f.pl.feed.ReportSeen(gpus().Runtime("nvidia", cdi).Obj(), true)
 		f.wantActivated("it takes them", "a")
 	})
 	t.Run("a GPU comes free where the runtime takes none", func(t *testing.T) {
@@ -140,7 +141,7 @@ func TestPodsThatAHandOffKeptAwayAreRetried(t *testing.T) {
 		f.class("nvidia", "nvidia")
 		f.node(bt.MakeNode("node"), gpus().Process("", "70Gi").Runtime("nvidia"))
 		f.park(ofClass("nvidia"))
-		f.pl.reportSeen(gpus().Runtime("nvidia").Obj(), true)
+		f.pl.feed.ReportSeen(gpus().Runtime("nvidia").Obj(), true)
 		f.wantActivated("it is of no use")
 	})
 	t.Run("the node gets the handler", func(t *testing.T) {
@@ -149,15 +150,15 @@ func TestPodsThatAHandOffKeptAwayAreRetried(t *testing.T) {
 		before := withHandlers(bt.MakeNode("node"), "", "runc")
 		f.node(before, gpus())
 		f.park(ofClass("nvidia"))
-		f.pl.nodeSeen(before, before)
+		f.pl.wake.NodeSeen(before, before)
 		f.wantActivated("the same handlers")
 		after := withHandlers(before, "nvidia")
 		if err := f.pl.handle.SharedInformerFactory().Core().V1().Nodes().Informer().GetIndexer().Update(after); err != nil {
 			t.Fatal(err)
 		}
-		f.pl.nodeSeen(before, after)
+		f.pl.wake.NodeSeen(before, after)
 		f.wantActivated("another handler", "a")
-		f.clock.Step(2 * cacheDelay)
+		f.clock.Step(2 * wake.CacheDelay)
 		f.eventually("the retry when the scheduler's cache has it too", func() bool { return len(f.queue.take()) > 0 })
 	})
 	t.Run("the RuntimeClass comes back", func(t *testing.T) {
@@ -166,9 +167,9 @@ func TestPodsThatAHandOffKeptAwayAreRetried(t *testing.T) {
 		pod := ofClass("nvidia")
 		f.known(pod)
 		wantStatus(t, "without the class", second(f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())), unresolvable, gpustate.ReasonNoRuntimeClass)
-		f.pl.classSeen(f.class("other", "other"))
+		f.pl.wake.ClassSeen(f.class("other", "other"))
 		f.wantActivated("another class")
-		f.pl.classSeen(f.class("nvidia", "nvidia"))
+		f.pl.wake.ClassSeen(f.class("nvidia", "nvidia"))
 		f.wantActivated("its class", "a")
 		wantStatus(t, "with the class", second(f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())), fwk.Success, "")
 	})
@@ -215,7 +216,7 @@ func TestClaimIsDroppedWithTheHandOff(t *testing.T) {
 	}
 	f.queue.take()
 	note := "set accept-nvidia-visible-devices-envvar-when-unprivileged = true"
-	f.pl.reportSeen(held("70Gi", "70Gi").Runtime("").Message(note).Obj(), true)
+	f.pl.feed.ReportSeen(held("70Gi", "70Gi").Runtime("").Message(note).Obj(), true)
 	f.wantActivated("the node takes no GPUs any more", "a")
 	state, statuses := f.cycleState(pod), framework.NewDefaultNodeToStatus()
 	statuses.Set("node", f.pl.Filter(f.ctx, state, pod, f.nodeInfo("node")))

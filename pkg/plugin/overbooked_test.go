@@ -7,12 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	"k8s.io/component-base/metrics/testutil"
-
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/component-base/metrics/testutil"
 
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/leader"
+	"github.com/berth-dev/berth/pkg/plugin/faults"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // overbookedFixture has a GPU with two pods of 45Gi; b came last.
@@ -51,17 +52,17 @@ func (f *fixture) told(reason string) (notes []string) {
 func TestALaterPodThatIsNotReadyLeaves(t *testing.T) {
 	f := overbookedFixture(t, lastBound())
 	f.wantOverbooked("two pods on one GPU", 1)
-	f.clock.Step(overbookedGrace / 2)
+	f.clock.Step(faults.OverbookedGrace / 2)
 	if got := f.api.takeDeleted(); got != nil {
 		t.Errorf("%v deleted at once: the first may be gone", got)
 	}
-	f.clock.Step(overbookedGrace)
+	f.clock.Step(faults.OverbookedGrace)
 	f.eventually("deleting the later one", func() bool { d := f.api.takeDeleted(); return len(d) == 1 && d[0] == "b" })
 	f.eventually("telling it", func() bool {
-		n := f.told(eventOverbooked)
+		n := f.told(words.EventOverbooked)
 		return len(n) == 1 && strings.Contains(n[0], "GPU 0 (GPU-0) of node node is overbooked: 90Gi is booked, of 80Gi. This pod came last and is not Ready, so it was deleted")
 	})
-	f.pl.podGone(lastBound().Obj())
+	f.pl.feed.PodGone(lastBound().Obj())
 	f.wantOverbooked("it is gone", 0)
 }
 
@@ -69,15 +70,15 @@ func TestAPodThatIsReadyStays(t *testing.T) {
 	f := overbookedFixture(t, lastBound().Ready(epoch.Add(2e9)))
 	for range 3 {
 		f.eventually("looking again", f.clock.HasWaiters)
-		f.clock.Step(overbookedGrace * 2)
+		f.clock.Step(faults.OverbookedGrace * 2)
 	}
 	f.eventually("telling it", func() bool {
-		return strings.Contains(strings.Join(f.told(eventOverbooked), ""), "is Ready, so it stays")
+		return strings.Contains(strings.Join(f.told(words.EventOverbooked), ""), "is Ready, so it stays")
 	})
 	f.eventually("looking again", f.clock.HasWaiters)
-	f.clock.Step(overbookedGrace * 2)
+	f.clock.Step(faults.OverbookedGrace * 2)
 	f.eventually("looking again", f.clock.HasWaiters)
-	if n := f.told(eventOverbooked); n != nil {
+	if n := f.told(words.EventOverbooked); n != nil {
 		t.Errorf("told again: %q", n)
 	}
 	f.wantOverbooked("both stay", 1)
@@ -85,10 +86,10 @@ func TestAPodThatIsReadyStays(t *testing.T) {
 		t.Errorf("%v deleted", got)
 	}
 	t.Run("until it is not Ready any more", func(t *testing.T) {
-		f.pl.podSeen(lastBound().NotReady(epoch.Add(3e9)).ResourceVersion("2").Obj())
+		f.pl.feed.PodSeen(lastBound().NotReady(epoch.Add(3e9)).ResourceVersion("2").Obj())
 		f.eventually("deleting it", func() bool {
 			if f.clock.HasWaiters() {
-				f.clock.Step(overbookedGrace * 2)
+				f.clock.Step(faults.OverbookedGrace * 2)
 			}
 			return len(f.api.takeDeleted()) > 0
 		})
@@ -97,9 +98,9 @@ func TestAPodThatIsReadyStays(t *testing.T) {
 
 func TestTheEarlierPodIsGoneBeforeLong(t *testing.T) {
 	f := overbookedFixture(t, lastBound())
-	f.pl.podGone(bt.MakePod("a").Memory("45Gi").Bound("node", epoch, "GPU-0=45Gi").Obj())
+	f.pl.feed.PodGone(bt.MakePod("a").Memory("45Gi").Bound("node", epoch, "GPU-0=45Gi").Obj())
 	f.wantOverbooked("the first is gone", 0)
-	f.clock.Step(overbookedGrace * 2)
+	f.clock.Step(faults.OverbookedGrace * 2)
 	if got := f.api.takeDeleted(); got != nil {
 		t.Errorf("%v deleted", got)
 	}
@@ -108,16 +109,16 @@ func TestTheEarlierPodIsGoneBeforeLong(t *testing.T) {
 func TestOnlyALeaderRepairs(t *testing.T) {
 	f := newFixture(t)
 	f.pl.metrics.overbooked.Set(0)
-	f.pl.recovery.done.Store(false)
+	f.pl.recovery.SetDone(false)
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
 	f.running(bt.MakePod("a").Memory("45Gi").Bound("node", epoch, "GPU-0=45Gi"), lastBound())
 	f.wantOverbooked("a standby", 0)
 
 	f = overbookedFixture(t, lastBound())
-	f.pl.leader = leader.New()
+	f.follows(leader.New())
 	for range 2 {
 		f.eventually("looking", f.clock.HasWaiters)
-		f.clock.Step(overbookedGrace * 2)
+		f.clock.Step(faults.OverbookedGrace * 2)
 	}
 	f.eventually("looking", f.clock.HasWaiters)
 	if got := f.api.takeDeleted(); got != nil {
@@ -125,9 +126,9 @@ func TestOnlyALeaderRepairs(t *testing.T) {
 	}
 	f.api.onDelete = func(string) error { return apierrors.NewConflict(podResource, "b", nil) }
 	f.pl.leader.Alone()
-	f.clock.Step(overbookedGrace * 2) // it has changed since
+	f.clock.Step(faults.OverbookedGrace * 2) // it has changed since
 	f.eventually("looking", f.clock.HasWaiters)
-	if n := f.told(eventOverbooked); n != nil {
+	if n := f.told(words.EventOverbooked); n != nil {
 		t.Errorf("told of what was not done: %q", n)
 	}
 }

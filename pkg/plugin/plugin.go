@@ -6,12 +6,11 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	corelisters "k8s.io/client-go/listers/core/v1"
-	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/utils/clock"
@@ -21,63 +20,60 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
+	"github.com/berth-dev/berth/pkg/plugin/config"
+	"github.com/berth-dev/berth/pkg/plugin/faults"
+	"github.com/berth-dev/berth/pkg/plugin/feed"
+	"github.com/berth-dev/berth/pkg/plugin/follow"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
+	"github.com/berth-dev/berth/pkg/plugin/recovery"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
 	"github.com/berth-dev/berth/pkg/plugin/resourceclaims"
+	"github.com/berth-dev/berth/pkg/plugin/shared"
+	"github.com/berth-dev/berth/pkg/plugin/timers"
+	"github.com/berth-dev/berth/pkg/plugin/verdicts"
+	"github.com/berth-dev/berth/pkg/plugin/wake"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // Name is the name of the plugin in a KubeSchedulerConfiguration.
-const Name = "Berth"
+const Name = config.Name
 
 // Plugin places pods by the GPU memory that they ask for.
 type Plugin struct {
-	args   *Args
+	args   *config.Args
 	handle fwk.Handle
 	clock  clock.WithDelayedExecution
 	// leader says whether this process may write what only a leader may.
 	leader *leader.Leader
 	// term makes the apiserver refuse what older leaders sent.
-	term     *leader.Term
-	tracker  *gpustate.Tracker
-	nodes    corelisters.NodeLister
+	term    *leader.Term
+	tracker *gpustate.Tracker
+	// world is what all rooms work with.
+	world    *shared.World
 	requests *requests.Reader
-	pods     corelisters.PodLister
 	parked   *parked.List
-	recovery recovery
+	// recovery makes the books right.
+	recovery *recovery.Recovery
 	claims   *claims.Book
-	// overbooked is what should not be, and is repaired.
-	overbooked overbooked
-	evictor    *preempt.Evictor
-	metrics    *pluginMetrics
+	// wake retries pods that wait.
+	wake *wake.Waker
+	// feed is what the informers tell.
+	feed *feed.Feed
+	// follow follows what pods claim.
+	follow *follow.Follower
+	// verdicts says why a pod fits nowhere.
+	verdicts verdicts.Reader
+	// faults tells of what should not be.
+	faults  *faults.Watcher
+	evictor *preempt.Evictor
+	metrics *pluginMetrics
 	// announcer tells the owners of pods that were placed.
-	announcer *announcer
-	// synced are the informers that the first cycle waits for.
-	synced []cache.InformerSynced
-	// unlisted are the pods that the queue may hold for a reason of Berth's and parked does not: those that failed after they
-	// were given a place, and those without a request whose victims are being evicted. They have hints, and their backoff.
-	unlisted podSet
-	// claimants are those that are refused because they would get a GPU by a resource claim: no room helps them.
-	claimants podSet
-	// answers are those to the framework's questions whom an event helps.
-	answers answers
-	// lost is who was told that a GPU is gone.
-	lost lost
-	// unreadable is whose report cannot be read.
-	unreadable unreadable
-	// contested is which GPUs several nodes report.
-	contested contested
-	// unallocated is who was told that it is bound without an allocation.
-	unallocated unallocated
+	announcer *words.Announcer
 	// resourceClaims are of dynamic resource allocation; nil if that is off.
 	resourceClaims *resourceclaims.Reader
-	// policies says whether the apiserver enforces what Berth relies on.
-	policies *policies.State
-	// timers holds the pending wake-ups by what they are for.
-	timers timers
-	// later runs something that would wait for a lock which the caller's caller holds.
-	later func(func())
 }
 
 var (
@@ -113,7 +109,7 @@ func NewFor(lead *leader.Leader, inForce *policies.State) frameworkruntime.Plugi
 }
 
 func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *leader.Leader, inForce *policies.State) (fwk.Plugin, error) {
-	args, err := decodeArgs(obj)
+	args, err := config.Decode(obj)
 	if err != nil {
 		return nil, err
 	}
@@ -121,27 +117,29 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err != nil {
 		return nil, err
 	}
-	pl.policies = inForce
+	pl.faults.Policies = inForce
 	client, err := berthclient.NewReader(handle.KubeConfig())
 	if err != nil {
 		return nil, err
 	}
 	pl.term = leader.NewTerm(lead, client, handle.ClientSet().CoreV1().RESTClient(), pl.clock)
-	if err := pl.startInformers(ctx, client); err != nil {
+	pl.recovery.Term = pl.term
+	if err := pl.feed.Start(ctx, client); err != nil {
 		return nil, fmt.Errorf("starting the informers of %s: %w", Name, err)
 	}
-	if err := pl.startEvacuation(ctx, pl.leader.Leading); err != nil {
+	if err := pl.faults.StartEvacuation(ctx); err != nil {
 		return nil, fmt.Errorf("watching for driver upgrades: %w", err)
 	}
-	if err := pl.watchPolicies(ctx, handle.KubeConfig()); err != nil {
+	if err := pl.faults.WatchPolicies(ctx, handle.KubeConfig()); err != nil {
 		return nil, fmt.Errorf("checking admission policies: %w", err)
 	}
-	go pl.takeOver(ctx)
+	pl.recovery.Synced = pl.feed.Synced
+	go pl.recovery.TakeOver(ctx)
 	return pl, nil
 }
 
 // newPlugin makes the plugin without what feeds it.
-func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithDelayedExecution, lead *leader.Leader) (*Plugin, error) {
+func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c clock.WithDelayedExecution, lead *leader.Leader) (*Plugin, error) {
 	headroom := alloc.BytesOfInt64(args.Headroom.Value())
 	policy := gpustate.Policy{
 		StaleAfter: args.StaleAfter.Duration, LoadTimeout: args.LoadTimeout.Duration, GPUResources: args.GPUResources,
@@ -152,35 +150,52 @@ func newPlugin(ctx context.Context, args *Args, handle fwk.Handle, c clock.WithD
 		clock:   c,
 		leader:  lead,
 		tracker: gpustate.NewTracker(headroom, policy, c),
-		nodes:   handle.SharedInformerFactory().Core().V1().Nodes().Lister(),
-		pods:    handle.SharedInformerFactory().Core().V1().Pods().Lister(),
 		parked:  parked.NewList(),
 		metrics: registerMetrics(),
-		timers:  timers{clock: c, pending: map[string]*timer{}},
-		lost:    lost{told: map[types.UID]uint64{}},
-
-		policies: &policies.State{},
-		later:    func(f func()) { go f() },
 	}
 	if len(*args.DRADrivers) > 0 && handle.SharedDRAManager() != nil { // else the apiserver has no such API
 		pl.tracker.DRA = gpustate.NewDRA(*args.DRADrivers)
 		pl.resourceClaims = resourceclaims.NewReader(handle.SharedDRAManager(), pl.tracker.DRA)
 	}
+	core := handle.SharedInformerFactory().Core().V1()
+	pl.world = &shared.World{
+		Args: args, Handle: handle, Clock: c, Tracker: pl.tracker, Nodes: core.Nodes().Lister(), Pods: core.Pods().Lister(), Timers: timers.New(c),
+		History: history.New(c),
+	}
 	pl.requests = &requests.Reader{
 		Classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
-		Sizing:  gpustate.Sizing{TrustObservedPeaks: args.TrustObservedPeaks}, Exists: pl.exists,
+		Sizing:  gpustate.Sizing{TrustObservedPeaks: args.TrustObservedPeaks}, Exists: pl.world.Exists,
 	}
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
-	pl.tracker.Changed = pl.nodeChanged
-	pl.tracker.Reshaped = pl.nodeReshaped
-	pl.tracker.Rivals = pl.watchContested
-	pl.announcer = newAnnouncer(ctx, c, func(p placement) {
-		pl.event(p.pod, nil, corev1.EventTypeNormal, eventAllocated, actionAllocate, p.note)
+	pl.wake = wake.New(pl.world, pl.requests, pl.parked, pl.claims)
+	pl.verdicts = verdicts.Reader{World: pl.world}
+	pl.faults = &faults.Watcher{
+		World: pl.world, Wake: pl.wake, Leader: lead, Policies: &policies.State{}, Recovered: func() bool { return pl.recovery.Done() },
+		Metrics: faults.Metrics{
+			Overbooked: pl.metrics.overbooked, Contested: pl.metrics.contested,
+			PolicyInForce: pl.metrics.policyInForce, DriverUpgradeEvictions: pl.metrics.driverUpgradeEvictions,
+		},
+	}
+	pl.tracker.Changed = pl.wake.NodeChanged
+	pl.tracker.Reshaped = pl.wake.NodeReshaped
+	pl.tracker.Rivals = pl.faults.WatchContested
+	pl.announcer = words.NewAnnouncer(ctx, c, func(p words.Placement) {
+		pl.world.Event(p.Pod, nil, corev1.EventTypeNormal, words.EventAllocated, words.ActionAllocate, p.Note)
 	})
 	var err error
 	if pl.evictor, err = pl.newEvictor(ctx); err != nil {
 		return nil, err
 	}
+	pl.recovery = &recovery.Recovery{
+		World: pl.world, Wake: pl.wake, Leader: lead, Recovered: pl.faults.WatchBookings,
+		Resolve: func(ctx context.Context, pod *corev1.Pod, node string, last time.Time) {
+			pl.resolveUnknown(ctx, pod, node, last, func() {})
+		},
+	}
+	pl.follow = &follow.Follower{
+		World: pl.world, Wake: pl.wake, Evictor: pl.evictor, Claims: pl.claims, Dropped: pl.metrics.claimsDropped, EvictionToBind: pl.metrics.evictionToBind,
+	}
+	pl.feed = &feed.Feed{World: pl.world, Wake: pl.wake, Follow: pl.follow, Faults: pl.faults}
 	return pl, nil
 }
 
@@ -200,16 +215,17 @@ func (pl *Plugin) newEvictor(ctx context.Context) (*preempt.Evictor, error) {
 			}
 			return v
 		},
-		Exists:   pl.exists,
+		Exists:   pl.world.Exists,
 		MayEvict: func() error { return pl.leader.Holds(0) },
-		Evicted: func(victim *corev1.Pod) {
+		Evicted: func(ctx context.Context, victim *corev1.Pod, reason history.EvictionReason, preemptor klog.KMetadata) {
+			pl.world.History.Evicted(ctx, victim, pl.world.BookedFor(victim), reason, preemptor)
 			pl.claims.Evicted(victim)
-			if !pl.exists(victim) {
+			if !pl.world.Exists(victim) {
 				pl.claims.Gone(victim, pl.clock.Now()) // nobody else would: that it is gone may have been told before
 			}
 		},
 		Tell: func(victim *corev1.Pod, preemptor runtime.Object, note string) {
-			pl.event(victim, preemptor, corev1.EventTypeNormal, eventEvicted, actionEvict, note)
+			pl.world.Event(victim, preemptor, corev1.EventTypeNormal, words.EventEvicted, words.ActionEvict, note)
 		},
 	})
 }

@@ -13,8 +13,10 @@ import (
 
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // PostFilter makes room for a pod that fits nowhere. In this order: what it claims already is kept while what it waits
@@ -23,16 +25,22 @@ import (
 func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	s := cycle.Of(state)
 	if s == nil && pl.isPlain(pod) {
-		pl.list(&pl.unlisted, pod)
+		pl.wake.ListFailed(pod)
 		return pl.evictor.Plain.PostFilter(ctx, state, pod, m)
 	}
-	pl.noteRefusals(pod, m)
+	pl.wake.NoteRefusals(pod, m)
 	result, status := pl.makeRoom(ctx, s, state, pod, m)
 	took := ""
 	if claim := pl.tracker.Ledger.ClaimOf(pod.UID); claim != nil {
 		took = claim.Node
+	} else {
+		reason, message := pl.mainReason(m)
+		if msg := status.Message(); msg != "" {
+			message = msg
+		}
+		pl.world.History.Refused(ctx, pod, reason, message)
 	}
-	pl.passOn(pl.parked.TakeWoken(pod.UID), took)
+	pl.wake.PassOn(pl.parked.TakeWoken(pod.UID), took)
 	return result, status
 }
 
@@ -43,10 +51,10 @@ func (pl *Plugin) isPlain(pod *corev1.Pod) bool {
 
 func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	if s == nil { // PreFilter, or that of another plugin, said that it can be placed nowhere
-		pl.dropClaim(pod)
+		pl.follow.Drop(pod)
 		return nominate(""), fwk.NewStatus(fwk.Unschedulable)
 	}
-	claim, msg := pl.follow(ctx, s, state, pod)
+	claim, msg := pl.follow.Follow(ctx, s, state, pod)
 	held := claim != nil && !claim.IsLost()
 	if held && (claim.Claim.PatientUntil.IsZero() || pl.clock.Now().Before(claim.Claim.PatientUntil)) {
 		// Nominated again each time: a rejected reservation, or a preemptor of higher priority, may have cleared it.
@@ -59,7 +67,7 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleS
 			return nil, fwk.AsStatus(err)
 		}
 		if best != nil && pl.evictor.IsSoon(best.Expected, pl.clock.Now()) {
-			return pl.claimWait(s, pod, best)
+			return pl.follow.Wait(ctx, s, pod, best)
 		}
 		if claim != nil {
 			return nominate(""), fwk.NewStatus(fwk.Unschedulable, msg)
@@ -72,7 +80,7 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleS
 	case held:
 		return nominate(claim.Node), fwk.NewStatus(fwk.Unschedulable, msg)
 	case best != nil:
-		return pl.claimWait(s, pod, best)
+		return pl.follow.Wait(ctx, s, pod, best)
 	}
 	return result, status
 }
@@ -94,15 +102,15 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleS
 	}
 	if search.RoomOn != "" {
 		if p := pl.parked.Get(pod.UID); p != nil {
-			pl.activate([]*parked.Pod{p}) // remembered, for it is in flight
+			pl.wake.Activate([]*parked.Pod{p}) // remembered, for it is in flight
 		}
 		return result, status, false
 	}
 	if !status.IsSuccess() {
-		return result, fwk.NewStatus(status.Code(), pl.explain(s, pod, m)...), true
+		return result, fwk.NewStatus(status.Code(), pl.verdicts.Explain(s, pod, m)...), true
 	}
 	victims := chosen.Pods()
-	pl.setClaim(pod, chosen.Name(), chosen.Allocation.Devices, gpustate.Claim{
+	pl.follow.Claim(pod, chosen.Name(), chosen.Allocation.Devices, gpustate.Claim{
 		Victims: victims, MadeAt: now, Deadline: now.Add(pl.args.MemoryReturnTimeout.Duration),
 	})
 	for _, victim := range victims {
@@ -110,13 +118,17 @@ func (pl *Plugin) evictFor(ctx context.Context, s *cycle.State, state fwk.CycleS
 			pl.claims.LostIdle(victim, now)
 		}
 	}
+	msg := search.Message(chosen)
+	pl.world.History.Evicts(ctx, pod, &history.Plan{
+		Node: chosen.Name(), Devices: chosen.Allocation.Devices, Victims: victims, Frees: chosen.Freed(), Cost: chosen.Cost.String(),
+		Exact: chosen.Exact, Message: msg,
+	})
 	pl.metrics.victims.Add(float64(len(victims)))
 	pl.metrics.freedBytes.Add(float64(chosen.Freed().Uint64()))
 	if !chosen.Exact {
 		pl.metrics.cutShort.Inc()
 	}
-	msg := search.Message(chosen)
-	pl.event(pod, nil, corev1.EventTypeNormal, eventEvicting, actionEvict, msg)
+	pl.world.Event(pod, nil, corev1.EventTypeNormal, words.EventEvicting, words.ActionEvict, msg)
 	return result, fwk.NewStatus(fwk.Success, msg), false
 }
 

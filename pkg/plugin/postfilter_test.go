@@ -177,7 +177,7 @@ func TestClaimIsKeptWhileTheAgentIsSilent(t *testing.T) {
 	}
 	f.gone("on-n1")
 	f.clock.Step(f.pl.args.StaleAfter.Duration + time.Second)
-	f.pl.reportSeen(bt.MakeGPUNode("n2").ResourceVersion("2").GPU("GPU-n2", "80Gi").Process("on-n2", "70Gi").Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUNode("n2").ResourceVersion("2").GPU("GPU-n2", "80Gi").Process("on-n2", "70Gi").Obj(), true)
 	if node, status := f.postFilter(pod); node != "n1" || status.Code() != fwk.Unschedulable {
 		t.Errorf("while the agent is silent: nominated to %q, %v", node, status)
 	}
@@ -185,7 +185,7 @@ func TestClaimIsKeptWhileTheAgentIsSilent(t *testing.T) {
 		t.Fatalf("%v evicted for the same need", got)
 	}
 	f.clock.Step(f.pl.args.MemoryReturnTimeout.Duration)
-	f.pl.reportSeen(bt.MakeGPUNode("n2").ResourceVersion("3").GPU("GPU-n2", "80Gi").Process("on-n2", "70Gi").Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUNode("n2").ResourceVersion("3").GPU("GPU-n2", "80Gi").Process("on-n2", "70Gi").Obj(), true)
 	node, _ = f.postFilter(pod)
 	if got := f.api.takeDeleted(); node != "n2" || !slices.Equal(got, []string{"on-n2"}) {
 		t.Errorf("when the time is over: evicts %v on %q, want on-n2", got, node)
@@ -234,7 +234,7 @@ func TestEvictionIsKnownBeforeItIsSeen(t *testing.T) {
 	}
 	// Another pod knows it too, and waits for what is left, once the first has gone elsewhere.
 	f.forget(pod)
-	f.pl.podGone(pod)
+	f.pl.feed.PodGone(pod)
 	if node, _ := f.postFilter(bt.MakePod("other").Memory("60Gi").Priority(100).Obj()); node != "node" || len(f.api.takeDeleted()) > 0 {
 		t.Errorf("the next pod is nominated to %q, and evicts", node)
 	}
@@ -302,11 +302,11 @@ func TestEligibilityIsNotReusedForOthers(t *testing.T) {
 	check("in between", 15, "a")
 	f.pods[0].Annotations["berth.dev/min-runtime"] = "1h"
 	f.snapshot()
-	f.pl.podSeen(f.pods[0].DeepCopy())
+	f.pl.feed.PodSeen(f.pods[0].DeepCopy())
 	check("the first may not be evicted yet", 100, "b")
 	delete(f.pods[0].Annotations, "berth.dev/min-runtime")
 	f.snapshot()
-	f.pl.podSeen(f.pods[0].DeepCopy())
+	f.pl.feed.PodSeen(f.pods[0].DeepCopy())
 	f.pl.claims.Evicted(f.pods[0])
 	check("the first goes anyway: its room is enough", 100)
 }
@@ -375,7 +375,7 @@ func TestALostPlaceIsNotMournedForLong(t *testing.T) {
 	f.wantPostFilter("the second, which takes its place", high, "node")
 	f.wantPostFilter("the first, without a place", low, "")
 	f.forget(high)
-	f.pl.podGone(high)
+	f.pl.feed.PodGone(high)
 	f.wantPostFilter("the second is gone", low, "node")
 	f.known(high)
 	f.wantPostFilter("the second comes again", high, "node")
@@ -394,14 +394,14 @@ func TestEndOfAClaimWakesOthers(t *testing.T) {
 		end  func(f *fixture, preemptor *corev1.Pod)
 		want []string
 	}{
-		{"the preemptor is deleted", func(f *fixture, p *corev1.Pod) { f.forget(p); f.pl.podGone(p) }, []string{"waits"}},
+		{"the preemptor is deleted", func(f *fixture, p *corev1.Pod) { f.forget(p); f.pl.feed.PodGone(p) }, []string{"waits"}},
 		{"the preemptor is bound elsewhere", func(f *fixture, p *corev1.Pod) {
 			b := &bt.Pod{Pod: *p.DeepCopy()}
-			f.pl.podSeen(b.Bound("other", epoch, "GPU-9=60Gi").Obj())
+			f.pl.feed.PodSeen(b.Bound("other", epoch, "GPU-9=60Gi").Obj())
 		}, []string{"waits"}},
-		{"the claim moves to another node", func(f *fixture, p *corev1.Pod) { f.pl.setClaim(p, "other", nil, gpustate.Claim{}) }, []string{"waits"}},
+		{"the claim moves to another node", func(f *fixture, p *corev1.Pod) { f.pl.follow.Claim(p, "other", nil, gpustate.Claim{}) }, []string{"waits"}},
 		{"the report comes again", func(f *fixture, _ *corev1.Pod) {
-			f.pl.reportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").GPU("GPU-1", "80Gi").Process("", "75Gi").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").GPU("GPU-1", "80Gi").Process("", "75Gi").Obj(), true)
 		}, []string{"preemptor"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -410,7 +410,7 @@ func TestEndOfAClaimWakesOthers(t *testing.T) {
 			preemptor := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
 			f.known(preemptor)
 			f.begin(preemptor)
-			f.pl.setClaim(preemptor, "node", []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}, gpustate.Claim{Deadline: epoch.Add(time.Hour)})
+			f.pl.follow.Claim(preemptor, "node", []alloc.DeviceShare{{UUID: "GPU-0", Memory: alloc.GiB(60)}}, gpustate.Claim{Deadline: epoch.Add(time.Hour)})
 			f.queue.nominate(t, preemptor, "node")
 			f.park(bt.MakePod("waits").Memory("30Gi").Priority(100).Obj())
 			f.park(bt.MakePod("too-large").Memory("120Gi").GPUCount("2").Priority(100).Obj())
@@ -467,7 +467,7 @@ func (f *fixture) gone(name string) {
 	f.pods = slices.Delete(f.pods, i, i+1)
 	f.forget(pod)
 	f.snapshot()
-	f.pl.podGone(pod)
+	f.pl.feed.PodGone(pod)
 }
 
 // forget takes a pod out of the informer.
@@ -486,7 +486,7 @@ func (f *fixture) terminating(name string) {
 			b := &bt.Pod{Pod: *p.DeepCopy()}
 			f.pods[i] = b.Terminating(f.clock.Now()).Obj()
 			f.known(f.pods[i])
-			f.pl.podSeen(f.pods[i])
+			f.pl.feed.PodSeen(f.pods[i])
 		}
 	}
 	f.snapshot()
@@ -505,7 +505,7 @@ func (f *fixture) report(node, version string) {
 			}
 		}
 	}
-	f.pl.reportSeen(gn.Obj(), true)
+	f.pl.feed.ReportSeen(gn.Obj(), true)
 }
 
 // wantEvent checks that an Event of a reason was written whose note has a text.

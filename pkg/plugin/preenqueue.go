@@ -26,25 +26,35 @@ func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
 		return nil // whatever its model is, it is placed; see PreFilter
 	}
 	resolved := pl.requests.Of(pod)
-	if resolved.Request != nil && pl.recovery.underWay() {
+	if resolved.Request != nil && pl.recovery.UnderWay() {
 		// Listed before that is looked at again, so that a recovery which ends in between retries the pod.
-		pl.park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
-		if pl.recovery.underWay() {
-			return rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonRecovering)
+		pl.wake.Park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
+		if pl.recovery.UnderWay() {
+			return pl.gated(ctx, pod, gpustate.ReasonRecovering)
 		}
 	}
 	if resolved.Unresolved == nil {
 		return nil
 	}
 	// Listed before the profile is looked at again, so that a profile that becomes ready in between is not missed.
-	pl.park(parked.Pod{Pod: pod, Profile: resolved.Profile})
+	pl.wake.Park(parked.Pod{Pod: pod, Profile: resolved.Profile})
 	if resolved = pl.requests.Of(pod); resolved.Unresolved == nil {
 		return nil
 	}
-	return rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonModelUnknown)
+	return pl.gated(ctx, pod, gpustate.ReasonModelUnknown)
+}
+
+func (pl *Plugin) gated(ctx context.Context, pod *corev1.Pod, reason alloc.Reason) *fwk.Status {
+	pl.world.History.Gated(ctx, pod, string(reason), "")
+	return rejected(fwk.UnschedulableAndUnresolvable, reason)
 }
 
 // rejected is a status whose only reason is a constant.
 func rejected(code fwk.Code, reason alloc.Reason) *fwk.Status {
 	return fwk.NewStatus(code, string(reason))
+}
+
+// EventsToRegister names the framework's events that may help a pod which Berth rejected, see package wake.
+func (pl *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
+	return pl.wake.Hints(pl.resourceClaims != nil), nil
 }

@@ -5,17 +5,18 @@ package plugin
 
 import (
 	"context"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
-	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
+	"github.com/berth-dev/berth/pkg/plugin/verdicts"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // PreFilter reads what the pod asks for and pins one snapshot of the reports for the cycle. It skips pods that ask
@@ -39,19 +40,18 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	}
 	pl.announce(pod, resolved)
 	// Listed before the recovery is looked at, so that one that is done in between retries the pod.
-	pl.park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
+	pl.wake.Park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
 	pl.claims.Tried(pod.UID)
-	if why := pl.recovery.pending(); why != "" {
+	if why := pl.recovery.Pending(); why != "" {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, why)
 	}
-	if why := pl.policiesMissing(); why != "" {
+	if why := pl.faults.PoliciesMissing(); why != "" {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, why)
 	}
 	if claimsGPU, err := pl.claimsGPU(ctx, pod); err != nil {
 		return nil, fwk.AsStatus(err)
 	} else if claimsGPU {
-		pl.list(&pl.claimants, pod)
-		pl.unpark(pod.UID, "")
+		pl.wake.ListClaimant(pod)
 		return nil, rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonClaimsGPU)
 	}
 	// Listed as waiting before the class is looked up, so that one that comes in between is not missed.
@@ -71,10 +71,10 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 		Viewer: viewer, Strategy: pl.args.Strategy,
 		Group: state.IsPodGroupSchedulingCycle(),
 	}
-	if !pl.anyCouldEverFit(shared, nodes) {
-		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+largest(shared, nodes))
+	if !verdicts.AnyCouldEverFit(shared, nodes) {
+		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+verdicts.Largest(shared, nodes))
 	}
-	pl.claimForUntried(shared.Viewer)
+	pl.follow.ClaimForUntried(shared.Viewer)
 	state.Write(cycle.Key, &cycle.State{Pod: shared})
 	return nil, nil
 }
@@ -86,62 +86,8 @@ func (pl *Plugin) announce(pod *corev1.Pod, r *requests.Resolved) {
 		if n.Warning {
 			eventType = corev1.EventTypeWarning
 		}
-		pl.event(pod, nil, eventType, n.Reason, actionReadRequest, n.Message)
+		pl.world.Event(pod, nil, eventType, n.Reason, words.ActionReadRequest, n.Message)
 	})
-}
-
-// anyCouldEverFit fails fast for a pod that no node could hold: only when every node has a fresh report, since a
-// node without one may turn out to be large enough.
-func (pl *Plugin) anyCouldEverFit(s *cycle.Pod, nodes []fwk.NodeInfo) bool {
-	if len(nodes) == 0 {
-		return true
-	}
-	for _, ni := range nodes {
-		report, fresh := s.Viewer.Snapshot.Report(ni.Node().Name, s.Viewer.Policy.StaleAfter)
-		if report == nil || !fresh {
-			return true
-		}
-		n := alloc.Node{Name: report.Node, Devices: report.Devices}
-		if alloc.CanEverFit(&n, s.Request.On(&n)) {
-			return true
-		}
-	}
-	return false
-}
-
-// largest says, for people, what the largest share is that could be held, for each count of devices asked for.
-func largest(s *cycle.Pod, nodes []fwk.NodeInfo) string {
-	msg := ""
-	for i := range s.Request.Options() {
-		o := &s.Request.Options()[i]
-		var most alloc.Bytes
-		needs := o.Shares[0] // or less, on GPUs that are known
-		instances := false
-		for _, ni := range nodes {
-			if report, _ := s.Viewer.Snapshot.Report(ni.Node().Name, 0); report != nil {
-				n := alloc.Node{Name: report.Node, Devices: report.Devices}
-				most = most.Max(alloc.Largest(&n, len(o.Shares), s.Request.MixedModels()))
-				for _, there := range s.Request.On(&n).Options() {
-					if len(there.Shares) == len(o.Shares) {
-						needs = needs.Min(there.Shares[0])
-					}
-				}
-				instances = instances || slices.ContainsFunc(n.Devices, func(d alloc.Device) bool { return d.Parent != "" })
-			}
-		}
-		if msg != "" {
-			msg += "; "
-		}
-		if most.IsZero() {
-			msg += plural(len(o.Shares), "GPU") + " of one node: no node has as many"
-			if instances {
-				msg += " (" + string(alloc.ReasonInstances) + ")"
-			}
-			continue
-		}
-		msg += plural(len(o.Shares), "GPU") + ": needs " + needs.String() + " on one, the largest that could fit is " + most.String()
-	}
-	return msg
 }
 
 // PreFilterExtensions returns the plugin itself: see AddPod and RemovePod.
@@ -164,3 +110,5 @@ func (pl *Plugin) RemovePod(_ context.Context, state fwk.CycleState, _ *corev1.P
 	}
 	return nil
 }
+
+func priorityOf(pod *corev1.Pod) int32 { return corev1helpers.PodPriority(pod) }

@@ -23,6 +23,7 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/profile"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/pkg/plugin/config"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
 
@@ -121,12 +122,12 @@ func TestTwoProfiles(t *testing.T) {
 
 // TestShippedTimes: the shipped bindTimeout suits the shipped leader election.
 func TestShippedTimes(t *testing.T) {
-	config := shippedConfig(t)
-	le := config.LeaderElection
-	if err := CheckTimes(config.Profiles, le.LeaseDuration.Duration, le.RetryPeriod.Duration); err != nil {
+	shipped := shippedConfig(t)
+	le := shipped.LeaderElection
+	if err := config.CheckTimes(shipped.Profiles, le.LeaseDuration.Duration, le.RetryPeriod.Duration); err != nil {
 		t.Error(err)
 	}
-	if err := CheckTimes(config.Profiles, 8*time.Second, le.RetryPeriod.Duration); err == nil {
+	if err := config.CheckTimes(shipped.Profiles, 8*time.Second, le.RetryPeriod.Duration); err == nil {
 		t.Error("taken with a leaseDuration of 8s")
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	bt "github.com/berth-dev/berth/internal/testing"
@@ -26,7 +25,7 @@ import (
 // final Binding is in the API, and has not come through the watch.
 func recoveryFixture(t *testing.T) (*fixture, *corev1.Pod) {
 	f := newFixture(t)
-	f.pl.recovery.done.Store(false)
+	f.pl.recovery.SetDone(false)
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
 	known := bt.MakePod("known").Memory("20Gi").Bound("node", epoch, "GPU-0=20Gi").Started(epoch).Ready(epoch)
 	late := bt.MakePod("late").Memory("50Gi").Bound("node", epoch, "GPU-0=50Gi").Obj()
@@ -39,7 +38,7 @@ func recoveryFixture(t *testing.T) (*fixture, *corev1.Pod) {
 func (f *fixture) takeOver() {
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(f.ctx)
-	go func() { f.pl.takeOver(ctx); close(done) }()
+	go func() { f.pl.recovery.TakeOver(ctx); close(done) }()
 	f.t.Cleanup(func() { cancel(); <-done })
 }
 
@@ -49,7 +48,7 @@ func (f *fixture) recovered() {
 		if f.clock.HasWaiters() {
 			f.clock.Step(time.Second)
 		}
-		return f.pl.recovery.done.Load()
+		return f.pl.recovery.Done()
 	})
 }
 
@@ -60,7 +59,7 @@ func TestFirstCycleOfATermKnowsTheLastBindings(t *testing.T) {
 	f.recovered()
 	wantStatus(t, "Filter", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("node")), fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
 	f.wantState("not told by the informer yet", late, gpustate.Unknown)
-	f.pl.podSeen(late)
+	f.pl.feed.PodSeen(late)
 	f.wantState("told by the informer", late, gpustate.Confirmed)
 	// Of whatever scheduler they are: the profile may have had another name.
 	want := "labelSelector=berth.dev/allocated=true fieldSelector=spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
@@ -103,7 +102,7 @@ func TestNothingIsPlacedBeforeTheBooksAreRight(t *testing.T) {
 	f.api.failReads(apierrors.NewServiceUnavailable("away"))
 	f.takeOver()
 	f.eventually("saying why", func() bool {
-		return strings.Contains(f.pl.recovery.pending(), "reading the bound pods before the first placement: away")
+		return strings.Contains(f.pl.recovery.Pending(), "reading the bound pods before the first placement: away")
 	})
 	try("the API server is away", pod, unresolvable, "")
 	try("a plain pod does not wait", bt.MakePod("plain").Obj(), fwk.Skip, "")
@@ -119,20 +118,10 @@ func TestNothingIsPlacedBeforeTheBooksAreRight(t *testing.T) {
 // TestAStandbyRecoversNothing: what it read before it leads would be old.
 func TestAStandbyRecoversNothing(t *testing.T) {
 	f, _ := recoveryFixture(t)
-	f.pl.leader = leader.New()
+	f.follows(leader.New())
 	f.takeOver()
 	if f.pl.leader.Alone(); len(f.api.lists()) != 0 {
 		t.Error("listed before it led")
 	}
 	f.recovered()
-}
-
-func TestInformersThatDoNotSync(t *testing.T) {
-	f, _ := recoveryFixture(t)
-	f.pl.synced = []cache.InformerSynced{func() bool { return false }}
-	ctx, cancel := context.WithTimeout(f.ctx, 300*time.Millisecond)
-	defer cancel()
-	if err := f.pl.recoverBooks(ctx); err == nil || !strings.Contains(err.Error(), "are the CRDs of berth.dev installed?") {
-		t.Errorf("got %v", err)
-	}
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/berth-dev/berth/pkg/gpunode"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/feed"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // reportServer serves GPUNodes: a list as of the start, and a watch of what a test sends.
@@ -81,7 +83,7 @@ func TestOneNodesTokenDoesNotBlindTheScheduler(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			f.pl.synced = nil
+			f.pl.feed.Synced = nil
 			f.node(bt.MakeNode("bad"), bt.MakeGPUNode("bad"))
 			f.node(bt.MakeNode("good"), bt.MakeGPUNode("good"))
 			s := newReportServer(t, bad("1"), reported("good", "1", "80Gi", good))
@@ -89,8 +91,8 @@ func TestOneNodesTokenDoesNotBlindTheScheduler(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			informer := newInformer(client, "gpunodes", "", &gpunode.Object{})
-			if err := f.pl.watchReports(informer); err != nil {
+			informer := feed.NewInformer(client, "gpunodes", "", &gpunode.Object{})
+			if err := f.pl.feed.WatchReports(informer); err != nil {
 				t.Fatal(err)
 			}
 			go informer.RunWithContext(f.ctx)
@@ -100,7 +102,7 @@ func TestOneNodesTokenDoesNotBlindTheScheduler(t *testing.T) {
 			}
 			is := func(node string, want alloc.Reason) func() bool { return func() bool { return reason(node) == want } }
 
-			f.eventually("the first list", f.pl.synced[0])
+			f.eventually("the first list", f.pl.feed.Synced[0])
 			if bad, good := reason("bad"), reason("good"); bad != gpustate.ReasonUnreadableReport || good != "" {
 				t.Errorf("after the first list: the bad node %q, the good one %q", bad, good)
 			}
@@ -117,7 +119,7 @@ func TestOneNodesTokenDoesNotBlindTheScheduler(t *testing.T) {
 			}
 			told := 0
 			for len(f.events.Events) > 0 {
-				if e := <-f.events.Events; strings.Contains(e, eventUnreadable) {
+				if e := <-f.events.Events; strings.Contains(e, words.EventUnreadable) {
 					told++
 				}
 			}

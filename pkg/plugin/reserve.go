@@ -5,17 +5,14 @@ package plugin
 
 import (
 	"context"
-	"fmt"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
-	"github.com/berth-dev/berth/pkg/plugin/parked"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 const reservedKey fwk.StateKey = "Reserve" + Name
@@ -39,22 +36,22 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if s == nil {
 		return nil
 	}
-	ni, err := pl.nodeInfo(nodeName)
+	ni, err := pl.world.NodeInfo(nodeName)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
 	view := s.View(ni)
 	// Filter judged this same view with nominated pods on it, so whatever refuses the pod here changed in between.
 	if view.Reason != "" {
-		return pl.lostReservation(pod, view.Reason)
+		return pl.lostReservation(ctx, pod, view.Reason)
 	}
 	form, reason := s.FormOn(ni)
 	if reason != "" {
-		return pl.lostReservation(pod, reason)
+		return pl.lostReservation(ctx, pod, reason)
 	}
 	options := alloc.Plan(&view.Node, s.Request.On(&view.Node), pl.args.Strategy)
 	if len(options) == 0 {
-		return pl.lostReservation(pod, gpustate.ReasonInsufficientMemory)
+		return pl.lostReservation(ctx, pod, gpustate.ReasonInsufficientMemory)
 	}
 	best := &options[0]
 	if err := alloc.Validate(&view.Node, best.Devices); err != nil {
@@ -70,24 +67,17 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 		return fwk.AsStatus(err)
 	}
 	state.Write(reservedKey, &reserved{
-		allocation: booked, annotations: annotations, message: decisionMessage(s.Request, options, &view.Node), claim: claim,
+		allocation: booked, annotations: annotations, message: words.Decision(s.Request, options, &view.Node), claim: claim,
 	})
-	pl.unpark(pod.UID, nodeName)
-	pl.logDecision(klog.FromContext(ctx), pod, s.Request, options, &view)
+	pl.wake.Unpark(pod.UID, nodeName)
+	pl.logDecision(ctx, pod, s.Request, options, &view)
 	return nil
 }
 
-// longestBackoff is that of the scheduler's queue by default.
-const longestBackoff = 10 * time.Second
-
-// lostReservation refuses a pod whose place is gone since Filter. Nothing was found out about the other nodes, so no change
-// may make it skip its backoff; and since none may come, it is tried again when that is over for certain.
-func (pl *Plugin) lostReservation(pod *corev1.Pod, reason alloc.Reason) *fwk.Status {
-	pl.timers.at("reserve/"+string(pod.UID), pl.clock.Now().Add(longestBackoff), func() {
-		if pl.unlisted.has(pod.UID) { // else it was tried since
-			pl.activate([]*parked.Pod{{Pod: pod}})
-		}
-	})
+// lostReservation refuses a pod whose place is gone since Filter.
+func (pl *Plugin) lostReservation(ctx context.Context, pod *corev1.Pod, reason alloc.Reason) *fwk.Status {
+	pl.world.History.Refused(ctx, pod, string(reason), "the place was gone before it was booked")
+	pl.wake.AfterBackoff(pod)
 	return rejected(fwk.Unschedulable, reason)
 }
 
@@ -99,16 +89,7 @@ func (pl *Plugin) Unreserve(_ context.Context, state fwk.CycleState, pod *corev1
 		return
 	}
 	pl.tracker.Ledger.Forget(pod.UID)
-	pl.list(&pl.unlisted, pod)
-	pl.unpark(pod.UID, "")
-	pl.nodeChanged(nodeName)
-}
-
-// nodeInfo returns a node of the cycle's snapshot.
-func (pl *Plugin) nodeInfo(name string) (fwk.NodeInfo, error) {
-	ni, err := pl.handle.SnapshotSharedLister().NodeInfos().Get(name)
-	if err != nil {
-		return nil, fmt.Errorf("node %s of the snapshot: %w", name, err)
-	}
-	return ni, nil
+	pl.wake.ListFailed(pod)
+	pl.wake.Unpark(pod.UID, "")
+	pl.wake.NodeChanged(nodeName)
 }

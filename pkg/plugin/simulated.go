@@ -13,6 +13,9 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/berth-dev/berth/pkg/leader"
+	"github.com/berth-dev/berth/pkg/plugin/config"
+	"github.com/berth-dev/berth/pkg/plugin/verdicts"
+	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // World is where a plugin lives that runs in no cluster: see package simulator. What it writes goes through the
@@ -27,13 +30,17 @@ type World struct {
 }
 
 // Arguments returns the arguments of the plugin, defaults applied.
-func (pl *Plugin) Arguments() Args { return *pl.args }
+func (pl *Plugin) Arguments() config.Args { return *pl.args }
+
+// Verdicts returns what the pod of a cycle sees of each node, by name; nil if it asks for no GPU memory, or its cycle ended
+// before nodes were looked at.
+func (pl *Plugin) Verdicts(state fwk.CycleState) []verdicts.Node { return pl.verdicts.All(state) }
 
 // NewIn makes the plugin for a world. It leads, alone, so there is no term to begin; and its books are right once the
 // informers have told, for no Binding of another leader is under way. Nobody is evicted for driver upgrades, which is no
 // matter of a pod's place.
 func NewIn(ctx context.Context, obj runtime.Object, handle fwk.Handle, w World) (*Plugin, error) {
-	args, err := decodeArgs(obj)
+	args, err := config.Decode(obj)
 	if err != nil {
 		return nil, err
 	}
@@ -43,13 +50,13 @@ func NewIn(ctx context.Context, obj runtime.Object, handle fwk.Handle, w World) 
 	if err != nil {
 		return nil, err
 	}
-	pl.later = w.Later
-	pl.announcer = &announcer{clock: w.Clock, atOnce: func(p placement) {
-		pl.event(p.pod, nil, corev1.EventTypeNormal, eventAllocated, actionAllocate, p.note)
-	}}
-	if err := pl.feed(w.InformerOf); err != nil {
+	pl.wake.Later = w.Later
+	pl.announcer = words.AtOnce(func(p words.Placement) {
+		pl.world.Event(p.Pod, nil, corev1.EventTypeNormal, words.EventAllocated, words.ActionAllocate, p.Note)
+	})
+	if err := pl.feed.From(w.InformerOf); err != nil {
 		return nil, err
 	}
-	pl.recovery.done.Store(true)
+	pl.recovery.SetDone(true)
 	return pl, nil
 }

@@ -37,16 +37,16 @@ func TestAPodThatIsBoundWithoutAnAllocationBlocksNobody(t *testing.T) {
 			if fits("55Gi") != fwk.Success || fits("61Gi") == fwk.Success {
 				t.Errorf("beside what is measured, 55Gi: %s, 61Gi: %s", fits("55Gi"), fits("61Gi"))
 			}
-			f.pl.podSeen(made().Obj())
+			f.pl.feed.PodSeen(made().Obj())
 			f.clock.Step(time.Second)
 			f.eventually("the owner is told", func() bool { return len(f.api.notes()) == 1 })
 			if got := f.api.notes()[0]; !strings.HasPrefix(got, "s BoundWithoutGPUMemory: The pod asks for GPU memory and is on a node without any") {
 				t.Errorf("told %q", got)
 			}
-			f.pl.unallocated.forget("s") // another one leads
-			f.pl.podSeen(made().ResourceVersion("2").Obj())
+			f.pl.faults.Forget("s") // another one leads
+			f.pl.feed.PodSeen(made().ResourceVersion("2").Obj())
 			f.clock.Step(time.Second)
-			f.pl.podSeen(made().ResourceVersion("3").Obj())
+			f.pl.feed.PodSeen(made().ResourceVersion("3").Obj())
 			if got := f.api.notes(); len(got) != 1 {
 				t.Errorf("told %q", got)
 			}
@@ -62,9 +62,9 @@ func TestNobodyIsToldOfPodsThatHaveWhatTheyAskFor(t *testing.T) {
 		bt.MakePod("ended").Memory("1Gi").Node("node").Phase(corev1.PodSucceeded),
 		bt.MakePod("has").Memory("1Gi").Bound("node", epoch, "GPU-0=1Gi"),
 	} {
-		f.pl.podSeen(pod.Obj())
-	}
-	if len(f.pl.unallocated.told) > 0 {
-		t.Errorf("told: %v", f.pl.unallocated.told)
+		f.pl.feed.PodSeen(pod.Obj())
+		if f.pl.world.Timers.Has("unallocated/" + pod.Name) {
+			t.Errorf("the owner of %s will be told", pod.Name)
+		}
 	}
 }

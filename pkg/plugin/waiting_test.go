@@ -48,12 +48,12 @@ func TestWaitingPodsAreRetriedByWhatHelps(t *testing.T) {
 		do     func(*fixture)
 		wanted bool
 	}{
-		{"a report without a change", func(f *fixture) { f.pl.reportSeen(held("70Gi", "70Gi").Obj(), true) }, false},
-		{"a pod uses less than it booked", func(f *fixture) { f.pl.reportSeen(held("10Gi", "70Gi").Obj(), true) }, false},
+		{"a report without a change", func(f *fixture) { f.pl.feed.ReportSeen(held("70Gi", "70Gi").Obj(), true) }, false},
+		{"a pod uses less than it booked", func(f *fixture) { f.pl.feed.ReportSeen(held("10Gi", "70Gi").Obj(), true) }, false},
 		{"a report of another node that has no room", func(f *fixture) {
 			f.node(bt.MakeNode("other"), bt.MakeGPUNode("other").GPU("GPU-9", "80Gi").Process("", "50Gi"))
 			f.queue.take()
-			f.pl.reportSeen(bt.MakeGPUNode("other").GPU("GPU-9", "80Gi").Process("", "40Gi").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("other").GPU("GPU-9", "80Gi").Process("", "40Gi").Obj(), true)
 		}, false},
 		{"a new node whose GPUs are too small for it", func(f *fixture) { f.node(bt.MakeNode("other"), bt.MakeGPUsOf("other", 8, "40Gi")) }, false},
 		{"a new node whose GPUs are large enough, though held by a foreign process", func(f *fixture) {
@@ -63,18 +63,20 @@ func TestWaitingPodsAreRetriedByWhatHelps(t *testing.T) {
 			f.node(bt.MakeNode("other"), bt.MakeGPUNode("other").GPU("GPU-9", "80Gi").Process("gone", "50Gi"))
 		}, true},
 		{"a new node whose GPUs are large enough, though held by a pod of lower priority: it may evict there", func(f *fixture) {
-			f.pl.podSeen(bt.MakePod("low").Memory("50Gi").Priority(-1).Bound("other", epoch, "GPU-9=50Gi").Started(epoch).Ready(epoch).Obj())
+			f.pl.feed.PodSeen(bt.MakePod("low").Memory("50Gi").Priority(-1).Bound("other", epoch, "GPU-9=50Gi").Started(epoch).Ready(epoch).Obj())
 			f.node(bt.MakeNode("other"), bt.MakeGPUNode("other").GPU("GPU-9", "80Gi").Process("low", "50Gi"))
 		}, true},
-		{"a GPU becomes unhealthy", func(f *fixture) { f.pl.reportSeen(held("70Gi", "70Gi").Unhealthy().Obj(), true) }, false},
-		{"a pod is deleted, and its processes are still there", func(f *fixture) { f.pl.podGone(holder("x", "GPU-0").Obj()) }, false},
+		{"a GPU becomes unhealthy", func(f *fixture) { f.pl.feed.ReportSeen(held("70Gi", "70Gi").Unhealthy().Obj(), true) }, false},
+		{"a pod is deleted, and its processes are still there", func(f *fixture) { f.pl.feed.PodGone(holder("x", "GPU-0").Obj()) }, false},
 		{"a pod is deleted, and then its processes are gone", func(f *fixture) {
-			f.pl.podGone(holder("x", "GPU-0").Obj())
+			f.pl.feed.PodGone(holder("x", "GPU-0").Obj())
 			f.clock.Step(time.Second)
-			f.pl.reportSeen(held("", "70Gi").Obj(), true)
+			f.pl.feed.ReportSeen(held("", "70Gi").Obj(), true)
 		}, true},
-		{"a pod without a booking is deleted", func(f *fixture) { f.pl.podGone(bt.MakePod("plain").Node("node").Obj()) }, false},
-		{"another pod is bound", func(f *fixture) { f.pl.podSeen(bt.MakePod("z").Memory("1Gi").Bound("node", epoch, "GPU-0=1Gi").Obj()) }, false},
+		{"a pod without a booking is deleted", func(f *fixture) { f.pl.feed.PodGone(bt.MakePod("plain").Node("node").Obj()) }, false},
+		{"another pod is bound", func(f *fixture) {
+			f.pl.feed.PodSeen(bt.MakePod("z").Memory("1Gi").Bound("node", epoch, "GPU-0=1Gi").Obj())
+		}, false},
 		{"another pod gives its place back", func(f *fixture) {
 			f.node(bt.MakeNode("other"), bt.MakeGPUsOf("other", 1, "80Gi"))
 			other := bt.MakePod("z").Memory("60Gi").Obj()
@@ -83,16 +85,16 @@ func TestWaitingPodsAreRetriedByWhatHelps(t *testing.T) {
 			f.pl.Unreserve(f.ctx, state, other, "other")
 		}, true},
 		{"the waiting pod itself is bound", func(f *fixture) {
-			f.pl.podSeen(bt.MakePod("waiting").Memory("60Gi").Bound("other", epoch, "GPU-9=60Gi").Obj())
-			f.pl.podGone(holder("x", "GPU-0").Obj())
+			f.pl.feed.PodSeen(bt.MakePod("waiting").Memory("60Gi").Bound("other", epoch, "GPU-9=60Gi").Obj())
+			f.pl.feed.PodGone(holder("x", "GPU-0").Obj())
 			f.clock.Step(time.Second)
-			f.pl.reportSeen(held("", "70Gi").Obj(), true)
+			f.pl.feed.ReportSeen(held("", "70Gi").Obj(), true)
 		}, false},
 		{"the waiting pod itself is deleted", func(f *fixture) {
-			f.pl.podGone(bt.MakePod("waiting").Memory("60Gi").Obj())
-			f.pl.podGone(holder("x", "GPU-0").Obj())
+			f.pl.feed.PodGone(bt.MakePod("waiting").Memory("60Gi").Obj())
+			f.pl.feed.PodGone(holder("x", "GPU-0").Obj())
 			f.clock.Step(time.Second)
-			f.pl.reportSeen(held("", "70Gi").Obj(), true)
+			f.pl.feed.ReportSeen(held("", "70Gi").Obj(), true)
 		}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -111,9 +113,9 @@ func TestOnlyThePodsThatAreHelpedAreRetried(t *testing.T) {
 	f := waitingFixture(t)
 	f.park(bt.MakePod("larger").Memory("75Gi").Obj())
 	f.park(bt.MakePod("smaller").Memory("20Gi").Obj())
-	f.pl.podGone(holder("x", "GPU-0").Obj())
+	f.pl.feed.PodGone(holder("x", "GPU-0").Obj())
 	f.clock.Step(time.Second)
-	f.pl.reportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("", "15Gi").GPU("GPU-1", "80Gi").Process("y", "70Gi").Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("", "15Gi").GPU("GPU-1", "80Gi").Process("y", "70Gi").Obj(), true)
 	f.wantActivated("65Gi are free: the first in the queue takes them", "waiting")
 }
 
@@ -123,7 +125,7 @@ func TestRetriedForAChangeDuringItsCycle(t *testing.T) {
 	f.node(bt.MakeNode("node"), bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("", "70Gi"))
 	pod := bt.MakePod("a").Memory("60Gi").Obj()
 	f.begin(pod)
-	f.pl.reportSeen(bt.MakeGPUNodeOf("node", 1, "80Gi").Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUNodeOf("node", 1, "80Gi").Obj(), true)
 	f.wantActivated("while it is in flight", "a")
 }
 
@@ -159,10 +161,10 @@ func TestTimers(t *testing.T) {
 		f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
 		f.clock.Step(10 * time.Second)
 		gone := bt.MakePod("x").Memory("70Gi").Bound("node", epoch, "GPU-0=70Gi")
-		f.pl.podSeen(gone.Obj())
-		f.pl.podSeen(gone.Started(f.clock.Now()).Obj())
+		f.pl.feed.PodSeen(gone.Obj())
+		f.pl.feed.PodSeen(gone.Started(f.clock.Now()).Obj())
 		f.park(bt.MakePod("a").Memory("60Gi").Obj())
-		f.pl.podGone(gone.Obj())
+		f.pl.feed.PodGone(gone.Obj())
 		f.wantActivated("its memory may be held")
 		f.clock.Step(6 * time.Second)
 		f.eventually("the retry", func() bool { return len(f.queue.take()) > 0 })
@@ -171,7 +173,9 @@ func TestTimers(t *testing.T) {
 	t.Run("one for each key, the earliest", func(t *testing.T) {
 		f := newFixture(t)
 		fired := make(chan string, 4)
-		at := func(d time.Duration, what string) { f.pl.timers.at("key", epoch.Add(d), func() { fired <- what }) }
+		at := func(d time.Duration, what string) {
+			f.pl.world.Timers.At("key", epoch.Add(d), func() { fired <- what })
+		}
 		at(2*time.Second, "second")
 		at(3*time.Second, "later: dropped")
 		at(time.Second, "first")
@@ -232,22 +236,22 @@ func TestHints(t *testing.T) {
 	f.park(late)
 	check("the same, for one that was in a cycle before it was listed", hint(fwk.AssignedPod, fwk.Delete, late, gone, nil), fwk.Queue)
 	check("something else is deleted", hint(fwk.AssignedPod, fwk.Delete, waiting, "?", nil), fwk.Queue)
-	f.pl.podGone(gone)
+	f.pl.feed.PodGone(gone)
 	f.clock.Step(time.Second)
-	f.pl.reportSeen(held("", "70Gi").Obj(), true)
+	f.pl.feed.ReportSeen(held("", "70Gi").Obj(), true)
 	f.queue.take()
 	check("a pod is deleted that made room", hint(fwk.AssignedPod, fwk.Delete, waiting, gone.DeepCopy(), nil), fwk.Queue)
 	f.eventually("the activation, which the hint alone would not do", func() bool { return len(f.queue.take()) == 1 })
 	check("a node changes where there is room", hint(fwk.Node, fwk.UpdateNodeAllocatable, waiting, node, node), fwk.Queue)
 	check("a node with room is shared with the device plugin", hint(fwk.Node, fwk.UpdateNodeLabel, waiting, node.DeepCopy(), labelled), fwk.Queue)
 	check("a node with room comes", hint(fwk.Node, fwk.Add, waiting, nil, node.DeepCopy()), fwk.Queue)
-	f.pl.reportSeen(held("", "70Gi").At("GPU-0").Process("", "70Gi").Obj(), true)
+	f.pl.feed.ReportSeen(held("", "70Gi").At("GPU-0").Process("", "70Gi").Obj(), true)
 	upgrading := bt.MakeNode("node")
 	upgrading.Labels[berthv1alpha1.LabelDriverUpgradeState] = "drain-required"
-	f.pl.reportSeen(held("", "70Gi").Obj(), true)
+	f.pl.feed.ReportSeen(held("", "70Gi").Obj(), true)
 	f.queue.take()
 	check("a node has its new driver", hint(fwk.Node, fwk.UpdateNodeLabel, waiting, upgrading, node), fwk.Queue)
-	f.pl.reportSeen(held("", "70Gi").At("GPU-0").Process("", "70Gi").Obj(), true)
+	f.pl.feed.ReportSeen(held("", "70Gi").At("GPU-0").Process("", "70Gi").Obj(), true)
 	check("a node changes where there is none", hint(fwk.Node, fwk.UpdateNodeAllocatable, waiting, node.DeepCopy(), node), fwk.QueueSkip)
 }
 
@@ -263,7 +267,7 @@ func BenchmarkReportWhilePodsWait(b *testing.B) {
 	gn := bt.MakeGPUNodeOf("node", 8, "80Gi").Obj()
 	b.ReportAllocs()
 	for b.Loop() {
-		f.pl.reportSeen(gn, true)
+		f.pl.feed.ReportSeen(gn, true)
 	}
 	if got := f.queue.take(); len(got) > 0 {
 		b.Fatalf("%d pods activated for nothing", len(got))

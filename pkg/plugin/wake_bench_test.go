@@ -68,7 +68,7 @@ func BenchmarkReportWhileThousandsWait(b *testing.B) {
 	gn := bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("", "71Gi").Obj()
 	b.ReportAllocs()
 	for b.Loop() {
-		f.pl.reportSeen(gn, true)
+		f.pl.feed.ReportSeen(gn, true)
 	}
 	if got := f.queue.take(); len(got) > 0 {
 		b.Fatalf("%d pods activated for nothing", len(got))
@@ -86,7 +86,7 @@ func BenchmarkFailingCycle(parent *testing.B) {
 			for i := range nodes {
 				name := fmt.Sprintf("node-%04d", i)
 				f.nodes = append(f.nodes, bt.MakeNode(name))
-				f.pl.reportSeen(bt.MakeGPUsOf(name, 8, "80Gi").Obj(), true)
+				f.pl.feed.ReportSeen(bt.MakeGPUsOf(name, 8, "80Gi").Obj(), true)
 				for gpu := range 8 {
 					pods = append(pods, bt.MakePod(fmt.Sprintf("%s-%d", name, gpu)).Memory("1Gi").Bound(name, epoch, bt.GPUOf(name, gpu)+"=70Gi").Started(epoch).Ready(epoch))
 				}

@@ -19,6 +19,7 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
+	"github.com/berth-dev/berth/pkg/plugin/wake"
 )
 
 // fail runs a cycle of a pod that is refused everywhere: by Berth, but on some nodes by another plugin before.
@@ -41,7 +42,17 @@ func (f *fixture) fullNode(name string) {
 // freed reports that the GPU of a node is free.
 func (f *fixture) freed(name, version string) {
 	f.t.Helper()
-	f.pl.reportSeen(bt.MakeGPUsOf(name, 1, "80Gi").ResourceVersion(version).Obj(), true)
+	f.pl.feed.ReportSeen(bt.MakeGPUsOf(name, 1, "80Gi").ResourceVersion(version).Obj(), true)
+}
+
+// afterPodDeleted asks whether a pod is to be queued when another is gone.
+func (f *fixture) afterPodDeleted(pod, gone *corev1.Pod) (fwk.QueueingHint, error) {
+	f.t.Helper()
+	events, err := f.pl.EventsToRegister(f.ctx)
+	if err != nil || events[0].Event != (fwk.ClusterEvent{Resource: fwk.AssignedPod, ActionType: fwk.Delete}) {
+		f.t.Fatal(events, err)
+	}
+	return events[0].QueueingHintFn(klog.FromContext(f.ctx), pod, gone, nil)
 }
 
 // TestRoomWhereOthersRefuse wakes nobody: a pod that is pinned to a full node is not tried for each report of the others.
@@ -111,7 +122,7 @@ func TestOneRoomWakesOnePod(t *testing.T) {
 		f.queue.take()
 		urgent := bt.MakePod("urgent").Memory("79Gi").Priority(10).Obj()
 		f.forget(urgent)
-		f.pl.podGone(urgent)
+		f.pl.feed.PodGone(urgent)
 		f.wantActivated("the room that it left", "pod-000")
 	})
 	t.Run("nobody takes it: each is tried once", func(t *testing.T) {
@@ -126,7 +137,7 @@ func TestOneRoomWakesOnePod(t *testing.T) {
 					p = bt.MakePod("urgent").Memory("79Gi").Priority(10).Obj()
 				}
 				f.pl.PreFilter(f.ctx, framework.NewCycleState(), p, f.nodeInfos())
-				f.pl.passOn(f.pl.parked.TakeWoken(p.UID), "")
+				f.pl.wake.PassOn(f.pl.parked.TakeWoken(p.UID), "")
 			}
 			if len(tried) > 201 {
 				break
@@ -167,12 +178,12 @@ func TestFailedReservationsKeepTheirBackoff(t *testing.T) {
 			pod := bt.MakePod("pod").Memory("60Gi").Obj()
 			tc.fail(f, pod)
 			f.queue.take()
-			f.pl.reportSeen(bt.MakeGPUNode("other").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("other").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
 			f.wantActivated("room comes up elsewhere")
-			if hint, err := f.pl.afterPodDeleted(klog.FromContext(f.ctx), pod, bt.MakePod("x").Node("other").Obj(), nil); hint != fwk.Queue || err != nil {
+			if hint, err := f.afterPodDeleted(pod, bt.MakePod("x").Node("other").Obj()); hint != fwk.Queue || err != nil {
 				t.Errorf("a pod is deleted: %v, %v, want to be queued behind its backoff", hint, err)
 			}
-			f.clock.Step(longestBackoff - time.Second)
+			f.clock.Step(wake.LongestBackoff - time.Second)
 			f.wantActivated("before the longest backoff is over")
 			f.clock.Step(2 * time.Second)
 			if tc.own {
@@ -201,7 +212,7 @@ func TestActivityWakesNobody(t *testing.T) {
 		if i%2 == 0 {
 			g = report(2*i).Process("serving", "70Gi")
 		}
-		f.pl.reportSeen(g.Obj(), true)
+		f.pl.feed.ReportSeen(g.Obj(), true)
 	}
 	f.wantActivated("60 flips woke each of 50 pods 60 times before")
 	f.pl.tracker.Policy.StaleAfter = 0
@@ -229,7 +240,7 @@ func TestTimersNeedNoFailedCycle(t *testing.T) {
 			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
 			f.known(pod)
 			r := f.pl.requests.Of(pod)
-			f.pl.park(parked.Pod{Pod: pod, Request: r.Request, Shape: r.Shape})
+			f.pl.wake.Park(parked.Pod{Pod: pod, Request: r.Request, Shape: r.Shape})
 			f.clock.Step(tc.at - time.Second)
 			f.wantActivated("a second before")
 			f.clock.Step(time.Second + time.Millisecond)
@@ -243,7 +254,7 @@ func TestPodsThatAreGoneAreForgotten(t *testing.T) {
 	f := newFixture(t)
 	f.fullNode("node")
 	pod := bt.MakePod("gone").Memory("60Gi").Obj()
-	f.pl.podGone(pod)
+	f.pl.feed.PodGone(pod)
 	if _, status := f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos()); !status.IsSuccess() {
 		t.Fatal(status)
 	}
@@ -262,8 +273,8 @@ func TestProfilesWakeParkedPods(t *testing.T) {
 	_ = f.pl.requests.Profiles.Store.Add(profile)
 	f.fail(bt.MakePod("pod").Memory("60Gi").Model(source).Runtime("ollama").Obj())
 	f.queue.take()
-	f.pl.profileSeen(readyProfile("ollama://another"))
+	f.pl.wake.ProfileSeen(readyProfile("ollama://another"))
 	f.wantActivated("another model's profile")
-	f.pl.profileSeen(profile)
+	f.pl.wake.ProfileSeen(profile)
 	f.wantActivated("its profile changes", "pod")
 }

@@ -11,7 +11,7 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/alloc"
-	"github.com/berth-dev/berth/pkg/plugin"
+	"github.com/berth-dev/berth/pkg/plugin/verdicts"
 )
 
 // Explanation is the first cycle of a pod.
@@ -21,7 +21,7 @@ type Explanation struct {
 	// Options are what it asks for: the memory on each GPU, for each option. Nodes is what it sees of each node. Both are
 	// nil if it asks for no GPU memory, or nothing was looked at.
 	Options [][]alloc.Bytes
-	Nodes   []plugin.NodeVerdict
+	Nodes   []verdicts.Node
 	// Others says, by node, which plugin refused it there and why. That of Berth is among them.
 	Others map[string]Refusal
 }
@@ -71,7 +71,7 @@ func (s *Simulator) explain(pod *corev1.Pod, f *failure) {
 		return
 	}
 	if s.cycle.state != nil {
-		s.explained.Options, s.explained.Nodes = plugin.Options(s.cycle.state), s.plugin.Verdicts(s.cycle.state)
+		s.explained.Options, s.explained.Nodes = verdicts.Options(s.cycle.state), s.plugin.Verdicts(s.cycle.state)
 	}
 	if f == nil {
 		s.explainOthers()

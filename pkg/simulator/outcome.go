@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-dev/berth/pkg/gpustate"
-	"github.com/berth-dev/berth/pkg/plugin"
+	"github.com/berth-dev/berth/pkg/plugin/config"
 )
 
 // Outcome is what became of a pod.
@@ -42,7 +42,7 @@ func (s *Simulator) Pod(namespace, name string) *corev1.Pod {
 func (s *Simulator) Notes() []string { return s.notes }
 
 // Arguments returns the arguments of the plugin that the simulation goes by.
-func (s *Simulator) Arguments() plugin.Args { return s.plugin.Arguments() }
+func (s *Simulator) Arguments() config.Args { return s.plugin.Arguments() }
 
 // IsOurs says whether a pod is one that this scheduler places.
 func (s *Simulator) IsOurs(pod *corev1.Pod) bool {

@@ -110,7 +110,7 @@ func TestEachReasonIsDocumentedAndNoOther(t *testing.T) {
 	want := slices.Concat(
 		constants(t, "pkg/gpustate/reasons.go", "Reason"),
 		constants(t, "pkg/alloc/verdict.go", "Reason"),
-		constants(t, "pkg/plugin/messages.go", "event"),
+		constants(t, "pkg/plugin/words/events.go", "Event"),
 		notes(t, "pkg/gpustate"),
 	)
 	var documented []string
@@ -137,6 +137,48 @@ func TestEachEventAboutAReportIsDocumented(t *testing.T) {
 	for _, reason := range constants(t, "pkg/controller/podcheck/podcheck.go", "Event") {
 		if !strings.Contains(string(text), "\n| `"+reason+"` |") {
 			t.Errorf("docs/agent.md has no entry %q", reason)
+		}
+	}
+}
+
+func TestEachReasonOfTheNodeConditionIsDocumented(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "reasons.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## The condition `GPUUnhealthy` of a Node\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for _, reason := range constants(t, "pkg/controller/nodehealth/nodehealth.go", "Reason") {
+		if !strings.Contains(section, reason) {
+			t.Errorf("docs/reasons.md has nothing on %q of the condition", reason)
+		}
+	}
+}
+
+func TestEachCheckIsDocumentedAndNoOther(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "is-it-set-up-right.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for _, row := range regexp.MustCompile("(?m)^\\| (`[a-z-]+`(?:, `[a-z-]+`)*) \\| .*\\|$").FindAllStringSubmatch(string(text), -1) {
+		documented = append(documented, strings.Split(strings.Trim(row[1], "`"), "`, `")...)
+	}
+	ids := constants(t, "pkg/cli/check/ids.go", "id")
+	for _, id := range ids {
+		if !slices.Contains(documented, id) {
+			t.Errorf("docs/is-it-set-up-right.md has no entry %q", id)
+		}
+	}
+	for _, id := range documented {
+		if strings.Contains(id, "-") && !slices.Contains(ids, id) && !strings.HasPrefix(id, "-") {
+			t.Errorf("docs/is-it-set-up-right.md has an entry %q, which the code does not say", id)
+		}
+	}
+	for _, page := range constants(t, "pkg/cli/check/ids.go", "page") {
+		file, anchor, _ := strings.Cut(page, "#")
+		if !slices.Contains(anchors(t, file), "#"+anchor) {
+			t.Errorf("kubectl berth check names the page %s, which is not there", page)
 		}
 	}
 }

@@ -90,17 +90,6 @@ var rules = []rule{
 		never:    []string{"pkg/gpustate", "api"},
 		tests:    true,
 	},
-	usesNoOther("pkg/plugin", "claims"),
-	usesNoOther("pkg/plugin", "parked"),
-	usesNoOther("pkg/plugin", "policies"),
-	usesNoOther("pkg/plugin", "requests"),
-	usesNoOther("pkg/plugin", "resourceclaims"),
-	{
-		name:     "how a pod sees a node does not depend on whom it may evict",
-		prefixes: []string{module + "pkg/plugin/preempt", module + "pkg/plugin/parked"},
-		never:    []string{"pkg/plugin/cycle"},
-		tests:    true,
-	},
 	{
 		name:     "what runs in a cluster does not depend on the lab",
 		prefixes: []string{module + "pkg/lab"},
@@ -111,17 +100,6 @@ var rules = []rule{
 		prefixes: []string{module + "cmd/"},
 		only:     []string{},
 	},
-}
-
-// usesNoOther is the rule of a room that uses no other room of a package. (That none uses the package itself, which is on
-// top, is the compiler's.)
-func usesNoOther(pkg, room string) rule {
-	return rule{
-		name:     "the room " + room + " of " + pkg + " uses no other",
-		prefixes: []string{module + pkg},
-		never:    []string{pkg + "/" + room},
-		tests:    true,
-	}
 }
 
 // allows says whether a file of a folder may import a path.
@@ -219,10 +197,6 @@ func TestRules(t *testing.T) {
 		{"pkg/pluginx", "k8s.io/kubernetes/pkg/scheduler", false, false},
 		{"pkg/lab/demo", "k8s.io/kubernetes/cmd/kube-apiserver/app", false, true},
 		{"pkg/cli", module + "pkg/lab/demo", false, false},
-		{"pkg/plugin/preempt", module + "pkg/plugin/cycle", false, true},
-		{"pkg/plugin/cycle", module + "pkg/plugin/preempt", false, false},
-		{"pkg/plugin/claims", module + "pkg/plugin/requests", false, false},
-		{"pkg/plugin", module + "pkg/plugin/requests", false, true},
 	}
 	for _, tt := range tests {
 		got := true

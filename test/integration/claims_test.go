@@ -11,7 +11,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -53,23 +55,38 @@ func TestClaimsFollowTheCluster(t *testing.T) {
 	priorityClass(t, lab, "low", 10)
 	priorityClass(t, lab, "middle", 100)
 	priorityClass(t, lab, "high", 1000)
+	nothing := func(*testing.T, *site, *site) func(*corev1.Pod) { return func(*corev1.Pod) {} }
 	for i, tc := range []struct {
 		name   string
+		needs  func(t *testing.T, a, b *site) func(*corev1.Pod) // beside memory
 		change func(*testing.T, *site)
 		why    string
 	}{
-		{"cordon", func(t *testing.T, s *site) { s.patchNode(`{"spec":{"unschedulable":true}}`) }, "unschedulable"},
-		{"taint", func(t *testing.T, s *site) {
+		{"cordon", nothing, func(t *testing.T, s *site) { s.patchNode(`{"spec":{"unschedulable":true}}`) }, "unschedulable"},
+		{"taint", nothing, func(t *testing.T, s *site) {
 			s.patchNode(`{"spec":{"taints":[{"key":"maintenance","effect":"NoSchedule"}]}}`)
 		}, "taint"},
-		{"cpu", func(t *testing.T, s *site) { s.bindForeign(t, "cpu-hog", cpu("50")) }, "Insufficient cpu"},
-		{"port", func(t *testing.T, s *site) { s.bindForeign(t, "port-hog", hostPort(8000)) }, "free ports"},
-		{"affinity", func(t *testing.T, s *site) { s.patchNode(`{"metadata":{"labels":{"site":"none"}}}`) }, "affinity"},
-		{"gone", func(t *testing.T, s *site) {
+		{"cpu", nothing, func(t *testing.T, s *site) { s.bindForeign(t, "cpu-hog", cpu("50")) }, "Insufficient cpu"},
+		{"port", nothing, func(t *testing.T, s *site) { s.bindForeign(t, "port-hog", hostPort(8000)) }, "free ports"},
+		{"affinity", nothing, func(t *testing.T, s *site) { s.patchNode(`{"metadata":{"labels":{"site":"none"}}}`) }, "affinity"},
+		{"gone", nothing, func(t *testing.T, s *site) {
 			if err := s.Client.Delete(t.Context(), s.node); err != nil {
 				t.Fatal(err)
 			}
 		}, "gone"},
+		{"neighbour", cacheInZone, func(t *testing.T, s *site) {
+			neighbour := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "cache-" + s.node.Name + "-zone"}}
+			if err := s.Client.Delete(t.Context(), neighbour, client.GracePeriodSeconds(0)); err != nil {
+				t.Fatal(err)
+			}
+		}, "pod affinity"},
+		{"volume", localVolume, func(t *testing.T, s *site) {
+			taken := []byte(`{"spec":{"claimRef":{"namespace":"default","name":"another"}}}`)
+			pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: s.node.Name}}
+			if err := s.Client.Patch(t.Context(), pv, client.RawPatch(types.StrategicMergePatchType, taken)); err != nil {
+				t.Fatal(err)
+			}
+		}, "persistent volumes"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a, b := newSite(t, lab, tc.name+"-a", 1, "80Gi"), newSite(t, lab, tc.name+"-b", 1, "80Gi")
@@ -78,7 +95,7 @@ func TestClaimsFollowTheCluster(t *testing.T) {
 			a.holdBooked(first, fa)
 			second, sa := b.place(b.pod(fmt.Sprintf("second-%d", i), "70Gi", priority("middle"), grace(1)))
 			b.holdBooked(second, sa)
-			preemptor := harness.Create(t, lab, a.pod(fmt.Sprintf("preemptor-%d", i), "60Gi", priority("high"), between(a, b), cpu("20"), hostPort(8000)))
+			preemptor := harness.Create(t, lab, a.pod(fmt.Sprintf("preemptor-%d", i), "60Gi", priority("high"), between(a, b), cpu("20"), hostPort(8000), tc.needs(t, a, b)))
 			a.waitTerminating(first)
 			harness.Eventually(t, "the preemptor is nominated", func(ctx context.Context) (bool, string) {
 				var p corev1.Pod
@@ -90,11 +107,12 @@ func TestClaimsFollowTheCluster(t *testing.T) {
 			changed := time.Now()
 			tc.change(t, a)
 			lab.WaitGone(t, second)
+			t.Logf("the other node is chosen %s after the change", time.Since(changed).Round(time.Millisecond))
 			b.freeMemoryOf(second.UID)
-			bound, _ := lab.WaitBound(t, preemptor)
-			t.Logf("bound to %s %s after the change", bound.Spec.NodeName, time.Since(changed).Round(time.Millisecond))
-			if bound.Spec.NodeName != b.node.Name {
-				t.Errorf("bound to %s, want %s", bound.Spec.NodeName, b.node.Name)
+			if tc.name != "volume" { // nobody binds volumes in a lab
+				if bound, _ := lab.WaitBound(t, preemptor); bound.Spec.NodeName != b.node.Name {
+					t.Errorf("bound to %s, want %s", bound.Spec.NodeName, b.node.Name)
+				}
 			}
 			if e := a.events(preemptor, "GPUMemoryClaimDropped"); len(e) != 1 || !strings.Contains(e[0], tc.why) {
 				t.Errorf("events %q, want one that says %q", e, tc.why)
@@ -103,6 +121,64 @@ func TestClaimsFollowTheCluster(t *testing.T) {
 				t.Errorf("a reason that is not true was told: %q", e)
 			}
 		})
+	}
+}
+
+// cacheInZone puts two sites into zones of their own, each with a cache, a's on a third node, which a pod has to be near to.
+func cacheInZone(t *testing.T, a, b *site) func(*corev1.Pod) {
+	near := newSite(t, a.Lab, a.node.Name+"-zone", 1, "80Gi")
+	for _, s := range []*site{a, b, near} {
+		zone := a.node.Name
+		if s == b {
+			zone = b.node.Name
+		}
+		s.patchNode(fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, corev1.LabelTopologyZone, zone))
+	}
+	cache := map[string]string{"app": "cache-of-" + a.node.Name}
+	near.bindForeign(t, "cache", func(p *corev1.Pod) { p.Labels = cache })
+	b.bindForeign(t, "cache", func(p *corev1.Pod) { p.Labels = cache })
+	return func(p *corev1.Pod) {
+		p.Spec.Affinity.PodAffinity = &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+			TopologyKey: corev1.LabelTopologyZone, LabelSelector: &metav1.LabelSelector{MatchLabels: cache},
+		}}}
+	}
+}
+
+// localVolume makes a volume on each of two sites, and lets a pod claim one of them.
+func localVolume(t *testing.T, a, b *site) func(*corev1.Pod) {
+	class, later := "local-"+a.node.Name, storagev1.VolumeBindingWaitForFirstConsumer
+	size := corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+	once := []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+	objects := []client.Object{
+		&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: class}, Provisioner: "kubernetes.io/no-provisioner", VolumeBindingMode: &later},
+		&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: class}, Spec: corev1.PersistentVolumeClaimSpec{
+			StorageClassName: &class, AccessModes: once, Resources: corev1.VolumeResourceRequirements{Requests: size},
+		}},
+	}
+	for _, s := range []*site{a, b} {
+		objects = append(objects, &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: s.node.Name}, Spec: corev1.PersistentVolumeSpec{
+			StorageClassName: class, AccessModes: once, Capacity: size,
+			PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: "/volume"}},
+			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "site", Operator: corev1.NodeSelectorOpIn, Values: []string{s.node.Name}}},
+			}}}},
+		}})
+	}
+	for _, o := range objects {
+		if err := a.Client.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		if pv, ok := o.(*corev1.PersistentVolume); ok { // as the controller of volumes says
+			pv.Status.Phase = corev1.VolumeAvailable
+			if err := a.Client.Status().Update(t.Context(), pv); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return func(p *corev1.Pod) {
+		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "volume", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: class},
+		}})
 	}
 }
 

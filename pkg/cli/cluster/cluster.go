@@ -29,6 +29,8 @@ type Client struct {
 	kube  kubernetes.Interface
 	berth rest.Interface
 	clock *serverClock
+	// config is that of the cluster, and tells the clock.
+	config *rest.Config
 }
 
 // New returns a client of the cluster of a configuration.
@@ -36,6 +38,10 @@ func New(config *rest.Config) (*Client, error) {
 	c := &Client{clock: &serverClock{}}
 	config = rest.CopyConfig(config)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &clockReader{next, c.clock} })
+	if config.QPS == 0 {
+		config.QPS, config.Burst = 50, 100 // a person waits
+	}
+	c.config = rest.CopyConfig(config)
 	var err error
 	if c.berth, err = berthclient.NewReader(config); err != nil {
 		return nil, err

@@ -47,17 +47,23 @@ func (c *Client) schedulerConfig(ctx context.Context) (text []byte, name string,
 		}
 		return nil, "", fmt.Errorf("list ConfigMaps of the scheduler: %w", err)
 	}
+	text, name = newestConfig(maps.Items)
+	return text, name, nil
+}
+
+// newestConfig returns the KubeSchedulerConfiguration among ConfigMaps of the scheduler; nil if there is none.
+func newestConfig(maps []corev1.ConfigMap) (text []byte, name string) {
 	var newest *corev1.ConfigMap
-	for i := range maps.Items {
-		m := &maps.Items[i]
+	for i := range maps {
+		m := &maps[i]
 		if m.Data[settingsKey] != "" && (newest == nil || newest.CreationTimestamp.Before(&m.CreationTimestamp)) {
 			newest = m
 		}
 	}
 	if newest == nil {
-		return nil, "", nil
+		return nil, ""
 	}
-	return []byte(newest.Data[settingsKey]), newest.Name, nil
+	return []byte(newest.Data[settingsKey]), newest.Name
 }
 
 // parseSettings reads the arguments of the plugin from a KubeSchedulerConfiguration: those of the profile that Berth's

@@ -19,6 +19,8 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/cli/whatif"
 	"github.com/berth-dev/berth/pkg/plugin"
+	"github.com/berth-dev/berth/pkg/plugin/config"
+	"github.com/berth-dev/berth/pkg/plugin/verdicts"
 	"github.com/berth-dev/berth/pkg/simulator"
 )
 
@@ -49,8 +51,11 @@ type Explanation struct {
 	// Nodes are the verdicts on each node.
 	Nodes []Node `json:"nodes,omitempty"`
 	// Arguments are those of the scheduler that were assumed, defaults applied.
-	Arguments plugin.Args `json:"arguments"`
+	Arguments config.Args `json:"arguments"`
 	Notes     []string    `json:"notes,omitempty"`
+	// Gone says that the pod is gone, or about to be: then all there is is History, what is recorded of it.
+	Gone    bool    `json:"gone,omitempty"`
+	History []Entry `json:"history,omitempty"`
 }
 
 // Node is a verdict on a node.
@@ -171,7 +176,7 @@ func amounts(shares []alloc.Bytes) []uint64 {
 	return out
 }
 
-func nodeOf(v *plugin.NodeVerdict, refusals map[string]simulator.Refusal, options [][]alloc.Bytes) Node {
+func nodeOf(v *verdicts.Node, refusals map[string]simulator.Refusal, options [][]alloc.Bytes) Node {
 	n := Node{Name: v.Node, Fits: true}
 	if r, refused := refusals[v.Node]; refused {
 		n.Fits, n.Plugin, n.Reason = false, r.Plugin, r.Message
@@ -197,7 +202,7 @@ func nodeOf(v *plugin.NodeVerdict, refusals map[string]simulator.Refusal, option
 }
 
 // nearest returns the option that fits, or lacks least on the GPUs that lack least, of those that could ever fit.
-func nearest(v *plugin.NodeVerdict, options [][]alloc.Bytes) (best *alloc.OptionVerdict, least alloc.Bytes) {
+func nearest(v *verdicts.Node, options [][]alloc.Bytes) (best *alloc.OptionVerdict, least alloc.Bytes) {
 	for i := range v.Options {
 		o := &v.Options[i]
 		if o.Fits {
@@ -223,7 +228,7 @@ func nearest(v *plugin.NodeVerdict, options [][]alloc.Bytes) (best *alloc.Option
 	return best, least
 }
 
-func holderOf(h plugin.Holder) Holder {
+func holderOf(h verdicts.Holder) Holder {
 	out := Holder{
 		Namespace: h.Namespace, Name: h.Name, Memory: h.Memory.Uint64(), Priority: h.Priority,
 		IdleSeconds: h.Idle.Seconds(), IdleAfter: h.IdleAfter.Seconds(),

@@ -23,9 +23,15 @@ func (e *Explanation) Render(out io.Writer, wide bool) error {
 	for _, line := range e.lines() {
 		fmt.Fprintln(out, line)
 	}
-	if len(e.Nodes) == 0 {
-		return nil
+	if len(e.Nodes) > 0 {
+		if err := e.renderNodes(out, wide); err != nil {
+			return err
+		}
 	}
+	return e.renderHistory(out, wide)
+}
+
+func (e *Explanation) renderNodes(out io.Writer, wide bool) error {
 	fmt.Fprintln(out)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tFITS\tLACKS\tBY\tREASON")
@@ -76,6 +82,8 @@ func (e *Explanation) lines() (lines []string) {
 	id := e.Namespace + "/" + e.Name.Name
 	o := &e.Outcome
 	switch {
+	case e.Gone:
+		return []string{fmt.Sprintf("%s is gone, or about to be: it is placed nowhere any more.", id)}
 	case e.BoundTo != "":
 		lines = append(lines, fmt.Sprintf("%s is on node %s.", id, e.BoundTo))
 		for _, note := range e.Recorded {

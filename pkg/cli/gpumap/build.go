@@ -113,49 +113,20 @@ func newBuilder(o *Objects, s Settings) *builder {
 		profiles: map[string]*berthv1alpha1.ModelProfile{},
 		pods:     map[string][]*corev1.Pod{}, byID: map[types.UID]*corev1.Pod{},
 	}
-	policy := gpustate.Policy{
-		StaleAfter: s.StaleAfter.Duration, LoadTimeout: s.LoadTimeout.Duration, GPUResources: s.GPUResources,
-	}
-	if o.LeasesUnknown {
-		policy.StaleAfter = 0
-	}
-	tracker := gpustate.NewTracker(alloc.BytesOfInt64(s.Headroom.Value()), policy, stoppedClock(o.Time))
-	tracker.DRA = gpustate.NewDRA(s.DRADrivers)
-	for i := range o.Slices {
-		tracker.DRA.SliceSeen(&o.Slices[i])
-	}
-	for i := range o.Claims {
-		tracker.DRA.ClaimSeen(&o.Claims[i])
-	}
+	tracker := NewTracker(o, s)
 	for i := range o.GPUNodes {
-		gn := &o.GPUNodes[i]
-		b.reports[gn.Name] = gn
-		tracker.ReportSeen(gn, false)
-	}
-	for node := range o.Unreadable {
-		tracker.ReportUnreadable(node)
+		b.reports[o.GPUNodes[i].Name] = &o.GPUNodes[i]
 	}
 	for i := range o.Leases {
-		l := &o.Leases[i]
-		if l.Spec.RenewTime == nil {
-			continue
+		if l := &o.Leases[i]; l.Spec.RenewTime != nil {
+			b.renewed[l.Name] = renewedAt(l, o.Time)
 		}
-		// An agent whose clock is ahead is heard of now.
-		renewed := l.Spec.RenewTime.Time
-		if renewed.After(o.Time) {
-			renewed = o.Time
-		}
-		b.renewed[l.Name] = renewed
-		tracker.LeaseSeen(l.Name, renewed, false)
 	}
 	for i := range o.Pods {
-		pod := &o.Pods[i]
-		if pod.Spec.NodeName == "" || gpustate.HasEnded(pod) {
-			continue
+		if pod := &o.Pods[i]; isOnNode(pod) {
+			b.pods[pod.Spec.NodeName] = append(b.pods[pod.Spec.NodeName], pod)
+			b.byID[pod.UID], b.byID[gpustate.ReportedUID(pod)] = pod, pod
 		}
-		b.pods[pod.Spec.NodeName] = append(b.pods[pod.Spec.NodeName], pod)
-		b.byID[pod.UID], b.byID[gpustate.ReportedUID(pod)] = pod, pod
-		tracker.PodSeen(pod)
 	}
 	for i := range o.Profiles {
 		b.profiles[o.Profiles[i].Name] = &o.Profiles[i]
@@ -163,12 +134,6 @@ func newBuilder(o *Objects, s Settings) *builder {
 	b.viewer, b.policy, b.unreadable = tracker.Viewer(), &tracker.Policy, o.Unreadable
 	return b
 }
-
-// stoppedClock is always at one moment.
-type stoppedClock time.Time
-
-func (c stoppedClock) Now() time.Time                  { return time.Time(c) }
-func (c stoppedClock) Since(t time.Time) time.Duration { return time.Time(c).Sub(t) }
 
 // hasGPUs says whether a node has GPUs, reported or advertised.
 func (b *builder) hasGPUs(node *corev1.Node) bool {

@@ -45,7 +45,7 @@ func NewChecker(config *rest.Config, leftOut []string) (*Checker, error) {
 
 // Check makes one round: a finding for each policy that the installation should have, by name.
 func (c *Checker) Check(ctx context.Context) []Finding {
-	mutating, err := c.mutatingVersion(ctx)
+	mutating, err := MutatingVersion(ctx, c.own.Discovery().RESTClient())
 	findings := []Finding{}
 	for i := range probes {
 		p := &probes[i]
@@ -81,13 +81,13 @@ func (c *Checker) try(ctx context.Context, p *probe, mutating string) Finding {
 	return c.read(ctx, p.policy)
 }
 
-// mutatingVersion returns the version in which the apiserver serves mutating policies; empty if it does not.
-func (c *Checker) mutatingVersion(ctx context.Context) (string, error) {
+// MutatingVersion returns the version in which the apiserver serves mutating policies; empty if it does not.
+func MutatingVersion(ctx context.Context, client rest.Interface) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	for _, version := range []string{"v1", "v1beta1"} {
 		var list metav1.APIResourceList
-		err := c.own.Discovery().RESTClient().Get().AbsPath("apis", admissionv1.GroupName, version).Do(ctx).Into(&list)
+		err := client.Get().AbsPath("apis", admissionv1.GroupName, version).Do(ctx).Into(&list)
 		if err != nil && !apierrors.IsNotFound(err) {
 			return "", fmt.Errorf("asking what the apiserver serves: %w", err)
 		}
@@ -110,14 +110,17 @@ func (c *Checker) read(ctx context.Context, name string) Finding {
 	if err != nil {
 		return unread(name, "binding", err)
 	}
-	if why := flaw(policy, binding); why != "" {
+	if why := Flaw(policy, binding); why != "" {
 		return Finding{name, Missing, shorten(why)}
 	}
 	return Finding{Policy: name, Verdict: InForce}
 }
 
-// flaw says what keeps a policy from refusing anything; empty if nothing does.
-func flaw(policy *admissionv1.ValidatingAdmissionPolicy, binding *admissionv1.ValidatingAdmissionPolicyBinding) string {
+// TypeWarning begins a Flaw that the apiserver found in an expression.
+const TypeWarning = "the apiserver warns of "
+
+// Flaw says what keeps a policy from refusing anything; empty if nothing does.
+func Flaw(policy *admissionv1.ValidatingAdmissionPolicy, binding *admissionv1.ValidatingAdmissionPolicyBinding) string {
 	if binding.Spec.PolicyName != policy.Name {
 		return "its binding is of the policy " + binding.Spec.PolicyName
 	}
@@ -126,7 +129,7 @@ func flaw(policy *admissionv1.ValidatingAdmissionPolicy, binding *admissionv1.Va
 	}
 	if checked := policy.Status.TypeChecking; checked != nil && policy.Status.ObservedGeneration == policy.Generation {
 		for _, w := range checked.ExpressionWarnings {
-			return "the apiserver warns of " + w.FieldRef + ": " + w.Warning
+			return TypeWarning + w.FieldRef + ": " + w.Warning
 		}
 	}
 	return ""

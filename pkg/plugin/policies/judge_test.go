@@ -96,7 +96,7 @@ func TestFlaw(t *testing.T) {
 				PolicyName: "p", ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
 			}}
 			tt.change(p, b)
-			if got := flaw(p, b); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			if got := Flaw(p, b); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})

@@ -44,7 +44,8 @@ var probes = []probe{
 	{policy: "berth-allocation", judge: judge, send: create(annotated(berthv1alpha1.AnnotationGPUUUIDs, "GPU-0"))},
 	// A Binding of a pod that waits for its allocation: there is no pod.
 	{policy: "berth-binding"},
-	// The controller's write of a report's status: there is no report.
+	// The controller's writes of the status of a Node and of a report: the account of the probes is not the controller's.
+	{policy: "berth-controller-node"},
 	{policy: "berth-controller-report"},
 	{policy: "berth-devices", judge: judge, send: create(annotated("cdi.k8s.io/berth-probe", "nvidia.com/gpu=all"))},
 	{policy: "berth-handoff", mutating: true, judge: judgeHandOff, send: create(func(pod *corev1.Pod) {

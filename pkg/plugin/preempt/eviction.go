@@ -236,7 +236,7 @@ func (s *Search) mayGo(c *candidate, e *gpustate.Entry, report *gpustate.Report)
 	if e != nil {
 		terms = e.Terms
 	}
-	if c.pod.Spec.SchedulerName != s.e.Handle.ProfileName() && !s.e.EvictOtherSchedulers && c.pod.Annotations[berthv1alpha1.AnnotationEvictable] != "true" {
+	if c.pod.Spec.SchedulerName != s.e.Handle.ProfileName() && !s.e.EvictOtherSchedulers && !berthv1alpha1.IsEvictable(c.pod) {
 		return false
 	}
 	idleSince, measured := report.IdleSince(c.pod.UID)

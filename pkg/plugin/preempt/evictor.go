@@ -28,6 +28,7 @@ import (
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
+	"github.com/berth-dev/berth/pkg/plugin/history"
 )
 
 // Evictor runs the framework's own preemption machinery: its executor deletes victims, sets their conditions and
@@ -60,7 +61,7 @@ type World struct {
 	// MayEvict says why nobody may be evicted by this process now; nil = it may.
 	MayEvict func() error
 	// Evicted is called when a victim was deleted, and Tell to let its owner know why.
-	Evicted func(victim *corev1.Pod)
+	Evicted func(ctx context.Context, victim *corev1.Pod, reason history.EvictionReason, preemptor klog.KMetadata)
 	Tell    func(victim *corev1.Pod, preemptor runtime.Object, note string)
 }
 
@@ -242,7 +243,7 @@ func (e *Evictor) announceVictims() {
 		}
 		inMemory, err := evict(ctx, c, preemptor, victim, pluginName)
 		if err == nil && !inMemory {
-			e.Evicted(victim)
+			e.Evicted(ctx, victim, e.reasonOf(preemptor, victim, pluginName), preemptor)
 		}
 		if err == nil && pluginName == e.Plugin {
 			why := fmt.Sprintf("its priority is %d, this pod's is %d", preemptor.Priority(), corev1helpers.PodPriority(victim))
@@ -253,4 +254,15 @@ func (e *Evictor) announceVictims() {
 		}
 		return inMemory, err
 	}
+}
+
+// reasonOf says why a victim was evicted by a plugin.
+func (e *Evictor) reasonOf(preemptor preemption.ExecutorPreemptor, victim *corev1.Pod, pluginName string) history.EvictionReason {
+	switch {
+	case pluginName != e.Plugin:
+		return history.OtherResources
+	case preemptor.Priority() == corev1helpers.PodPriority(victim):
+		return history.Idle
+	}
+	return history.LowerPriority
 }

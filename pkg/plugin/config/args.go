@@ -1,0 +1,204 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/plugin/policies"
+)
+
+// Args are the arguments of the plugin, BerthArgs in the pluginConfig of a KubeSchedulerConfiguration. A field that
+// is absent has its default.
+type Args struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// Headroom is kept free on every device, beside what the driver reserves. Default 256Mi.
+	Headroom *resource.Quantity `json:"headroom,omitempty"`
+	// StaleAfter is how long a node's agent may be silent before the node gets no new pods. Default 60s; 0s = for ever.
+	StaleAfter *metav1.Duration `json:"staleAfter,omitempty"`
+	// LoadTimeout is how long a pod counts as loading after its first start, if it does not become Ready before.
+	// Default 15m.
+	LoadTimeout *metav1.Duration `json:"loadTimeout,omitempty"`
+	// MaxMinRuntime caps berth.dev/min-runtime. Default 1h.
+	MaxMinRuntime *metav1.Duration `json:"maxMinRuntime,omitempty"`
+	// MemoryReturnTimeout is how long after its victims are gone a pod waits for their memory before another way is
+	// tried. Default 2m.
+	MemoryReturnTimeout *metav1.Duration `json:"memoryReturnTimeout,omitempty"`
+	// WaitBeforeEviction is how soon memory must come back for a pod to wait for it rather than to evict others elsewhere.
+	// Default 30s.
+	WaitBeforeEviction *metav1.Duration `json:"waitBeforeEviction,omitempty"`
+	// EvictOtherSchedulers lets pods of other schedulers be evicted that did not opt in by berth.dev/evictable. Default
+	// false.
+	EvictOtherSchedulers bool `json:"evictOtherSchedulers,omitempty"`
+	// BindTimeout is how long a Binding request may take, once it is sent. Under a leader election it is limited, see
+	// CheckTimes. Default 4s.
+	BindTimeout *metav1.Duration `json:"bindTimeout,omitempty"`
+	// Strategy is MostAllocated (tightest fit, the default), LeastAllocated (spread) or Fragmentation.
+	Strategy alloc.Strategy `json:"strategy,omitempty"`
+	// DRADrivers are the drivers of dynamic resource allocation whose devices are the GPUs that Berth books too: what a
+	// claim holds is not booked, and a node that has some gets no pods unless labelled. Default [gpu.nvidia.com]; an empty
+	// list = none.
+	DRADrivers *[]string `json:"draDrivers,omitempty"`
+	// GPUResources are the names of extended resources that are GPUs too, beside those below nvidia.com/. Default none.
+	GPUResources []string `json:"gpuResources,omitempty"`
+	// TrustObservedPeaks books, for a model that was measured before with the same settings, the measured peak alone
+	// instead of the larger of peak and estimate. Default false.
+	TrustObservedPeaks bool `json:"trustObservedPeaks,omitempty"`
+	// EvictForDriverUpgrades evicts Berth's pods from nodes whose driver is to be replaced, as the label
+	// nvidia.com/gpu-driver-upgrade-state says, within their PodDisruptionBudgets. Default false.
+	EvictForDriverUpgrades bool `json:"evictForDriverUpgrades,omitempty"`
+	// PolicyCheckInterval is the time between two checks of the admission policies that Berth relies on. Default 5m; 0s = they
+	// are not checked.
+	PolicyCheckInterval *metav1.Duration `json:"policyCheckInterval,omitempty"`
+	// OnMissingPolicies is what happens while one is not known to be in force: Report (it is told, and nothing else; the
+	// default) or StopPlacing (pods that ask for GPU memory wait until all are).
+	OnMissingPolicies OnMissingPolicies `json:"onMissingPolicies,omitempty"`
+	// PoliciesLeftOut are policies that are not installed on purpose, and not checked. Default none.
+	PoliciesLeftOut []string `json:"policiesLeftOut,omitempty"`
+}
+
+// OnMissingPolicies says what happens while admission policies are not known to be in force.
+type OnMissingPolicies string
+
+const (
+	Report      OnMissingPolicies = "Report"
+	StopPlacing OnMissingPolicies = "StopPlacing"
+)
+
+// SetDefaults sets what is absent.
+func (a *Args) SetDefaults() {
+	if a.Headroom == nil {
+		a.Headroom = resource.NewQuantity(256<<20, resource.BinarySI)
+	}
+	for _, d := range []struct {
+		field **metav1.Duration
+		value time.Duration
+	}{
+		{&a.StaleAfter, 60 * time.Second},
+		{&a.LoadTimeout, 15 * time.Minute},
+		{&a.MaxMinRuntime, time.Hour},
+		{&a.MemoryReturnTimeout, 2 * time.Minute},
+		{&a.WaitBeforeEviction, 30 * time.Second},
+		{&a.BindTimeout, 4 * time.Second},
+		{&a.PolicyCheckInterval, 5 * time.Minute},
+	} {
+		if *d.field == nil {
+			*d.field = &metav1.Duration{Duration: d.value}
+		}
+	}
+	if a.Strategy == "" {
+		a.Strategy = alloc.MostAllocated
+	}
+	if a.OnMissingPolicies == "" {
+		a.OnMissingPolicies = Report
+	}
+	if a.DRADrivers == nil {
+		a.DRADrivers = &[]string{"gpu.nvidia.com"}
+	}
+}
+
+// Validate returns what is wrong with the arguments, defaults applied.
+func (a *Args) Validate() error {
+	var errs field.ErrorList
+	if a.Headroom.Sign() < 0 {
+		errs = append(errs, field.Invalid(field.NewPath("headroom"), a.Headroom.String(), "must not be negative"))
+	}
+	for _, d := range []struct {
+		name  string
+		value *metav1.Duration
+		least time.Duration
+	}{
+		{"staleAfter", a.StaleAfter, 0},
+		{"loadTimeout", a.LoadTimeout, time.Second},
+		{"maxMinRuntime", a.MaxMinRuntime, 0},
+		{"memoryReturnTimeout", a.MemoryReturnTimeout, time.Second},
+		{"waitBeforeEviction", a.WaitBeforeEviction, 0},
+		{"bindTimeout", a.BindTimeout, 100 * time.Millisecond},
+		{"policyCheckInterval", a.PolicyCheckInterval, 0},
+	} {
+		if d.value.Duration < d.least {
+			errs = append(errs, field.Invalid(field.NewPath(d.name), d.value.Duration.String(), "must be at least "+d.least.String()))
+		}
+	}
+	if d := a.StaleAfter.Duration; d > 0 && d < 15*time.Second {
+		errs = append(errs, field.Invalid(field.NewPath("staleAfter"), d.String(),
+			"agents renew their Lease every 10s: must be 0s (never stale) or at least 15s"))
+	}
+	for i, driver := range *a.DRADrivers {
+		for _, msg := range validation.IsDNS1123Subdomain(driver) {
+			errs = append(errs, field.Invalid(field.NewPath("draDrivers").Index(i), driver, msg))
+		}
+	}
+	for i, name := range a.GPUResources {
+		for _, msg := range validation.IsQualifiedName(name) {
+			errs = append(errs, field.Invalid(field.NewPath("gpuResources").Index(i), name, msg))
+		}
+	}
+	errs = append(errs, a.validatePolicies()...)
+	switch a.Strategy {
+	case alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation:
+	default:
+		errs = append(errs, field.NotSupported(field.NewPath("strategy"), a.Strategy,
+			[]alloc.Strategy{alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation}))
+	}
+	return errs.ToAggregate()
+}
+
+func (a *Args) validatePolicies() (errs field.ErrorList) {
+	if d := a.PolicyCheckInterval.Duration; d > 0 && d < time.Second {
+		errs = append(errs, field.Invalid(field.NewPath("policyCheckInterval"), d.String(), "must be 0s (never) or at least 1s"))
+	}
+	switch a.OnMissingPolicies {
+	case Report:
+	case StopPlacing:
+		if a.PolicyCheckInterval.Duration == 0 {
+			errs = append(errs, field.Invalid(field.NewPath("onMissingPolicies"), a.OnMissingPolicies, "needs a policyCheckInterval above 0s"))
+		}
+	default:
+		errs = append(errs, field.NotSupported(field.NewPath("onMissingPolicies"), a.OnMissingPolicies, []OnMissingPolicies{Report, StopPlacing}))
+	}
+	for i, name := range a.PoliciesLeftOut {
+		if !slices.Contains(policies.Names(), name) {
+			errs = append(errs, field.NotSupported(field.NewPath("policiesLeftOut").Index(i), name, policies.Names()))
+		}
+	}
+	return errs
+}
+
+// Decode reads the arguments strictly: a misspelt field is an error. obj is nil when the profile has no
+// pluginConfig for Berth, and *runtime.Unknown when it has, since the kind is not in the scheduler's scheme.
+func Decode(obj runtime.Object) (*Args, error) {
+	args := &Args{}
+	switch o := obj.(type) {
+	case nil:
+	case *runtime.Unknown:
+		decoder := json.NewDecoder(bytes.NewReader(o.Raw))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(args); err != nil {
+			return nil, fmt.Errorf("decoding %sArgs: %w", Name, err)
+		}
+	default:
+		return nil, fmt.Errorf("want args to be of type %sArgs, got %T", Name, obj)
+	}
+	if args.Kind != "" && args.Kind != Name+"Args" {
+		return nil, fmt.Errorf("want args of kind %sArgs, got %s", Name, args.Kind)
+	}
+	args.SetDefaults()
+	if err := args.Validate(); err != nil {
+		return nil, fmt.Errorf("invalid %sArgs: %w", Name, err)
+	}
+	return args, nil
+}

@@ -1,0 +1,23 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package feed
+
+import (
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/berth-dev/berth/pkg/plugin/faults"
+	"github.com/berth-dev/berth/pkg/plugin/follow"
+	"github.com/berth-dev/berth/pkg/plugin/shared"
+	"github.com/berth-dev/berth/pkg/plugin/wake"
+)
+
+// Feed is what the informers tell.
+type Feed struct {
+	*shared.World
+	Wake   *wake.Waker
+	Follow *follow.Follower
+	Faults *faults.Watcher
+	// Synced are the informers that the books need.
+	Synced []cache.InformerSynced
+}

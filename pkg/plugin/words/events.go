@@ -1,0 +1,32 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package words
+
+// Reasons of the Events that the plugin writes.
+const (
+	EventAllocated     = "GPUMemoryAllocated"
+	EventEvicting      = "EvictingForGPUMemory"
+	EventEvicted       = "EvictedForGPUMemory"
+	EventWaiting       = "WaitingForGPUMemory"
+	EventMemoryNotBack = "GPUMemoryNotReturned"
+	EventClaimDropped  = "GPUMemoryClaimDropped"
+	EventOverbooked    = "GPUMemoryOverbooked"
+	EventLost          = "GPULost"
+	EventUnreadable    = "GPUNodeUnreadable" // of a GPUNode
+	EventContested     = "GPUReportedTwice"  // of a Node
+	EventUnallocated   = "BoundWithoutGPUMemory"
+	// The next two are of the scheduler's Lease.
+	EventPoliciesMissing = "AdmissionPoliciesMissing"
+	EventPoliciesInForce = "AdmissionPoliciesInForce"
+	// The next two are of pods on a node whose driver is to be replaced.
+	EventEvictedForDriver = "EvictedForDriverUpgrade"
+	EventHoldsUpDriver    = "HoldsUpDriverUpgrade"
+	ActionAllocate        = "Allocating"
+	ActionEvict           = "Evicting"
+	ActionWait            = "Waiting"
+	ActionReadRequest     = "ReadingRequest"
+	ActionWatch           = "Watching"
+	ActionReadReport      = "ReadingReport"
+	ActionCheckPolicies   = "CheckingPolicies"
+)
