@@ -352,6 +352,15 @@ func (i *installation) waitReports(since time.Time) {
 	}
 }
 
+// remakeReports deletes the reports and restarts the agents, which write them anew.
+func (i *installation) remakeReports(r *release) {
+	i.t.Helper()
+	if err := i.Client.DeleteAllOf(i.t.Context(), &berthv1alpha1.GPUNode{}); err != nil {
+		i.t.Fatal(err)
+	}
+	i.replace(partAgent, r)
+}
+
 // reportSays says whether a report has the devices of a machine, and what its pods hold there.
 func reportSays(gn *berthv1alpha1.GPUNode, m *gpuMachine) bool {
 	want, got := map[string]int64{}, map[string]int64{}

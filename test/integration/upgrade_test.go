@@ -27,9 +27,9 @@ import (
 	"github.com/berth-dev/berth/test/integration/harness"
 )
 
-// TestUpgrade is about an upgrade as docs/install.md has it, and a downgrade: CustomResourceDefinitions, the other manifests,
-// and then the parts one after the other, in every order. After each step nothing is lost and nobody is evicted, and new pods
-// are placed. The control plane, and what is installed at first, is the earlier commit's.
+// TestUpgrade is about an upgrade as docs/install.md has it, and a downgrade: CustomResourceDefinitions (which a downgrade
+// keeps), the other manifests, and then the parts one after the other, in every order. After each step nothing is lost and
+// nobody is evicted, and new pods are placed. The control plane, and what is installed at first, is the earlier commit's.
 func TestUpgrade(t *testing.T) {
 	if os.Getenv(envUpgrade) == "" {
 		t.Skip("needs programs of two versions: make test-upgrade")
@@ -87,9 +87,15 @@ func upgrade(t *testing.T, order []string) {
 	// It refers to what the older scheduler does not write, and waits until it is made anew.
 	u.ungate(stuck)
 	u.waitPodScheduled(stuck, corev1.PodReasonUnschedulable)
-	u.installObjects(before.crds) // not needed, and harmless
 	u.check("downgraded")
 	u.finishPreemption("after the downgrade")
+
+	// The mishap that docs/install.md warns of, and its cure.
+	u.preempt()
+	u.installObjects(before.crds)
+	u.remakeReports(before)
+	u.check("older CustomResourceDefinitions")
+	u.finishPreemption("with older CustomResourceDefinitions")
 	u.check("at the end")
 }
 
@@ -240,6 +246,7 @@ func (u *upgraded) finishPreemption(when string) {
 	u.Delete(u.t, u.victim, 0)
 	u.WaitGone(u.t, u.victim.DeepCopy())
 	u.letGo(u.victim)
+	u.waitReports(time.Time{})
 	delete(u.kept, client.ObjectKeyFromObject(u.victim))
 	bound, _ := u.WaitBound(u.t, u.preemptor)
 	if bound.Spec.NodeName != had.Node {
