@@ -135,6 +135,11 @@ func (u *upgraded) populate() {
 	u.keep(harness.Create(u.t, u.Lab, u.pod("one-gpu", "50Gi", toUUIDs, kept)))
 	u.keep(harness.Create(u.t, u.Lab, u.modelPod("model", "tiny", kept)))
 	u.preempt()
+	// It takes from the victim's node what would have room for the pod without room, once the victim is gone.
+	beside := func(p *corev1.Pod) {
+		p.Spec.NodeSelector = map[string]string{corev1.LabelHostname: u.kept[client.ObjectKeyFromObject(u.victim)].Node}
+	}
+	u.keep(harness.Create(u.t, u.Lab, u.pod("beside", "10Gi", toUUIDs, kept, beside)))
 	u.unplaced = harness.Create(u.t, u.Lab, u.pod("unplaced", "225Gi", toUUIDs, counts("3")))
 	u.WaitUnschedulable(u.t, u.unplaced)
 }
