@@ -70,6 +70,10 @@ test-skew: ## Run the core scenarios on the real kube-apiservers of older versio
 test-mixed: ## Run scheduler and agents of this and of an earlier commit together (OLD=COMMIT)
 	hack/test-mixed.sh $(OLD)
 
+.PHONY: test-upgrade
+test-upgrade: ## Upgrade an earlier commit to this checkout, part by part, and back again (OLD=COMMIT, ORDER=agent-controller-scheduler)
+	hack/test-upgrade.sh $(or $(OLD),5486c76) $(ORDER)
+
 .PHONY: test-hardware
 test-hardware: ## Build bin/hardware, which tests the agent on a machine with GPUs (see docs/agent.md)
 	go build -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./test/hardware

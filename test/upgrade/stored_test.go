@@ -96,19 +96,25 @@ func TestAllocationsOfTheEarlierVersionAreBooked(t *testing.T) {
 	}
 }
 
-// checkStored validates stored objects by the schema of now, and compares it with the earlier one.
-func checkStored(t *testing.T, plural string, want int) {
+// definitions returns the earlier CustomResourceDefinition of a kind, and that of now.
+func definitions(t *testing.T, plural string) (before, now *apiextensionsv1.CustomResourceDefinition) {
 	t.Helper()
-	var before apiextensionsv1.CustomResourceDefinition
-	read(t, "crd-"+plural+".yaml", &before)
+	before, now = &apiextensionsv1.CustomResourceDefinition{}, &apiextensionsv1.CustomResourceDefinition{}
+	read(t, "crd-"+plural+".yaml", before)
 	text, err := manifests.FS.ReadFile("crd/berth.dev_" + plural + ".yaml")
+	if err == nil {
+		err = yaml.UnmarshalStrict(text, now)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	var now apiextensionsv1.CustomResourceDefinition
-	if err := yaml.UnmarshalStrict(text, &now); err != nil {
-		t.Fatal(err)
-	}
+	return before, now
+}
+
+// checkStored validates stored objects by the schema of now, and compares it with the earlier one.
+func checkStored(t *testing.T, plural string, want int) {
+	t.Helper()
+	before, now := definitions(t, plural)
 	schema := now.Spec.Versions[0].Schema.OpenAPIV3Schema
 	for _, diff := range incompatible(plural, before.Spec.Versions[0].Schema.OpenAPIV3Schema, schema) {
 		t.Error(diff)
@@ -139,8 +145,9 @@ func checkStored(t *testing.T, plural string, want int) {
 }
 
 // incompatible lists what makes a newer schema no successor of an older one: a field that is gone or of another type, a
-// value that is no longer allowed, a field that is required now. Limits of length and patterns may get stricter as long as
-// no version has written what they refuse.
+// value that is no longer allowed, a field that is required now, a list or object that was replaced as a whole and is merged
+// now (after which nobody owns what is in it, see TestReportsAcrossDefinitions). Limits of length and patterns may get
+// stricter as long as no version has written what they refuse.
 func incompatible(path string, before, now *apiextensionsv1.JSONSchemaProps) []string {
 	var diffs []string
 	if before.Type != now.Type || before.Format != now.Format || before.XIntOrString != now.XIntOrString {
@@ -170,10 +177,21 @@ func incompatible(path string, before, now *apiextensionsv1.JSONSchemaProps) []s
 		}
 		diffs = append(diffs, incompatible(path+"."+name, &was, &is)...)
 	}
+	if isReplaced(before) && !isReplaced(now) {
+		diffs = append(diffs, path+": was replaced as a whole, is merged")
+	}
 	if before.Items != nil && now.Items != nil {
 		diffs = append(diffs, incompatible(path+"[]", before.Items.Schema, now.Items.Schema)...)
 	}
 	return diffs
+}
+
+// isReplaced says whether server-side apply replaces a list or an object as a whole.
+func isReplaced(s *apiextensionsv1.JSONSchemaProps) bool {
+	if s.Type == "array" {
+		return s.XListType == nil || *s.XListType == "atomic"
+	}
+	return s.XMapType != nil && *s.XMapType == "atomic"
 }
 
 func TestIncompatibleSchemas(t *testing.T) {
@@ -182,6 +200,9 @@ func TestIncompatibleSchemas(t *testing.T) {
 	}
 	text := apiextensionsv1.JSONSchemaProps{Type: "string"}
 	enum := apiextensionsv1.JSONSchemaProps{Type: "string", Enum: []apiextensionsv1.JSON{{Raw: []byte(`"a"`)}}}
+	list := func(listType *string) *apiextensionsv1.JSONSchemaProps {
+		return &apiextensionsv1.JSONSchemaProps{Type: "array", XListType: listType}
+	}
 	type properties = map[string]apiextensionsv1.JSONSchemaProps
 	for _, tc := range []struct {
 		name        string
@@ -193,6 +214,8 @@ func TestIncompatibleSchemas(t *testing.T) {
 		{"a field becomes required", object(nil, properties{"a": text}), object([]string{"a"}, properties{"a": text}), "x.a: is required now"},
 		{"a type changes", object(nil, properties{"a": text}), object(nil, properties{"a": {Type: "integer"}}), "x.a: was string , is integer "},
 		{"a value is no longer allowed", &enum, &apiextensionsv1.JSONSchemaProps{Type: "string", Enum: []apiextensionsv1.JSON{{Raw: []byte(`"b"`)}}}, `x: "a" is not allowed any more`},
+		{"a list is merged that was replaced", list(nil), list(new("map")), "x: was replaced as a whole, is merged"},
+		{"a list is replaced that was merged", list(new("map")), list(new("atomic")), ""},
 		{"values are restricted", &text, &enum, "x: anything was allowed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
