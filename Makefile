@@ -57,10 +57,11 @@ test-chart: ## Test that the Helm chart renders what the kustomization has
 
 # Prometheus' service discovery is what most of its modules are for.
 .PHONY: test-monitoring
-test-monitoring: ## Check the rules for Prometheus, and run their tests, with its promtool
+test-monitoring: ## Check the rules for Prometheus, and run their tests and the dashboards' queries, with its own code
 	cd hack/monitoring && go build -tags remove_all_sd -o ../../bin/tools/ github.com/prometheus/prometheus/cmd/promtool
 	bin/tools/promtool check rules --lint=all --lint-fatal monitoring/rendered/rules.yaml
 	bin/tools/promtool test rules monitoring/mixin/tests/*.yaml
+	cd hack/monitoring && go test -tags remove_all_sd ./...
 
 .PHONY: test-skew
 test-skew: ## Run the core scenarios on the real kube-apiservers of older versions (KUBE=1.36 for one)

@@ -2,7 +2,7 @@
 # Copyright The Berth Authors.
 # SPDX-License-Identifier: Apache-2.0
 #
-# Renders the mixin into what Prometheus and its operator read. With --verify it changes nothing, and fails if what is
+# Renders the mixin into what Prometheus, its operator and Grafana read. With --verify it changes nothing, and fails if what is
 # there is not what would be rendered.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -32,3 +32,16 @@ render() {
 
 render monitoring/rules.jsonnet monitoring/rendered/rules.yaml
 render monitoring/prometheusrule.jsonnet manifests/components/monitoring-rules/rules.yaml
+
+# Dashboards: a file for each, and no others.
+dashboards=manifests/components/monitoring-dashboards/dashboards
+rendered="$(mktemp -d)"
+trap 'rm -rf "$rendered"' EXIT
+bin/tools/jsonnet -m "$rendered" monitoring/dashboards.jsonnet >/dev/null
+if $verify; then
+  diff -ru "$dashboards" "$rendered" || { echo "$dashboards is out of date: run hack/update-monitoring.sh" >&2; exit 1; }
+else
+  mkdir -p "$dashboards"
+  rm -f "$dashboards"/*.json
+  cp "$rendered"/*.json "$dashboards"
+fi

@@ -29,7 +29,7 @@ tidy() {
 
 generated() { hack/update-codegen.sh --verify; }
 
-rules() { hack/update-monitoring.sh --verify; }
+mixin() { hack/update-monitoring.sh --verify; }
 
 without_licence() {
   local f
@@ -78,7 +78,7 @@ check() {
 check "gofmt -s" nothing formatted
 check "go mod tidy" tidy
 check "generated files" generated
-check "rules of the mixin" rules
+check "rules and dashboards of the mixin" mixin
 check "licence headers" nothing without_licence
 check "shell scripts" scripts
 check "workflows" workflows

@@ -1,9 +1,12 @@
-// promtool, which tests the rules, in a module of its own: Prometheus needs hundreds of others.
+// promtool, which tests the rules, and a test of the dashboards' queries, in a module of their own: Prometheus needs
+// hundreds of others.
 module github.com/berth-dev/berth/hack/monitoring
 
 go 1.26.0
 
 tool github.com/prometheus/prometheus/cmd/promtool
+
+require github.com/prometheus/prometheus v0.315.1
 
 require (
 	cloud.google.com/go/auth v0.23.2 // indirect
@@ -157,7 +160,6 @@ require (
 	github.com/prometheus/exporter-toolkit v0.19.0 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.21.1 // indirect
-	github.com/prometheus/prometheus v0.315.1 // indirect
 	github.com/prometheus/sigv4 v0.5.0 // indirect
 	github.com/scaleway/scaleway-sdk-go v1.0.0-beta.37 // indirect
 	github.com/sony/gobreaker/v2 v2.4.0 // indirect
