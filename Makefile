@@ -62,6 +62,11 @@ test-monitoring: ## Check the rules for Prometheus, and run their tests, with it
 	bin/tools/promtool check rules --lint=all --lint-fatal monitoring/rendered/rules.yaml
 	bin/tools/promtool test rules monitoring/mixin/tests/*.yaml
 
+# Its pages need npm to be built: without them it answers by its API.
+.PHONY: prometheus
+prometheus: ## Build bin/prometheus, which berth-lab up --monitoring runs (some minutes the first time)
+	cd hack/monitoring && go build -tags remove_all_sd -o ../../bin/ github.com/prometheus/prometheus/cmd/prometheus
+
 .PHONY: test-skew
 test-skew: ## Run the core scenarios on the real kube-apiservers of older versions (KUBE=1.36 for one)
 	hack/test-skew.sh $(KUBE)
