@@ -63,6 +63,11 @@ test-monitoring: ## Check the rules for Prometheus, and run their tests and the 
 	bin/tools/promtool test rules monitoring/mixin/tests/*.yaml
 	cd hack/monitoring && go test -tags remove_all_sd ./...
 
+# Its pages need npm to be built: without them it answers by its API.
+.PHONY: prometheus
+prometheus: ## Build bin/prometheus, which berth-lab up --monitoring runs (some minutes the first time)
+	cd hack/monitoring && go build -tags remove_all_sd -o ../../bin/ github.com/prometheus/prometheus/cmd/prometheus
+
 .PHONY: test-skew
 test-skew: ## Run the core scenarios on the real kube-apiservers of older versions (KUBE=1.36 for one)
 	hack/test-skew.sh $(KUBE)

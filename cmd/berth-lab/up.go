@@ -62,6 +62,9 @@ const upExample = `  # Two nodes of 8 H100
   # Before an older apiserver, built by "make test-skew"
   berth-lab up --kube-apiserver=bin/skew/kube-apiserver-1.36
 
+  # With Prometheus beside it, see docs/monitoring.md
+  berth-lab up --monitoring
+
   # No nodes: Node and GPUNode objects are made by a test
   berth-lab up --bare`
 
@@ -74,6 +77,7 @@ type upFlags struct {
 	schedulerArgs, controllerArgs                                []string
 	kubeAPIServer                                                string
 	apiserverArgs                                                []string
+	monitoring                                                   monitoringFlags
 }
 
 func newUpCommand(stdout io.Writer) *cobra.Command {
@@ -109,6 +113,7 @@ func newUpCommand(stdout io.Writer) *cobra.Command {
 	flags.StringVar(&f.kubeAPIServer, "kube-apiserver", "", "program to run as kube-apiserver, of Kubernetes 1.34 or later (default: the v1.37 that is linked in); policies that it does not serve are left out")
 	flags.StringArrayVar(&f.apiserverArgs, "apiserver-arg", nil, "further argument of kube-apiserver, such as --emulated-version=1.36 (repeatable)")
 	flags.StringVar(&f.logDir, "log-dir", "", "folder for logs, which stay there (default: a temporary folder)")
+	f.monitoring.add(flags)
 	for _, sized := range []string{"nodes", "gpus", "gpu-model"} {
 		cmd.MarkFlagsMutuallyExclusive("bare", "fleet", sized)
 	}
@@ -123,6 +128,9 @@ func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
 	}
 	var err error
 	if options.Nodes, err = f.simulated(); err != nil {
+		return nil, err
+	}
+	if options.Monitoring, err = f.monitoring.options(); err != nil {
 		return nil, err
 	}
 	if options.Objects, err = manifests.Objects("."); err != nil {

@@ -88,6 +88,7 @@ func TestUpSaysWhatIsWrongBeforeItStartsAnything(t *testing.T) {
 	if err := os.WriteFile(other, []byte("clusters: [{name: production}]"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("PATH", t.TempDir()) // nor is there a prometheus
 	tests := map[string]struct {
 		args []string
 		want string
@@ -98,6 +99,9 @@ func TestUpSaysWhatIsWrongBeforeItStartsAnything(t *testing.T) {
 		"nodes of a bare lab":   {[]string{"--bare", "--nodes", "3"}, "bare"},
 		"fleet and nodes":       {[]string{"--fleet", "demo", "--gpus", "3"}, "fleet"},
 		"argument":              {[]string{"now"}, "now"},
+		"no such prometheus":    {[]string{"--monitoring", "--prometheus", "nowhere"}, "--prometheus: "},
+		"no prometheus at all":  {[]string{"--monitoring"}, `run "make prometheus"`},
+		"port alone":            {[]string{"--monitoring", "--monitoring-address", "9090"}, "HOST:PORT"},
 		"somebody's kubeconfig": {[]string{"--bin-dir", binDir(t, "scheduler", "controller"), "--kubeconfig", other}, "not a lab's"},
 	}
 	for name, tt := range tests {

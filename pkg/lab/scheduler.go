@@ -6,6 +6,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,12 @@ const (
 	schedulerAccount  = "berth-scheduler"
 	controllerAccount = "berth-controller"
 	pluginName        = "Berth"
+)
+
+// The flags that say where scheduler and controller tell their metrics.
+const (
+	schedulerPortFlag     = "--secure-port="
+	controllerAddressFlag = "--metrics-bind-address="
 )
 
 // Leader election is quick on a lab, so that a test that kills the leader need not wait. A Binding is sent only while
@@ -57,15 +64,17 @@ func (l *Lab) startScheduler(ctx context.Context) error {
 	}
 	return l.startChild("scheduler", l.opts.Scheduler, func() ([]string, error) {
 		port, err := freePort()
-		return append([]string{
+		args := append([]string{
 			"--config=" + file,
-			"--bind-address=127.0.0.1",
-			"--secure-port=" + port,
+			"--bind-address=" + loopback,
+			schedulerPortFlag + port,
 			"--authentication-skip-lookup=true", "--authentication-kubeconfig=" + kubeconfig,
 			"--authorization-kubeconfig=" + kubeconfig,
 			"--authorization-always-allow-paths=/healthz,/livez,/readyz,/readyz/*,/metrics",
 			"--v=2",
-		}, l.opts.SchedulerArgs...), err
+		}, l.opts.SchedulerArgs...)
+		l.targets.setProgram(schedulerAccount, "https", schedulerPortFlag, args)
+		return args, err
 	})
 }
 
@@ -89,14 +98,17 @@ func (l *Lab) startController(ctx context.Context) error {
 		return err
 	}
 	return l.startChild("controller", l.opts.Controller, func() ([]string, error) {
-		return append([]string{
+		port, err := freePort()
+		args := append([]string{
 			"--kubeconfig=" + kubeconfig,
-			"--metrics-bind-address=127.0.0.1:0",
+			controllerAddressFlag + net.JoinHostPort(loopback, port),
 			"--health-probe-bind-address=127.0.0.1:0",
 			"--leader-elect-lease-duration=" + leaseDuration,
 			"--leader-elect-renew-deadline=" + renewDeadline,
 			"--leader-elect-retry-period=" + retryPeriod,
-		}, l.opts.ControllerArgs...), nil
+		}, l.opts.ControllerArgs...)
+		l.targets.setProgram(controllerAccount, "http", controllerAddressFlag, args)
+		return args, err
 	})
 }
 
