@@ -2,14 +2,21 @@
 # Copyright The Berth Authors.
 # SPDX-License-Identifier: Apache-2.0
 #
-# Regenerates what follows from api/ and pkg/model: the deep copies and the CRDs in manifests/crd. Run it after each change there;
-# with --verify it only fails when the checked-in files are not what it would make.
+# Regenerates what follows from the code: of api/ and pkg/model the deep copies and the CRDs in manifests/crd; of these, of the
+# scheduler's arguments and of kubectl berth the pages of docs/reference. Run it after each change there; with --verify it only
+# fails when the checked-in files are not what it would make.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bin="$PWD/bin/controller-gen"
 out="$(mktemp -d)"
 trap 'rm -rf "$out"' EXIT
+
+# reference FOLDER writes the pages from the CRDs that are checked in.
+reference() {
+  go build -o bin/reference ./hack/reference
+  bin/reference "$1"
+}
 
 (cd hack/tools && go build -o "$bin" sigs.k8s.io/controller-tools/cmd/controller-gen)
 "$bin" paths=./pkg/model object:headerFile=hack/boilerplate.go.txt output:object:dir="$out/model"
@@ -24,9 +31,12 @@ if [[ "${1:-}" == "--verify" ]]; then
   for f in "$out"/crd/*.yaml; do
     diff -u "manifests/crd/$(basename "$f")" "$f"
   done
+  reference "$out/reference"
+  diff -ru docs/reference "$out/reference"
   exit
 fi
 mkdir -p manifests/crd
 cp "$out/api/zz_generated.deepcopy.go" api/v1alpha1/
 cp "$out/model/zz_generated.deepcopy.go" pkg/model/
 cp "$out"/crd/*.yaml manifests/crd/
+reference docs/reference

@@ -169,7 +169,8 @@ type MeasuredRun struct {
 const (
 	// ConditionReady of a ModelProfile is True once its model is known.
 	ConditionReady = "Ready"
-	// LabelManagedBy, with value ManagedByController, marks the objects that the controller made and may delete.
+	// LabelManagedBy marks, with value "berth-controller" (ManagedByController), the objects that the controller made and
+	// may delete.
 	LabelManagedBy      = "app.kubernetes.io/managed-by"
 	ManagedByController = "berth-controller"
 	// LabelMadeFor is the namespace of the pod that the controller made a profile for.

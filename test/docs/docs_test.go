@@ -188,7 +188,7 @@ var link = regexp.MustCompile(`\]\(([^)\s:]*?)(#[^)\s]*)?\)`)
 
 func TestLinksOfTheDocumentationLeadSomewhere(t *testing.T) {
 	var pages []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/runbooks/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/reference/*.md", "docs/runbooks/*.md"} {
 		found, err := fs.Glob(os.DirFS(root), pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -230,7 +230,11 @@ func TestTheIndexHasEveryPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range pages {
+	reference, err := fs.Glob(os.DirFS(filepath.Join(root, "docs")), "reference/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, reference...) {
 		if page != "README.md" && !strings.Contains(string(index), "]("+page+")") {
 			t.Errorf("docs/README.md does not list %s", page)
 		}

@@ -43,7 +43,7 @@ func (c *judge) owners() (out []Result) {
 		case advertises && !shared && c.berthPods(node.Name) > 0:
 			twice = append(twice, node.Name)
 			detail[node.Name] = fmt.Sprintf("%s has %s", node.Name, count(c.berthPods(node.Name), "pod of Berth's and advertises GPU"))
-		case advertises && !shared && (node.Labels[handedOver] == "false" || node.Labels["berth.dev/gpus"] == "true"):
+		case advertises && !shared && (node.Labels[handedOver] == "false" || node.Labels[berthv1alpha1.LabelGPUs] == "true"):
 			half = append(half, node.Name)
 			detail[node.Name] = c.users(node)
 		case advertises && !shared:

@@ -43,8 +43,8 @@ type Args struct {
 	// EvictOtherSchedulers lets pods of other schedulers be evicted that did not opt in by berth.dev/evictable. Default
 	// false.
 	EvictOtherSchedulers bool `json:"evictOtherSchedulers,omitempty"`
-	// BindTimeout is how long a Binding request may take, once it is sent. Under a leader election it is limited, see
-	// CheckTimes. Default 4s.
+	// BindTimeout is how long a Binding request may take, once it is sent. Under a leader election it is at most
+	// leaseDuration - 2 * retryPeriod - 1s. Default 4s.
 	BindTimeout *metav1.Duration `json:"bindTimeout,omitempty"`
 	// Strategy is MostAllocated (tightest fit, the default), LeastAllocated (spread) or Fragmentation.
 	Strategy alloc.Strategy `json:"strategy,omitempty"`
