@@ -26,7 +26,7 @@ import (
 // TestAlerts makes true in a lab what alerts are about, and asks promtool which would fire if the scheduler went on to tell for
 // 25 minutes what it tells then. Those on what only the controller and the agents tell are left out.
 func TestAlerts(t *testing.T) {
-	a := alerts{t: t, promtool: findPromtool(t)}
+	a := alerts{t: t, promtool: findTool(t, "tools/promtool", "test-monitoring")}
 	lab := harness.Start(t, "--nodes", "1", "--gpus", "1", "--gpu-model", "H100-80", "--no-controller", "--scheduler-config", impatient(t))
 	a.lab = lab
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "gpu-0"}}
@@ -185,17 +185,18 @@ func impatient(t *testing.T) string {
 	return file
 }
 
-// findPromtool returns where "make test-monitoring" builds promtool, or the one that is installed.
-func findPromtool(t *testing.T) string {
+// findTool returns the program that "make target" builds into bin, or the one of that name that is installed.
+func findTool(t *testing.T, file, target string) string {
 	t.Helper()
-	if built, err := filepath.Abs(filepath.Join("..", "..", "bin", "tools", "promtool")); err == nil {
+	if built, err := filepath.Abs(filepath.Join("..", "..", "bin", file)); err == nil {
 		if _, err := os.Stat(built); err == nil {
 			return built
 		}
 	}
-	installed, err := exec.LookPath("promtool")
+	name := filepath.Base(file)
+	installed, err := exec.LookPath(name)
 	if err != nil {
-		t.Skip("there is no promtool: make test-monitoring builds it")
+		t.Skipf("there is no %s: make %s builds it", name, target)
 	}
 	return installed
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -26,7 +25,7 @@ import (
 // TestPrometheusBesideALab: each part of the lab is scraped, also after it was killed, each series that alerts and rules are
 // about has data, and in a lab where all is well no alert is even pending.
 func TestPrometheusBesideALab(t *testing.T) {
-	program := findPrometheus(t)
+	program := findTool(t, "prometheus", "prometheus")
 	lab := harness.Start(t, "--nodes", "2", "--gpus", "1", "--monitoring", "--prometheus", program, "--monitoring-address", "127.0.0.1:0")
 	client, err := api.NewClient(api.Config{Address: "http://" + lab.Argument(t, "prometheus", "--web.listen-address=")})
 	if err != nil {
@@ -172,19 +171,4 @@ func fleetMetrics(t *testing.T) []string {
 		t.Fatalf("the table has only %q", names)
 	}
 	return names
-}
-
-// findPrometheus returns what "make prometheus" builds, or the one that is installed.
-func findPrometheus(t *testing.T) string {
-	t.Helper()
-	if built, err := filepath.Abs(filepath.Join("..", "..", "bin", "prometheus")); err == nil {
-		if _, err := os.Stat(built); err == nil {
-			return built
-		}
-	}
-	installed, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Skip("there is no prometheus: make prometheus builds it")
-	}
-	return installed
 }
