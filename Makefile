@@ -14,14 +14,14 @@ LDFLAGS     := -s -w -X $(VERSION_PKG).version=$(VERSION) -X $(VERSION_PKG).comm
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
 # The tests and the binaries share one build cache, so all are built with cgo; images build the static ones without.
-BINARIES := scheduler controller kubectl-berth berth-lab
+BINARIES := scheduler controller berth-lab
+# Without plugins of kustomize that are shared objects, and without grpc's pages of traces, the linker leaves out the methods
+# that nobody calls: half of kubectl-berth. All binaries of a release are built so; here only those that tests do not link too.
+TAGS := kustomize_disable_go_plugin_support,grpcnotrace
 PKG       = ./...
 # The race detector runs where our own goroutines are, and not over the whole control plane that integration tests link.
-RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/evict ./pkg/gpustate ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
+RACE_PKG  = $(shell go list ./pkg/alloc ./pkg/evict ./pkg/gpustate ./pkg/plugin/... ./pkg/agent/... ./pkg/modelsource/... ./pkg/controller/... ./pkg/cli/... | \
 	grep -v /integration)
-
-# go build says nothing for minutes: count the packages that it compiles, and pass on what else it says.
-COUNT := 2>&1 | awk '/^[^ \#]+$$/ { if (++n % 200 == 0) { print n " packages are compiled"; fflush() } next } { print; fflush() }'
 
 .PHONY: help
 help: ## Show this help
@@ -29,9 +29,10 @@ help: ## Show this help
 
 .PHONY: build
 build: ## Build all binaries into bin/ (the first time takes some ten minutes)
-	@echo "Building $(BINARIES) kubectl agent into bin/; the first time takes some ten minutes"
-	@go build -v -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES)) k8s.io/kubernetes/cmd/kubectl $(COUNT)
-	@go build -v -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent $(COUNT)
+	@echo "Building $(BINARIES) kubectl kubectl-berth agent into bin/; the first time takes some ten minutes"
+	@hack/build.sh -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES)) k8s.io/kubernetes/cmd/kubectl
+	@hack/build.sh -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth
+	@hack/build.sh -tags '$(TAGS)' -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./cmd/agent
 	@cp cmd/kubectl-berth/kubectl_complete-berth bin/
 
 .PHONY: test
@@ -54,6 +55,20 @@ test-handoff: ## Run the real NVIDIA container runtimes with each configuration 
 test-chart: ## Test that the Helm chart renders what the kustomization has
 	cd charts && go test ./...
 
+# Prometheus' service discovery is what most of its modules are for. The tests read files outside of their module, and go's cache
+# of results does not notice changes of those.
+.PHONY: test-monitoring
+test-monitoring: ## Check the rules for Prometheus, and run their tests and the dashboards' queries, with its own code
+	cd hack/monitoring && go build -tags remove_all_sd -o ../../bin/tools/ github.com/prometheus/prometheus/cmd/promtool
+	bin/tools/promtool check rules --lint=all --lint-fatal monitoring/rendered/rules.yaml
+	bin/tools/promtool test rules monitoring/mixin/tests/*.yaml
+	cd hack/monitoring && go test -count=1 -tags remove_all_sd ./...
+
+# Its pages need npm to be built: without them it answers by its API.
+.PHONY: prometheus
+prometheus: ## Build bin/prometheus, which berth-lab up --monitoring runs (some minutes the first time)
+	cd hack/monitoring && go build -tags remove_all_sd -o ../../bin/ github.com/prometheus/prometheus/cmd/prometheus
+
 .PHONY: test-skew
 test-skew: ## Run the core scenarios on the real kube-apiservers of older versions (KUBE=1.36 for one)
 	hack/test-skew.sh $(KUBE)
@@ -61,6 +76,15 @@ test-skew: ## Run the core scenarios on the real kube-apiservers of older versio
 .PHONY: test-mixed
 test-mixed: ## Run scheduler and agents of this and of an earlier commit together (OLD=COMMIT)
 	hack/test-mixed.sh $(OLD)
+
+.PHONY: test-upgrade
+test-upgrade: ## Upgrade an earlier commit to this checkout, part by part, and back again (OLD=COMMIT, ORDER=agent-controller-scheduler)
+	hack/test-upgrade.sh $(or $(OLD),5486c76) $(ORDER)
+
+.PHONY: test-hardware
+test-hardware: ## Build bin/hardware, which tests the agent on a machine with GPUs (see docs/agent.md)
+	go build -ldflags '$(LDFLAGS) -extldflags=-Wl,-z,lazy' -o bin/ ./test/hardware
+	@size=$$(wc -c <bin/hardware); if ((size > 40 << 20)); then echo "bin/hardware has $$size bytes, more than 40 MiB" >&2; exit 1; fi
 
 .PHONY: race
 race: ## Run the tests of the concurrent packages with the race detector
@@ -72,7 +96,7 @@ fuzz: ## Fuzz what reads the bytes of others, a minute each (FUZZTIME=1h for lon
 
 # Releases are of a version: make images VERSION=v0.1.0 IMAGES=registry.example.com/berth
 IMAGES  ?= berth-dev
-RELEASE := VERSION='$(VERSION)' COMMIT='$(COMMIT)' IMAGES='$(IMAGES)' LDFLAGS='$(LDFLAGS)'
+RELEASE := VERSION='$(VERSION)' COMMIT='$(COMMIT)' IMAGES='$(IMAGES)' LDFLAGS='$(LDFLAGS)' TAGS='$(TAGS)'
 
 .PHONY: dist
 dist: ## Build the binaries of a release into dist/, reproducibly (GOARCH=arm64 for another architecture)
@@ -86,12 +110,32 @@ images: dist ## Pack the binaries of a release into container images
 sbom: dist ## List what the binaries of a release are made of (CycloneDX)
 	$(RELEASE) build/sbom.sh dist
 
+.PHONY: release
+release: ## Make all that a release consists of in dist/ (VERSION=v0.1.0 IMAGES=registry.example.com/berth), see docs/releasing.md
+	$(RELEASE) build/release.sh dist
+
+.PHONY: publish
+publish: ## Push and sign what make release has made
+	$(RELEASE) build/publish.sh dist '$(IMAGES)'
+
+.PHONY: test-release
+test-release: build ## Use each artifact of a release as users get it (DIST=dist: of what make release has made)
+	$(RELEASE) hack/test-release.sh $(DIST)
+
 .PHONY: reproduce
 reproduce: dist ## Build the release again, elsewhere and from nothing, and compare every byte (ONLY=agent: just that)
 	$(RELEASE) build/reproduce.sh dist $(ONLY)
 
+.PHONY: look
+look: ## See what the scheduler would do with a snapshot of a cluster: the map, why a pod waits, what if
+	@hack/build.sh -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth
+	@hack/look/look.sh
+
+# berth-lab has the scheduler and the controller in it. It prefers those that make build left beside it, so these must not
+# be of older source.
 .PHONY: demo
-demo: build ## Bring up a real control plane with simulated GPUs, place deployments and draw the map
+demo: ## Bring up a real control plane with simulated GPUs, place deployments and draw the map
+	@hack/build.sh -ldflags '$(LDFLAGS)' -o bin/ ./cmd/berth-lab $(patsubst bin/%,./cmd/%,$(wildcard bin/scheduler bin/controller))
 	bin/berth-lab demo
 
 .PHONY: bench

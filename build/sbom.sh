@@ -5,14 +5,17 @@
 # Writes a bill of materials (CycloneDX 1.6, JSON) beside each binary of DIR/linux-ARCH, from what the linker put into
 # it: every module that it is made of, by version and checksum, and the Go release. It needs no network.
 #
-#   build/sbom.sh DIR
+#   build/sbom.sh DIR [scheduler] [controller] [agent] [berth-lab]
 set -euo pipefail
 dir="$(cd "$1" && pwd)"
+shift
+(($#)) || set -- scheduler controller agent
 : "${VERSION:?}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 go build -C hack/tools -o "$PWD/bin/tools/" github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
-for binary in "$dir/linux-${GOARCH:-$(go env GOARCH)}"/{scheduler,controller,agent}; do
+for name; do
+  binary="$dir/linux-${GOARCH:-$(go env GOARCH)}/$name"
   # Without a time and a random number the same binary has the same bill.
   bin/tools/cyclonedx-gomod bin -json -std -noserial -notimestamp -version "$VERSION" -output "$binary.cdx.json" "$binary"
   echo "$binary.cdx.json"

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -261,6 +262,74 @@ func haveTexts(t *testing.T, objects map[string]map[string]any, texts map[string
 			if !strings.Contains(string(text), content) {
 				t.Errorf("%s does not have %q:\n%s", object, content, text)
 			}
+		}
+	}
+}
+
+// TestRulesOfTheChart are those of the kustomize component, with the labels that select them.
+func TestRulesOfTheChart(t *testing.T) {
+	text, err := os.ReadFile("../manifests/components/monitoring-rules/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]map[string]any{}
+	decode(t, text, want)
+	for _, labels := range []map[string]any{nil, {"release": "monitoring"}} {
+		rules := map[string]any{"enabled": true}
+		if labels != nil {
+			rules["labels"] = labels
+			want["PrometheusRule berth"]["metadata"].(map[string]any)["labels"] = labels
+		}
+		objects, err := render(t, "berth-system", map[string]any{"monitoring": map[string]any{"rules": rules}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want["PrometheusRule berth"], objects["PrometheusRule berth"]); diff != "" {
+			t.Errorf("rules with labels %v (-component +chart):\n%s", labels, diff)
+		}
+	}
+}
+
+// TestDashboardsOfTheChart are those of the kustomize component, with the labels that select them.
+func TestDashboardsOfTheChart(t *testing.T) {
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "../manifests/components/monitoring-dashboards")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := built.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]map[string]any{}
+	decode(t, text, want)
+	if len(want) != 4 {
+		t.Fatalf("%d dashboards, want 4", len(want))
+	}
+	for _, labels := range []map[string]any{nil, {"grafana_dashboard": "1", "team": "ml"}} {
+		dashboards := map[string]any{"enabled": true}
+		if labels != nil {
+			dashboards["labels"] = labels
+		}
+		objects, err := render(t, "berth-system", map[string]any{"monitoring": map[string]any{"dashboards": dashboards}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, object := range want {
+			if labels != nil {
+				object["metadata"].(map[string]any)["labels"] = labels
+			}
+			if diff := cmp.Diff(object, objects[name]); diff != "" {
+				t.Errorf("%s with labels %v (-component +chart):\n%s", name, labels, diff)
+			}
+		}
+	}
+	objects, err := render(t, "berth-system", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range want {
+		if objects[name] != nil {
+			t.Errorf("%s is there by default", name)
 		}
 	}
 }

@@ -21,12 +21,15 @@ formatted() { files '*.go' | xargs gofmt -s -l; }
 
 tidy() {
   local module
-  for module in . charts hack/tools hack/kind/tools test/handoff/toolkit/* test/skew/v1.35 test/skew/v1.36; do
+  for module in . build/release build/sign build/tools charts hack/tools hack/kind/tools hack/monitoring test/handoff/toolkit/* test/release \
+    test/skew/v1.35 test/skew/v1.36; do
     go -C "$module" mod tidy -diff || return
   done
 }
 
 generated() { hack/update-codegen.sh --verify; }
+
+mixin() { hack/update-monitoring.sh --verify; }
 
 without_licence() {
   local f
@@ -46,6 +49,8 @@ scripts() {
     echo "shellcheck is not installed: only the syntax was checked"
   fi
 }
+
+workflows() { "$(build/tool.sh actionlint)/actionlint"; }
 
 # grep_files PATTERN [FILES...] prints the lines that match, but for those of this file.
 grep_files() {
@@ -73,8 +78,10 @@ check() {
 check "gofmt -s" nothing formatted
 check "go mod tidy" tidy
 check "generated files" generated
+check "rules and dashboards of the mixin" mixin
 check "licence headers" nothing without_licence
 check "shell scripts" scripts
+check "workflows" workflows
 check "nothing left to do" nothing leftovers
 check "nothing of one machine" nothing machine_settings
 

@@ -69,6 +69,39 @@ func TestPolicyComponents(t *testing.T) {
 	}
 }
 
+// TestRulesComponent adds the rules to what there is, and nothing else.
+func TestRulesComponent(t *testing.T) {
+	all, with := buildWith(t, ""), buildWith(t, "monitoring-rules")
+	if all["PrometheusRule berth"] != "" || !strings.Contains(with["PrometheusRule berth"], "alert: BerthSchedulerDown") {
+		t.Errorf("without the component %q, with it %q", all["PrometheusRule berth"], with["PrometheusRule berth"])
+	}
+	delete(with, "PrometheusRule berth")
+	if diff := cmp.Diff(all, with); diff != "" {
+		t.Errorf("other objects (-without +with the rules):\n%s", diff)
+	}
+}
+
+// TestDashboardsComponent adds a ConfigMap for each dashboard to what there is, and nothing else.
+func TestDashboardsComponent(t *testing.T) {
+	all, with := buildWith(t, ""), buildWith(t, "monitoring-dashboards")
+	for _, name := range []string{"fleet", "models", "node", "pending"} {
+		object := "ConfigMap berth-dashboard-" + name
+		for _, text := range []string{`grafana_dashboard: "1"`, "namespace: berth-system", "  berth-" + name + ".json: |"} {
+			if !strings.Contains(with[object], text) {
+				t.Errorf("%s does not have %q", object, text)
+			}
+		}
+		// kubectl apply keeps the object in an annotation as well, and all annotations together may have 256Ki.
+		if size := len(with[object]); size > 200<<10 {
+			t.Errorf("%s has %d bytes", object, size)
+		}
+		delete(with, object)
+	}
+	if diff := cmp.Diff(all, with); diff != "" {
+		t.Errorf("other objects (-without +with the dashboards):\n%s", diff)
+	}
+}
+
 // buildWith returns the objects of an overlay with a component; of one without any for "".
 func buildWith(t *testing.T, component string) map[string]string {
 	t.Helper()

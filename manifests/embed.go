@@ -26,10 +26,13 @@ var FS embed.FS
 // Objects returns the objects of files and of folders with a kustomization, in the order in which they are listed;
 // "." is the whole installation. It follows the resources of a kustomization and does nothing else that kustomize
 // does, so what a configMapGenerator makes is missing.
-func Objects(paths ...string) ([]*unstructured.Unstructured, error) {
+func Objects(paths ...string) ([]*unstructured.Unstructured, error) { return ObjectsIn(FS, paths...) }
+
+// ObjectsIn is Objects of another folder such as this one.
+func ObjectsIn(fsys fs.FS, paths ...string) ([]*unstructured.Unstructured, error) {
 	var objects []*unstructured.Unstructured
 	for _, p := range paths {
-		some, err := read(p)
+		some, err := read(fsys, p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p, err)
 		}
@@ -38,15 +41,15 @@ func Objects(paths ...string) ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-func read(p string) ([]*unstructured.Unstructured, error) {
-	info, err := fs.Stat(FS, p)
+func read(fsys fs.FS, p string) ([]*unstructured.Unstructured, error) {
+	info, err := fs.Stat(fsys, p)
 	if err != nil {
 		return nil, err
 	}
 	if !info.IsDir() {
-		return readFile(p)
+		return readFile(fsys, p)
 	}
-	text, err := FS.ReadFile(path.Join(p, "kustomization.yaml"))
+	text, err := fs.ReadFile(fsys, path.Join(p, "kustomization.yaml"))
 	if err != nil {
 		return nil, err
 	}
@@ -59,11 +62,11 @@ func read(p string) ([]*unstructured.Unstructured, error) {
 	for i, r := range kustomization.Resources {
 		kustomization.Resources[i] = path.Join(p, r)
 	}
-	return Objects(kustomization.Resources...)
+	return ObjectsIn(fsys, kustomization.Resources...)
 }
 
-func readFile(p string) ([]*unstructured.Unstructured, error) {
-	text, err := FS.ReadFile(p)
+func readFile(fsys fs.FS, p string) ([]*unstructured.Unstructured, error) {
+	text, err := fs.ReadFile(fsys, p)
 	if err != nil {
 		return nil, err
 	}

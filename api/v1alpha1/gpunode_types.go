@@ -14,18 +14,21 @@ import (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:scope=Cluster,shortName=gn
+// +kubebuilder:resource:scope=Cluster,shortName=gn,categories=berth
 // +kubebuilder:printcolumn:name="GPUs",type=integer,JSONPath=`.status.summary.gpus`
 // +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.status.summary.model`
 // +kubebuilder:printcolumn:name="Free",type=string,JSONPath=`.status.summary.free`
 // +kubebuilder:printcolumn:name="Largest-Free",type=string,JSONPath=`.status.summary.largestFree`
 // +kubebuilder:printcolumn:name="Unhealthy",type=string,JSONPath=`.status.devices[?(@.health=="Unhealthy")].reason`
+// +kubebuilder:printcolumn:name="Driver",type=string,JSONPath=`.status.driverVersion`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type GPUNode struct {
-	metav1.TypeMeta   `json:",inline"`
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard metadata of an object.
+	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Status is written by the node's agent.
+	// status is written by the node's agent.
 	// +optional
 	Status GPUNodeStatus `json:"status,omitzero"`
 }
@@ -42,28 +45,28 @@ type GPUNodeList struct {
 // GPUNodeStatus is what the agent measured. The patterns of quantities and times are parts of what Go decodes, and
 // decodes fast, so that the apiserver refuses what no reader of the report could read.
 type GPUNodeStatus struct {
-	// DriverVersion is the version of the NVIDIA driver.
+	// driverVersion is the version of the NVIDIA driver: "580.159.04".
 	// +optional
 	// +kubebuilder:validation:MaxLength=96
 	DriverVersion string `json:"driverVersion,omitempty"`
-	// Devices are the GPUs, or MIG instances, of the node. Whoever writes the list replaces it: one device that
-	// somebody else added would outlive him otherwise.
+	// devices are the GPUs, and MIG instances, of the node. Whoever writes the list replaces it: one device that
+	// somebody else added would outlive its writer otherwise.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Devices []GPUDevice `json:"devices,omitempty"`
-	// HandOff is how the node's container runtimes can be told which GPUs a container gets. Absent: not known, as in
+	// handOff is how the node's container runtimes can be told which GPUs a container gets. Absent: not known, as in
 	// the report of an agent that does not look for it.
 	// +optional
 	HandOff *HandOff `json:"handOff,omitempty"`
-	// AssignmentsUnknown says why the agent cannot tell which pods hold devices through the kubelet. Empty: it can.
+	// assignmentsUnknown says why the agent cannot tell which pods hold devices through the kubelet. Empty: it can.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	AssignmentsUnknown string `json:"assignmentsUnknown,omitempty"`
-	// Summary is for people: the columns of kubectl get.
+	// summary is for people: the columns of kubectl get.
 	// +optional
 	Summary *GPUSummary `json:"summary,omitempty"`
-	// ObservedTime is when the agent, by its own clock, measured this. Nothing is decided by it.
+	// observedTime is when the agent, by its own clock, measured this. Nothing is decided by it.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=35
@@ -73,18 +76,21 @@ type GPUNodeStatus struct {
 
 // GPUSummary is the node in one line.
 type GPUSummary struct {
-	// GPUs is the number of devices.
+	// gpus is the number of devices, MIG instances included.
+	// +required
 	GPUs int32 `json:"gpus"`
-	// Model is the marketing name, or "mixed".
+	// model is the marketing name that all devices have, or "mixed".
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	Model string `json:"model,omitempty"`
-	// Free is the memory that is measured as free, over all healthy devices.
+	// free is the memory, in bytes, that is measured as free over all healthy devices.
+	// +required
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=24
 	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]{1,20}(\.[0-9]{0,10})?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`
 	Free resource.Quantity `json:"free"`
-	// LargestFree is the most memory that is measured as free on one healthy device.
+	// largestFree is the most memory, in bytes, that is measured as free on one healthy device.
+	// +required
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=24
 	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]{1,20}(\.[0-9]{0,10})?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`
@@ -93,45 +99,46 @@ type GPUSummary struct {
 
 // GPUDevice is one GPU, or one MIG instance.
 type GPUDevice struct {
-	// UUID is the device's identity.
+	// uuid is the device's identity, which stays the same over reboots: "GPU-4b1d…", "MIG-…".
+	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=96
 	UUID string `json:"uuid"`
-	// Index is the driver's number of the device; it can change over a reboot, so it is for display only.
+	// index is the driver's number of the device; it can change over a reboot, so it is for display only.
 	// +optional
 	Index int32 `json:"index"`
-	// Parent is the UUID of the GPU that this MIG instance is a part of; empty for a whole GPU.
+	// parent is the UUID of the GPU that this MIG instance is a part of; empty for a whole GPU.
 	// +optional
 	// +kubebuilder:validation:MaxLength=96
 	Parent string `json:"parent,omitempty"`
-	// PCIBusID is the address of the GPU on the PCI bus.
+	// pciBusID is the address of the GPU on the PCI bus: "00000000:07:00.0".
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	PCIBusID string `json:"pciBusID,omitempty"`
-	// Model is the marketing name.
+	// model is the marketing name: "NVIDIA H100 80GB HBM3".
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	Model string `json:"model,omitempty"`
-	// ComputeCapability is CUDA's, "9.0".
+	// computeCapability is CUDA's number for what the device can do: "9.0".
 	// +optional
 	// +kubebuilder:validation:MaxLength=32
 	ComputeCapability string `json:"computeCapability,omitempty"`
-	// Memory is what the driver says of the whole device.
+	// memory is the memory of the whole device as the driver measures it.
 	// +optional
 	Memory GPUMemory `json:"memory,omitzero"`
-	// Processes is who holds the device's memory, one entry per pod, and one for all processes that could not be
+	// processes is who holds the device's memory, one entry per pod, and one for all processes that could not be
 	// attributed to a pod.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=1024
 	Processes []GPUProcess `json:"processes,omitempty"`
-	// AssignedTo is the UID of the pod that holds the whole device through the kubelet's device manager; the first of
-	// AssignedPods, for schedulers that read no list.
+	// assignedTo is the UID of the pod that holds the whole device through the kubelet's device manager; the first of
+	// assignedPods, for schedulers that read no list.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=128
 	AssignedTo types.UID `json:"assignedTo,omitempty"`
-	// AssignedPods are the UIDs of all pods that hold the device through the kubelet: several where the device plugin
+	// assignedPods are the UIDs of all pods that hold the device through the kubelet: several where the device plugin
 	// shares it (time slicing, MPS), or the pods of a claim (dynamic resource allocation).
 	// +optional
 	// +listType=atomic
@@ -139,25 +146,26 @@ type GPUDevice struct {
 	// +kubebuilder:validation:items:Type=string
 	// +kubebuilder:validation:items:MaxLength=128
 	AssignedPods []types.UID `json:"assignedPods,omitempty"`
-	// Health is Healthy or Unhealthy; anything but Healthy gets no pods.
+	// health is whether the device can be given to pods: Healthy or Unhealthy. Readers must take a value that they do not
+	// know for Unhealthy.
 	// +kubebuilder:validation:Enum=Healthy;Unhealthy
 	// +kubebuilder:default=Healthy
 	// +optional
 	Health DeviceHealth `json:"health,omitempty"`
-	// Reason is why the device is not healthy.
+	// reason is why the device is not healthy, in one word that programs can compare: "DeviceLost", "Xid79".
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Reason string `json:"reason,omitempty"`
-	// NUMANode is the number of the NUMA node that the GPU is attached to; absent when the system does not say.
+	// numaNode is the number of the NUMA node that the GPU is attached to; absent when the system does not say.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	NUMANode *int32 `json:"numaNode,omitempty"`
-	// PCIeSwitch is the address of the PCIe bridge that the GPU shares with its nearest neighbours; empty when not
+	// pcieSwitch is the address of the PCIe bridge that the GPU shares with its nearest neighbours; empty when not
 	// known.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	PCIeSwitch string `json:"pcieSwitch,omitempty"`
-	// Links are fast links (NVLink) to other devices of the node.
+	// links are fast links (NVLink) to other devices of the node.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=128
@@ -166,19 +174,19 @@ type GPUDevice struct {
 
 // GPUMemory is a device's memory as NVML reports it (nvmlDeviceGetMemoryInfo_v2).
 type GPUMemory struct {
-	// Total is the physical memory.
+	// total is the physical memory, in bytes.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=24
 	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]{1,20}(\.[0-9]{0,10})?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`
 	Total resource.Quantity `json:"total,omitzero"`
-	// Reserved is what the driver keeps for itself; it is not part of Used here.
+	// reserved is the bytes that the driver keeps for itself; they are not part of used.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=24
 	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]{1,20}(\.[0-9]{0,10})?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`
 	Reserved resource.Quantity `json:"reserved,omitzero"`
-	// Used is what is allocated on the device, by whomever.
+	// used is the bytes that are allocated on the device, by whomever. What is free is total - reserved - used.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=24
@@ -188,21 +196,22 @@ type GPUMemory struct {
 
 // GPUProcess is the memory that the processes of one pod, or of nobody, hold on one device.
 type GPUProcess struct {
-	// PodUID is the pod that the processes belong to; empty for processes of no known pod.
+	// podUID is the UID of the pod that the processes belong to; empty for processes of no known pod.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=128
 	PodUID types.UID `json:"podUID,omitempty"`
-	// Memory is what they hold together.
+	// memory is the bytes that they hold together.
+	// +required
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=24
 	// +kubebuilder:validation:Pattern=`^[+-]?[0-9]{1,20}(\.[0-9]{0,10})?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$`
 	Memory resource.Quantity `json:"memory"`
-	// Active is whether they compute now.
+	// active is whether they compute now.
 	// +optional
 	Active bool `json:"active,omitempty"`
-	// LastActiveTime is when they were last seen computing, if they do not now. With neither Active nor
-	// LastActiveTime, activity is not measured.
+	// lastActiveTime is when they were last seen computing, if they do not now. With neither active nor
+	// lastActiveTime, activity is not measured.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=35
@@ -228,10 +237,12 @@ const (
 
 // GPULink is a fast link between two devices.
 type GPULink struct {
-	// Peer is the UUID of the other device.
+	// peer is the UUID of the other device.
+	// +required
 	// +kubebuilder:validation:MaxLength=96
 	Peer string `json:"peer"`
-	// Type is NVLink or PCIe.
+	// type is how the two are connected: NVLink or PCIe. Readers must take a value that they do not know for no link.
+	// +required
 	// +kubebuilder:validation:Enum=NVLink;PCIe
 	Type LinkType `json:"type"`
 }

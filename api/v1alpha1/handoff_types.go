@@ -10,21 +10,21 @@ import (
 
 // HandOff is how the container runtimes of a node can be told which GPUs a container gets.
 type HandOff struct {
-	// Runtimes are the runtime handlers of the node that GPUs can be handed to, or that were looked at and cannot take
+	// runtimes are the runtime handlers of the node that GPUs can be handed to, or that were looked at and cannot take
 	// any. A handler that is not listed was not looked at.
 	// +optional
 	// +listType=map
 	// +listMapKey=handler
 	// +kubebuilder:validation:MaxItems=16
 	Runtimes []RuntimeHandOff `json:"runtimes,omitempty"`
-	// ChangedTime is when the newest of the files changed by which the agent knows this: what a container showed that was
+	// changedTime is when the newest of the files changed by which the agent knows this: what a container showed that was
 	// started before says nothing of them.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=35
 	// +kubebuilder:validation:Pattern=`^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`
 	ChangedTime *metav1.Time `json:"changedTime,omitempty"`
-	// NotInjected are the pods that run without anything of the agent's CDI specification, GPU pods or not, on nodes where
+	// notInjected are the pods that run without anything of the agent's CDI specification, GPU pods or not, on nodes where
 	// an NRI plugin hands GPUs over. A pod whose processes the agent could not look at is not one of them.
 	// +optional
 	// +listType=atomic
@@ -32,7 +32,7 @@ type HandOff struct {
 	// +kubebuilder:validation:items:Type=string
 	// +kubebuilder:validation:items:MaxLength=128
 	NotInjected []types.UID `json:"notInjected,omitempty"`
-	// Shown is what pods of the node have shown, which counts more than Runtimes. The controller writes it, not the agent.
+	// shown is what pods of the node have shown, which counts more than runtimes. The controller writes it, not the agent.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=48
@@ -41,24 +41,28 @@ type HandOff struct {
 
 // ShownForm is what a pod has shown of one way to name GPUs to one runtime handler.
 type ShownForm struct {
-	// Handler is the runtime handler; empty for the node's default runtime.
+	// handler is the runtime handler; empty for the node's default runtime.
+	// +required
 	// +kubebuilder:validation:MaxLength=63
 	Handler string `json:"handler"`
-	// Form is the form in which the pod's GPUs were named.
+	// form is the form in which the pod's GPUs were named.
+	// +required
 	Form DeviceForm `json:"form"`
-	// Works says that the pod used its GPUs; else its container could not start, because they were not understood.
+	// works says that the pod used its GPUs; else its container could not start, because they were not understood.
+	// +required
 	Works bool `json:"works"`
-	// Message says which pod it was, and what the kubelet said of it.
+	// message says which pod it was, and what the kubelet said of it.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
-	// FilesTime is the ChangedTime of the files that it is about: with other files nothing of it is known.
+	// filesTime is the changedTime of the files that it is about: with other files nothing of it is known.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=35
 	// +kubebuilder:validation:Pattern=`^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`
 	FilesTime *metav1.Time `json:"filesTime,omitempty"`
-	// SeenTime is when it was last seen, by the controller's clock.
+	// seenTime is when it was last seen, by the controller's clock.
+	// +required
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=35
 	// +kubebuilder:validation:Pattern=`^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`
@@ -67,19 +71,20 @@ type ShownForm struct {
 
 // RuntimeHandOff is what one runtime handler takes.
 type RuntimeHandOff struct {
-	// Handler is the name that a RuntimeClass refers to; empty for the node's default runtime.
+	// handler is the name that a RuntimeClass refers to; empty for the node's default runtime.
+	// +required
 	// +kubebuilder:validation:MaxLength=63
 	Handler string `json:"handler"`
-	// Accepts are the forms that it takes, the preferred one first; none when it takes no GPUs from Berth.
+	// accepts are the forms that it takes, the preferred one first; none when it takes no GPUs from Berth.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=4
 	Accepts []DeviceForm `json:"accepts,omitempty"`
-	// Mode is what was found, for people: "auto", "cdi", "jit-cdi", "legacy", "hook", "nri".
+	// mode is what was found, for people: "auto", "cdi", "jit-cdi", "legacy", "hook", "nri".
 	// +optional
 	// +kubebuilder:validation:MaxLength=32
 	Mode string `json:"mode,omitempty"`
-	// Message says what was read, or what has to be set for the handler to take GPUs.
+	// message says what was read, or what has to be set for the handler to take GPUs.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`

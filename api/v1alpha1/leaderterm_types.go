@@ -26,15 +26,20 @@ const AnnotationBoundBy = GroupName + "/bound-by"
 // +kubebuilder:printcolumn:name="Holder",type=string,JSONPath=`.spec.holder`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type LeaderTerm struct {
-	metav1.TypeMeta   `json:",inline"`
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard metadata of an object.
+	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
+	// spec is who leads.
+	// +required
 	Spec LeaderTermSpec `json:"spec"`
 }
 
 // LeaderTermSpec is what a LeaderTerm says.
 type LeaderTermSpec struct {
-	// Holder is the identity, in the Lease of the leader election, of the process that leads.
+	// holder is the identity, in the Lease of the leader election, of the process that leads.
+	// +required
 	// +kubebuilder:validation:MinLength=1
 	Holder string `json:"holder"`
 }

@@ -18,18 +18,22 @@ import (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:scope=Cluster,shortName=mp
+// +kubebuilder:resource:scope=Cluster,shortName=mp,categories=berth
 // +kubebuilder:printcolumn:name="Model",type=string,JSONPath=`.spec.source`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Size",type=string,JSONPath=`.status.size`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type ModelProfile struct {
-	metav1.TypeMeta   `json:",inline"`
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard metadata of an object.
+	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
+	// spec is which model it is.
+	// +required
 	Spec ModelProfileSpec `json:"spec"`
-	// Status is written by the controller.
+	// status is written by the controller.
 	// +optional
 	Status ModelProfileStatus `json:"status,omitzero"`
 }
@@ -45,15 +49,16 @@ type ModelProfileList struct {
 
 // ModelProfileSpec is which model it is.
 type ModelProfileSpec struct {
-	// Source is the URI that pods name in berth.dev/model: hf://org/repo[@revision][/file],
+	// source is the URI that pods name in berth.dev/model: hf://org/repo[@revision][/file],
 	// ollama://name[:tag], https://…, file://….
+	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a profile is of one model for good; make another profile"
 	// +kubebuilder:validation:XValidation:rule="!self.startsWith('profile://')",message="a profile must name the model itself (hf://, ollama://, https:// or file://), not another profile"
 	// +kubebuilder:validation:XValidation:rule="!self.matches('[?#]|^([A-Za-z][A-Za-z0-9+.-]*://)?[^/]*@')",message="a model's URI is shown to others, so it holds neither a ?query nor a #fragment nor a user",reason=FieldValueForbidden
 	Source string `json:"source"`
-	// PeaksFrom are namespaces whose measurements count for pods of all namespaces, where nothing was measured in a pod's
+	// peaksFrom are namespaces whose measurements count for pods of all namespaces, where nothing was measured in a pod's
 	// own. An admin writes them.
 	// +optional
 	// +listType=set
@@ -65,44 +70,44 @@ type ModelProfileSpec struct {
 
 // ModelProfileStatus is what is known of the model.
 type ModelProfileStatus struct {
-	// ObservedGeneration is the generation of the spec that the rest is about.
-	// +optional
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Conditions holds Ready: True once Model is known, else the reason why it is not.
+	// conditions holds Ready: True once model is known, else the reason why it is not.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
-	// Revision names, for people, the version that was read: a commit, a manifest digest, an ETag.
+	// observedGeneration is the generation of the spec that the rest is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// revision names, for people, the version that was read: a commit, a manifest digest, an ETag.
 	// +optional
 	Revision string `json:"revision,omitempty"`
-	// ETag is a fingerprint of the model's files: Model and ObservedPeaks hold as long as it stays the same.
+	// etag is a fingerprint of the model's files: model and observedPeaks hold as long as it stays the same.
 	// +optional
 	ETag string `json:"etag,omitempty"`
-	// RevisionTime is when ETag last changed, nil as long as it never did. Pods that started earlier may run the
+	// revisionTime is when etag last changed, absent as long as it never did. Pods that started earlier may run the
 	// files as they were before, so what is measured of them is not taken down.
 	// +optional
 	RevisionTime *metav1.Time `json:"revisionTime,omitempty"`
-	// Size is the size of the model's files, for people.
+	// size is the size of the model's files, for people: "145.5Gi". model.fileSize has the bytes.
 	// +optional
 	Size string `json:"size,omitempty"`
-	// Model is what the estimator needs of the model; nothing is booked by a profile without it.
+	// model is what the estimator needs of the model; nothing is booked by a profile without it.
 	// +optional
 	Model *model.Model `json:"model,omitempty"`
-	// ObservedPeaks is what agents measured of pods that ran this model, latest first. What was measured in one namespace
+	// observedPeaks is what agents measured of pods that ran this model, latest first. What was measured in one namespace
 	// counts in no other, but for those of spec.peaksFrom.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	ObservedPeaks []ObservedPeak `json:"observedPeaks,omitempty"`
-	// LastAttemptTime is when the controller last began to look the model up.
+	// lastAttemptTime is when the controller last began to look the model up.
 	// +optional
 	LastAttemptTime *metav1.Time `json:"lastAttemptTime,omitempty"`
-	// UnfinishedAttempts is the number of attempts in a row of which no end is known. It is written before an attempt
+	// unfinishedAttempts is the number of attempts in a row of which no end is known. It is written before an attempt
 	// begins: a model that ends the controller is not tried again at once by the next one.
 	// +optional
 	UnfinishedAttempts int32 `json:"unfinishedAttempts,omitempty"`
-	// LastUsedTime is when a pod last named the model, to within the hour.
+	// lastUsedTime is when a pod last named the model, to within the hour.
 	// +optional
 	LastUsedTime *metav1.Time `json:"lastUsedTime,omitempty"`
 }
@@ -110,28 +115,33 @@ type ModelProfileStatus struct {
 // ObservedPeak is the most memory that the latest pods of a namespace, of one engine with the same settings and GPU
 // count, were measured to hold while they were Ready.
 type ObservedPeak struct {
-	// Namespace is that of the pods. Entries that an older controller wrote have none, and count nowhere.
+	// namespace is that of the pods. Entries that an older controller wrote have none, and count nowhere.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	Namespace string `json:"namespace,omitempty"`
-	// Settings are the engine and how it was told to run the model.
+	// settings are the engine and how it was told to run the model.
+	// +required
 	Settings model.Settings `json:"settings"`
-	// GPUCount is the number of GPUs that the model was spread over.
+	// gpuCount is the number of GPUs that the model was spread over.
+	// +required
 	// +kubebuilder:validation:Minimum=1
 	GPUCount int32 `json:"gpuCount"`
-	// Devices is the peak of each GPU over all runs, largest first; as many as GPUCount.
+	// devices is the peak of each GPU over all runs in bytes, largest first; as many as gpuCount.
+	// +required
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Devices []resource.Quantity `json:"devices"`
-	// Excess is the most that a GPU was measured to hold beyond what was booked by the estimate alone, over all runs; zero
+	// excess is the most, in bytes, that a GPU was measured to hold beyond what was booked by the estimate alone, over all runs; zero
 	// if none did. Of an engine that fills whatever it is booked (vLLM), this, and not the peak, says what an estimate lacks.
 	// +optional
 	Excess resource.Quantity `json:"excess,omitzero"`
-	// Samples is the number of pods that were measured since the entry was made.
+	// samples is the number of pods that were measured since the entry was made.
+	// +required
 	Samples int32 `json:"samples"`
-	// LastTime is when the entry last changed.
+	// lastTime is when the entry last changed.
+	// +required
 	LastTime metav1.Time `json:"lastTime"`
-	// Runs are the latest pods that were measured, newest first.
+	// runs are the latest pods that were measured, newest first.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=5
@@ -140,13 +150,18 @@ type ObservedPeak struct {
 
 // MeasuredRun is the most memory that one pod was measured to hold.
 type MeasuredRun struct {
-	// PodUID is the pod, and Created when the apiserver made it.
-	PodUID  types.UID   `json:"podUID"`
+	// podUID is the UID of the pod.
+	// +required
+	PodUID types.UID `json:"podUID"`
+	// created is when the apiserver made the pod.
+	// +required
 	Created metav1.Time `json:"created"`
-	// Devices and Excess are as in ObservedPeak.
+	// devices is the peak of each GPU in bytes, largest first.
+	// +required
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Devices []resource.Quantity `json:"devices"`
+	// excess is the most, in bytes, that a GPU was measured to hold beyond what was booked by the estimate alone.
 	// +optional
 	Excess resource.Quantity `json:"excess,omitzero"`
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/berth-dev/berth/pkg/cli"
+	"github.com/berth-dev/berth/pkg/cli/terminal"
 	"github.com/berth-dev/berth/pkg/lab/demo"
 	"github.com/berth-dev/berth/pkg/lab/fleet"
 )
@@ -34,7 +34,7 @@ func newDemoCommand(stdout io.Writer) *cobra.Command {
 				return err
 			}
 			return runDemo(cmd.Context(), demo.Options{
-				Lab: *options, Out: stdout, Style: cli.TerminalStyle(stdout, noColor), Keep: keep,
+				Lab: *options, Out: stdout, Style: terminal.Style(stdout, noColor), Keep: keep,
 			})
 		},
 	}
@@ -42,7 +42,7 @@ func newDemoCommand(stdout io.Writer) *cobra.Command {
 	flags.BoolVar(&keep, "keep", false, "leave the lab running in the end, until interrupted")
 	flags.BoolVar(&noColor, "no-color", false, "do not use colours")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "file for the administrator's kubeconfig, removed when the lab stops (default: one in a temporary folder)")
-	flags.StringVar(&f.binDir, "bin-dir", "", "folder of the programs scheduler and controller (default: that of berth-lab)")
+	flags.StringVar(&f.binDir, "bin-dir", "", binDirUsage)
 	flags.StringVar(&f.logDir, "log-dir", "", "folder for logs, which stay there (default: a temporary folder)")
 	return cmd
 }

@@ -26,6 +26,7 @@ const (
 	startTimeout = 5 * time.Minute
 	// stopTimeout bounds the stop; all parts of it are bounded themselves, by less.
 	stopTimeout = 30 * time.Second
+	binDirUsage = "folder of the programs scheduler and controller (default: those beside berth-lab, else those within it)"
 	// schedulerConfig is the file of the manifests with the scheduler's configuration.
 	schedulerConfig = "scheduler/config.yaml"
 )
@@ -61,6 +62,9 @@ const upExample = `  # Two nodes of 8 H100
   # Before an older apiserver, built by "make test-skew"
   berth-lab up --kube-apiserver=bin/skew/kube-apiserver-1.36
 
+  # With Prometheus beside it, see docs/monitoring.md
+  berth-lab up --monitoring
+
   # No nodes: Node and GPUNode objects are made by a test
   berth-lab up --bare`
 
@@ -73,6 +77,7 @@ type upFlags struct {
 	schedulerArgs, controllerArgs                                []string
 	kubeAPIServer                                                string
 	apiserverArgs                                                []string
+	monitoring                                                   monitoringFlags
 }
 
 func newUpCommand(stdout io.Writer) *cobra.Command {
@@ -99,7 +104,7 @@ func newUpCommand(stdout io.Writer) *cobra.Command {
 	flags.StringVar(&f.fleet, "fleet", "", "file of Node objects to simulate instead, or \"demo\"")
 	flags.BoolVar(&f.bare, "bare", false, "simulate no nodes and run no agents: Node and GPUNode objects are the caller's, and no report counts as stale")
 	flags.DurationVar(&f.runFor, "for", 0, "stop by itself after this time, counted from when it is ready (default: run until interrupted)")
-	flags.StringVar(&f.binDir, "bin-dir", "", "folder of the programs scheduler and controller (default: that of berth-lab)")
+	flags.StringVar(&f.binDir, "bin-dir", "", binDirUsage)
 	flags.BoolVar(&f.noScheduler, "no-scheduler", false, "do not run the scheduler")
 	flags.BoolVar(&f.noController, "no-controller", false, "do not run the controller")
 	flags.StringVar(&f.schedulerConfig, "scheduler-config", "", "file of a KubeSchedulerConfiguration (default: that of the manifests)")
@@ -108,6 +113,7 @@ func newUpCommand(stdout io.Writer) *cobra.Command {
 	flags.StringVar(&f.kubeAPIServer, "kube-apiserver", "", "program to run as kube-apiserver, of Kubernetes 1.34 or later (default: the v1.37 that is linked in); policies that it does not serve are left out")
 	flags.StringArrayVar(&f.apiserverArgs, "apiserver-arg", nil, "further argument of kube-apiserver, such as --emulated-version=1.36 (repeatable)")
 	flags.StringVar(&f.logDir, "log-dir", "", "folder for logs, which stay there (default: a temporary folder)")
+	f.monitoring.add(flags)
 	for _, sized := range []string{"nodes", "gpus", "gpu-model"} {
 		cmd.MarkFlagsMutuallyExclusive("bare", "fleet", sized)
 	}
@@ -124,11 +130,14 @@ func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
 	if options.Nodes, err = f.simulated(); err != nil {
 		return nil, err
 	}
+	if options.Monitoring, err = f.monitoring.options(); err != nil {
+		return nil, err
+	}
 	if options.Objects, err = manifests.Objects("."); err != nil {
 		return nil, fmt.Errorf("manifests: %w", err)
 	}
 	if f.kubeAPIServer != "" {
-		if options.KubeAPIServer, err = program("", f.kubeAPIServer); err != nil {
+		if options.KubeAPIServer, err = executable(f.kubeAPIServer); err != nil {
 			return nil, fmt.Errorf("--kube-apiserver: %w", err)
 		}
 	}
@@ -142,16 +151,9 @@ func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
 			return nil, err
 		}
 	}
-	if f.binDir == "" {
-		program, err := os.Executable()
-		if err != nil {
-			return nil, err
-		}
-		f.binDir = filepath.Dir(program)
-	}
 	if !f.noScheduler {
-		if options.Scheduler, err = program(f.binDir, "scheduler"); err != nil {
-			return nil, fmt.Errorf("%w: run \"make build\", name the folder that has it by --bin-dir, or add --no-scheduler", err)
+		if options.Scheduler, err = f.program("scheduler"); err != nil {
+			return nil, fmt.Errorf("--bin-dir: %w: run \"make build\", or leave the flag out", err)
 		}
 		if options.SchedulerConfig, err = f.schedulerConfiguration(); err != nil {
 			return nil, err
@@ -159,12 +161,31 @@ func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
 	}
 	if !f.noController {
 		// Only pods that name a model instead of an amount of memory need the controller.
-		if options.Controller, err = program(f.binDir, "controller"); err != nil {
+		if options.Controller, err = f.program("controller"); err != nil {
 			fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %s: models are not looked up\n", err)
-			options.Controller = ""
 		}
 	}
 	return options, nil
+}
+
+// program returns how to run one of the programs: the file of that name in the folder that is given or, without one,
+// beside this program; where there is none, this program itself, which contains it.
+func (f *upFlags) program(name string) ([]string, error) {
+	if f.binDir != "" {
+		path, err := executable(filepath.Join(f.binDir, name))
+		if err != nil {
+			return nil, err
+		}
+		return []string{path}, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if path, err := executable(filepath.Join(filepath.Dir(self), name)); err == nil {
+		return []string{path}, nil
+	}
+	return []string{self, name}, nil
 }
 
 // schedulerConfiguration returns the KubeSchedulerConfiguration to run the scheduler with.
@@ -190,9 +211,9 @@ func (f *upFlags) simulated() ([]*corev1.Node, error) {
 	return fleet.Uniform(f.nodes, f.gpus, f.gpuModel)
 }
 
-// program returns the path of an executable file.
-func program(dir, name string) (string, error) {
-	path, err := filepath.Abs(filepath.Join(dir, name))
+// executable returns the absolute path of an executable file.
+func executable(file string) (string, error) {
+	path, err := filepath.Abs(file)
 	if err != nil {
 		return "", err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,10 +38,10 @@ func TestOptions(t *testing.T) {
 	if !filepath.IsAbs(options.Kubeconfig) {
 		t.Errorf("kubeconfig %s is not absolute, as the line on stdout has to be", options.Kubeconfig)
 	}
-	if len(options.Nodes) != 3 || options.Scheduler != filepath.Join(f.binDir, "scheduler") || len(options.SchedulerConfig) == 0 {
+	if len(options.Nodes) != 3 || len(options.SchedulerConfig) == 0 || !slices.Equal(options.Scheduler, []string{filepath.Join(f.binDir, "scheduler")}) {
 		t.Errorf("%d nodes, scheduler %q with a configuration of %d bytes", len(options.Nodes), options.Scheduler, len(options.SchedulerConfig))
 	}
-	if options.Controller != "" || !strings.Contains(warnings.String(), "controller") {
+	if options.Controller != nil || !strings.Contains(warnings.String(), "controller") {
 		t.Errorf("controller %q, warnings %q; want none, and a warning of it", options.Controller, &warnings)
 	}
 }
@@ -52,9 +53,34 @@ func TestOptionsOfABareLabHaveNoNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !options.Bare || len(options.Nodes) != 0 || options.Scheduler != "" {
+	if !options.Bare || len(options.Nodes) != 0 || options.Scheduler != nil {
 		t.Errorf("options = %+v", options)
 	}
+}
+
+// The demo is one binary; beside others, as make build leaves it, these are run, as they are in a cluster.
+func TestProgramsAreThoseBesideElseThoseWithin(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(name string, want ...string) {
+		t.Helper()
+		var f upFlags
+		if got, err := f.program(name); err != nil || !slices.Equal(got, want) {
+			t.Errorf("program = %q, %v, want %q", got, err, want)
+		}
+	}
+	for name := range programs {
+		check(name, self, name)
+	}
+	beside := filepath.Join(filepath.Dir(self), "scheduler")
+	if err := os.WriteFile(beside, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(beside) })
+	check("scheduler", beside)
+	check("controller", self, "controller")
 }
 
 func TestUpSaysWhatIsWrongBeforeItStartsAnything(t *testing.T) {
@@ -62,6 +88,7 @@ func TestUpSaysWhatIsWrongBeforeItStartsAnything(t *testing.T) {
 	if err := os.WriteFile(other, []byte("clusters: [{name: production}]"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("PATH", t.TempDir()) // nor is there a prometheus
 	tests := map[string]struct {
 		args []string
 		want string
@@ -72,6 +99,9 @@ func TestUpSaysWhatIsWrongBeforeItStartsAnything(t *testing.T) {
 		"nodes of a bare lab":   {[]string{"--bare", "--nodes", "3"}, "bare"},
 		"fleet and nodes":       {[]string{"--fleet", "demo", "--gpus", "3"}, "fleet"},
 		"argument":              {[]string{"now"}, "now"},
+		"no such prometheus":    {[]string{"--monitoring", "--prometheus", "nowhere"}, "--prometheus: "},
+		"no prometheus at all":  {[]string{"--monitoring"}, `run "make prometheus"`},
+		"port alone":            {[]string{"--monitoring", "--monitoring-address", "9090"}, "HOST:PORT"},
 		"somebody's kubeconfig": {[]string{"--bin-dir", binDir(t, "scheduler", "controller"), "--kubeconfig", other}, "not a lab's"},
 	}
 	for name, tt := range tests {

@@ -5,18 +5,9 @@
 package main
 
 import (
-	"fmt"
 	"os"
 
-	// Its image consists of the binary alone: where the machine has no certificates of its own, these are used.
-	_ "golang.org/x/crypto/x509roots/fallback"
-	"k8s.io/component-base/cli"
-	_ "k8s.io/component-base/logs/json/register"
+	"github.com/berth-dev/berth/internal/program/controller"
 )
 
-func main() {
-	if err := cli.RunNoErrOutput(newCommand()); err != nil {
-		fmt.Fprintln(os.Stderr, "controller:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(controller.Main()) }

@@ -1,18 +1,13 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command scheduler is kube-scheduler with the Berth plugin. It runs beside the default scheduler and places the pods
-// that opt in with schedulerName: berth. Everything that kube-scheduler offers works: leader election, metrics,
-// health, flags, other plugins.
+// Command scheduler is kube-scheduler with the Berth plugin.
 package main
 
 import (
 	"os"
 
-	"k8s.io/component-base/cli"
-	_ "k8s.io/component-base/logs/json/register"
-	_ "k8s.io/component-base/metrics/prometheus/clientgo"
-	_ "k8s.io/component-base/metrics/prometheus/version"
+	"github.com/berth-dev/berth/internal/program/scheduler"
 )
 
-func main() { os.Exit(cli.Run(newCommand())) }
+func main() { os.Exit(scheduler.Main()) }

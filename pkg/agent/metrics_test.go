@@ -4,12 +4,16 @@
 package agent
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/testutil"
+
+	"github.com/berth-dev/berth/internal/metricsdoc"
 )
 
 func TestMetrics(t *testing.T) {
@@ -53,6 +57,9 @@ berth_agent_report_writes_total{result="success"} 1
 			"berth_gpu_healthy", "berth_pod_gpu_memory_used_bytes", "berth_agent_report_writes_total"); err != nil {
 			t.Error(err)
 		}
+		registry := metrics.NewKubeRegistry()
+		registry.CustomMustRegister(r.Collector())
+		metricsdoc.Check(t, filepath.Join("..", "..", "docs", "metrics.md"), "agent", registry.Registerer())
 	})
 }
 

@@ -152,7 +152,8 @@ func sortDevices(devices []berthv1alpha1.GPUDevice) {
 	})
 }
 
-// newSummary sums up the devices that pods can be given; a GPU that is cut into MIG instances is not one.
+// newSummary sums up the devices that pods can be given; a GPU that is cut into MIG instances is not one. It is for people, so
+// what is free is rounded down to MiB.
 func newSummary(devices []berthv1alpha1.GPUDevice) *berthv1alpha1.GPUSummary {
 	s := &berthv1alpha1.GPUSummary{}
 	var free, largest int64
@@ -172,7 +173,7 @@ func newSummary(devices []berthv1alpha1.GPUDevice) *berthv1alpha1.GPUSummary {
 		if d.Health != berthv1alpha1.DeviceHealthy || d.AssignedTo != "" {
 			continue
 		}
-		f := max(0, d.Memory.Total.Value()-d.Memory.Reserved.Value()-d.Memory.Used.Value())
+		f := max(0, d.Memory.Total.Value()-d.Memory.Reserved.Value()-d.Memory.Used.Value()) &^ (1<<20 - 1)
 		free += f
 		largest = max(largest, f)
 	}

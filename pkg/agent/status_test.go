@@ -85,6 +85,8 @@ func TestSummary(t *testing.T) {
 	parent.Reason = berthv1alpha1.DeviceReasonMIGParent
 	instance.UUID, instance.Parent, instance.Memory = "MIG-1", parent.UUID, Memory{Total: 40 * gib, Used: 15 * gib}
 	other.Model = "NVIDIA A100-SXM4-40GB"
+	odd := gpu(5)
+	odd.Memory.Used += gib + 1
 	for _, tc := range []struct {
 		name    string
 		devices []Device
@@ -107,6 +109,12 @@ func TestSummary(t *testing.T) {
 			devices: []Device{taken, other},
 			want: berthv1alpha1.GPUSummary{GPUs: 2, Model: "mixed",
 				Free: resource.MustParse("79Gi"), LargestFree: resource.MustParse("79Gi")},
+		},
+		{
+			name:    "a number of bytes that nobody can read",
+			devices: []Device{odd},
+			want: berthv1alpha1.GPUSummary{GPUs: 1, Model: "NVIDIA H100 80GB HBM3",
+				Free: resource.MustParse("79871Mi"), LargestFree: resource.MustParse("79871Mi")},
 		},
 		{
 			name: "a node without GPUs",

@@ -18,6 +18,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/cli/check"
 	"github.com/berth-dev/berth/pkg/cli/cluster"
+	"github.com/berth-dev/berth/pkg/cli/terminal"
 )
 
 const checkLong = `Say whether Berth is set up right: versions, CustomResourceDefinitions, admission policies, the rights of Berth's accounts, the
@@ -98,7 +99,7 @@ func (o *checkOptions) run(cmd *cobra.Command) error {
 			return err
 		}
 		fmt.Fprintln(o.Out, string(text))
-	} else if err := report.Render(o.Out, TerminalStyle(o.Out, o.noColor).Colour); err != nil {
+	} else if err := report.Render(o.Out, terminal.Style(o.Out, o.noColor).Colour); err != nil {
 		return err
 	}
 	if !report.Passes(o.strict) {

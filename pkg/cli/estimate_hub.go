@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/berth-dev/berth/pkg/cli/terminal"
 	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/modelsource"
 	"github.com/berth-dev/berth/pkg/modelsource/modelread"
@@ -72,7 +73,7 @@ type progress struct {
 func (p *progress) say(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, inPlace := terminal(p.o.ErrOut)
+	_, inPlace := terminal.Of(p.o.ErrOut)
 	if p.said > 0 && !inPlace {
 		return
 	}
@@ -87,7 +88,7 @@ func (p *progress) say(format string, args ...any) {
 
 // end leaves the line, so that what follows begins on a new one.
 func (p *progress) end() {
-	if _, inPlace := terminal(p.o.ErrOut); inPlace {
+	if _, inPlace := terminal.Of(p.o.ErrOut); inPlace {
 		fmt.Fprintln(p.o.ErrOut)
 	}
 }

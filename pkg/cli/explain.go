@@ -91,7 +91,7 @@ func (o *explainOptions) run(ctx context.Context, arg string) error {
 	if err != nil {
 		return err
 	}
-	if e.BoundTo != "" && o.source.file == "" {
+	if (e.BoundTo != "" || len(e.Missing) > 0) && o.source.file == "" {
 		client, err := o.source.client()
 		if err != nil {
 			return err

@@ -13,16 +13,23 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/berth-dev/berth/pkg/cli/snapshotfile"
+	"github.com/berth-dev/berth/pkg/simulator"
 )
 
 const snapshotLong = `Write what the scheduler reads of the cluster to a file, which the other commands take by --from.
 
-Values of environment variables are not in it, but for those that say how an engine splits its model, nor are Secrets,
-ConfigMaps, arguments that look like secrets, probes, and the templates of workloads. Names of pods, nodes and namespaces, labels
-and images are.`
+What a scheduler does not read is not in it: Secrets, ConfigMaps, the templates of workloads, annotations that are not Berth's,
+probes, values of environment variables but for those that say how an engine splits its model. Arguments are, but for those that
+look like secrets, and so are images, sources of models, names and labels.
+
+With --replace-names, pods, namespaces and what is in them have pseudonyms, as have the values of the labels of pods; with
+--replace-names=pods,nodes nodes have too. The scheduler decides the same of such a file. A pseudonym is nowhere written down.`
 
 const snapshotExample = `  # For a ticket
   kubectl berth snapshot -o cluster.json.gz
+
+  # For the ticket of somebody else
+  kubectl berth snapshot --replace-names=pods,nodes -o cluster.json.gz
 
   # What would a drain have done, when the snapshot was taken?
   kubectl berth what-if --from cluster.json.gz --drain gpu-a`
@@ -32,6 +39,7 @@ type snapshotOptions struct {
 	genericiooptions.IOStreams
 	source source
 	output string
+	names  []string
 }
 
 func newSnapshotCommand(flags *genericclioptions.ConfigFlags, streams genericiooptions.IOStreams) *cobra.Command {
@@ -44,7 +52,11 @@ func newSnapshotCommand(flags *genericclioptions.ConfigFlags, streams genericioo
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
-	command.Flags().StringVarP(&o.output, "output", "o", "", "File to write: in YAML if it ends in .yaml, else in JSON; compressed if it ends in .gz; - is the standard output")
+	f := command.Flags()
+	f.StringVarP(&o.source.name, "namespace", "n", "", "Namespace to read of what may not be read in all")
+	f.StringSliceVar(&o.names, "replace-names", nil, "Replace names by pseudonyms: those of pods (with namespaces and what is in them) or of nodes")
+	f.Lookup("replace-names").NoOptDefVal = "pods"
+	f.StringVarP(&o.output, "output", "o", "", "File to write: in YAML if it ends in .yaml, else in JSON; compressed if it ends in .gz; - is the standard output")
 	return command
 }
 
@@ -52,15 +64,29 @@ func (o *snapshotOptions) run(ctx context.Context) error {
 	if o.output == "" {
 		return errors.New("name the file to write: kubectl berth snapshot -o cluster.json.gz")
 	}
+	var replace snapshotfile.Replace
+	for _, name := range o.names {
+		switch name {
+		case "pods":
+			replace.Pods = true
+		case "nodes":
+			replace.Nodes = true
+		default:
+			return fmt.Errorf("--replace-names=%s is not known: use pods, nodes, or pods,nodes", name)
+		}
+	}
 	s, err := o.source.snapshot(ctx)
 	if err != nil {
 		return err
 	}
 	printNotes(o.ErrOut, s.Notes)
-	if o.output == "-" {
-		return snapshotfile.Encode(o.Out, s, true)
+	if len(s.Missing) > 0 {
+		printNotes(o.ErrOut, []string{(&simulator.ErrMissing{What: s.Missing}).Error()})
 	}
-	if err := snapshotfile.Write(o.output, s); err != nil {
+	if o.output == "-" {
+		return snapshotfile.Encode(o.Out, s, replace, true)
+	}
+	if err := snapshotfile.Write(o.output, s, replace); err != nil {
 		return err
 	}
 	fmt.Fprintf(o.ErrOut, "%s has %d objects\n", o.output, len(s.Objects))

@@ -57,7 +57,11 @@ func (s *source) read(ctx context.Context) (*simulator.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.Snapshot(ctx)
+	namespace, err := s.namespace()
+	if err != nil {
+		return nil, err
+	}
+	return client.Snapshot(ctx, namespace)
 }
 
 // client returns a client of the cluster.
@@ -67,6 +71,19 @@ func (s *source) client() (*cluster.Client, error) {
 		return nil, err
 	}
 	return cluster.New(config)
+}
+
+// admission returns the admission of the cluster.
+func (s *source) admission() (*cluster.Admission, error) {
+	config, err := s.flags.ToRESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	mapper, err := s.flags.ToRESTMapper()
+	if err != nil {
+		return nil, err
+	}
+	return cluster.NewAdmission(config, mapper)
 }
 
 // schedulerTag returns the tag of the image of the scheduler's pods; empty if there are none, or it has none.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/cli/cluster"
 	"github.com/berth-dev/berth/pkg/cli/gpumap"
+	"github.com/berth-dev/berth/pkg/cli/terminal"
 	"github.com/berth-dev/berth/pkg/cli/usage"
 )
 
@@ -222,7 +223,7 @@ func (o *topOptions) drawMap(objects *usage.Objects, settings gpumap.Settings) (
 		return indented(m)
 	}
 	var text bytes.Buffer
-	style := TerminalStyle(o.Out, o.noColor)
+	style := terminal.Style(o.Out, o.noColor)
 	style.Wide = o.output == "wide"
 	err = m.Render(&text, style)
 	return text.Bytes(), err

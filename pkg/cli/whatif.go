@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
@@ -25,7 +26,8 @@ const whatIfLong = `Say where pods would go, whom they would evict, and what wou
 
 The scheduler's own code runs on this machine over the objects of the cluster, one pod after the other, with evictions, grace
 periods and memory that comes back played out on a clock of its own. What admission adds to manifests is applied here: defaults,
-priorities, RuntimeClasses and Berth's policies, but no webhooks. Loading a model takes no time here.
+priorities, RuntimeClasses and Berth's policies, but no webhooks; with --dry-run=server the cluster is asked instead, which stores
+nothing. Loading a model takes no time here.
 
 Asked about are the pods of manifests and of drained nodes; without any, the pods that wait now.
 
@@ -33,6 +35,9 @@ The exit status is 0 if all of them would be placed, 1 if not, and above 1 if so
 
 const whatIfExample = `  # Where would this Deployment go?
   kubectl berth what-if -f deployment.yaml
+
+  # As a kustomization has it, and as the cluster's webhooks and policies leave it
+  kubectl berth what-if -k overlays/prod --dry-run=server
 
   # Can this node be drained?
   kubectl berth what-if --drain gpu-a
@@ -55,6 +60,7 @@ type whatIfOptions struct {
 	without   []string
 	priority  string
 	strategy  string
+	dryRun    string
 	output    string
 }
 
@@ -71,8 +77,12 @@ func newWhatIfCommand(flags *genericclioptions.ConfigFlags, streams genericioopt
 	}
 	f := command.Flags()
 	o.source.addFlags(f)
-	f.StringSliceVarP(&o.manifests.Files, "filename", "f", nil, "Manifests of new pods, or of what makes pods (files, folders, URLs; - is the standard input)")
-	f.StringVarP(&o.manifests.Kustomize, "kustomize", "k", "", "Folder with a kustomization of the manifests")
+	files := genericclioptions.FileNameFlags{
+		Usage:     "Manifests of new pods, or of what makes pods (files, folders, URLs; - is the standard input)",
+		Filenames: &o.manifests.Filenames, Kustomize: &o.manifests.Kustomize, Recursive: &o.manifests.Recursive,
+	}
+	files.AddFlags(f)
+	f.StringVar(&o.dryRun, "dry-run", dryRunClient, "Who says what admission makes of manifests: client (this program) or server (the cluster, which stores nothing)")
 	f.StringArrayVar(&o.addNodes, "add-node", nil, "Add empty nodes of a shape, as h100-80x8=2: two nodes of 8 GPUs of model H100-80")
 	f.StringArrayVar(&o.cordon, "cordon", nil, "Keep new pods off a NODE, or off one GPU of it: NODE/GPU-UUID")
 	f.StringArrayVar(&o.drain, "drain", nil, "Cordon a NODE and place its pods anew")
@@ -92,7 +102,7 @@ func (o *whatIfOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	notes, err := o.readManifests(question)
+	notes, err := o.readManifests(cmd.Context(), question)
 	if err != nil {
 		return err
 	}
@@ -127,25 +137,49 @@ func (o *whatIfOptions) ask(ctx context.Context, q *whatif.Question) (*whatif.An
 	return whatif.Ask(ctx, snapshot, q)
 }
 
+const (
+	dryRunClient = "client"
+	dryRunServer = "server"
+)
+
 // readManifests reads the new pods, and says what of the manifests has none.
-func (o *whatIfOptions) readManifests(q *whatif.Question) (notes []string, err error) {
-	if len(o.manifests.Files) == 0 && o.manifests.Kustomize == "" {
-		if o.priority != "" {
-			return nil, errors.New("--priority is that of new pods: name their manifests by -f")
-		}
+func (o *whatIfOptions) readManifests(ctx context.Context, q *whatif.Question) (notes []string, err error) {
+	switch {
+	case o.dryRun != dryRunClient && o.dryRun != dryRunServer:
+		return nil, fmt.Errorf("--dry-run=%s is not known: use %s or %s", o.dryRun, dryRunClient, dryRunServer)
+	case o.dryRun == dryRunServer && o.source.file != "":
+		return nil, errors.New("--dry-run=server asks a cluster, and --from is a file: leave one of them out")
+	case !o.manifests.Given() && o.priority != "":
+		return nil, errors.New("--priority is that of new pods: name their manifests by -f")
+	case !o.manifests.Given() && o.dryRun == dryRunServer:
+		return nil, errors.New("--dry-run=server is about manifests: name them by -f")
+	case !o.manifests.Given():
 		return nil, nil
 	}
 	namespace, err := o.source.namespace()
 	if err != nil {
 		return nil, err
 	}
-	var others []string
-	q.Pods, others, err = o.manifests.Read(namespace)
-	slices.Sort(others)
-	if others = slices.Compact(others); len(others) > 0 {
-		notes = append(notes, "Of the manifests, objects of these kinds are left out: "+strings.Join(others, ", "))
+	if o.dryRun == dryRunServer {
+		admission, err := o.source.admission()
+		if err != nil {
+			return nil, err
+		}
+		q.Admit = admission.Pod
+		o.manifests.Admit = func(object *unstructured.Unstructured, namespace string) (*unstructured.Unstructured, error) {
+			return admission.Object(ctx, object, namespace)
+		}
 	}
-	return notes, err
+	read, err := o.manifests.Read(namespace)
+	if err != nil {
+		return nil, err
+	}
+	q.Pods, q.Beside = read.Pods, read.Beside
+	slices.Sort(read.Left)
+	if left := slices.Compact(read.Left); len(left) > 0 {
+		notes = append(notes, "Of the manifests, objects of these kinds are left out: "+strings.Join(left, ", "))
+	}
+	return notes, nil
 }
 
 // question reads the flags.

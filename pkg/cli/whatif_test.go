@@ -67,6 +67,19 @@ func manifest(replicas, memory string) string {
   template: {metadata: {labels: {a: b}, annotations: {berth.dev/gpu-memory: ` + memory + `}}, spec: {schedulerName: berth, containers: [{name: c, image: i}]}}}}`
 }
 
+const (
+	leaders = `{apiVersion: leaderworkerset.x-k8s.io/v1, kind: LeaderWorkerSet, metadata: {name: lws}, spec: {replicas: 1, startupPolicy: LeaderReady,
+  leaderWorkerTemplate: {size: 2, workerTemplate: {metadata: {annotations: {berth.dev/gpu-memory: 30Gi}}, spec: {schedulerName: berth, containers: [{name: c, image: i}]}}}}}`
+	// withVolume is a StatefulSet whose pod has a claim of its own, and the class of it.
+	withVolume = `{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: s}, spec: {serviceName: s, selector: {matchLabels: {a: b}},
+  volumeClaimTemplates: [{metadata: {name: models}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}],
+  template: {metadata: {labels: {a: b}, annotations: {berth.dev/gpu-memory: 30Gi}}, spec: {schedulerName: berth, containers: [{name: c, image: i}]}}}}
+---
+{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: fast, annotations: {storageclass.kubernetes.io/is-default-class: "true"}},
+  provisioner: p.example.com, volumeBindingMode: WaitForFirstConsumer}
+`
+)
+
 // running is a pod that holds memory of the node's GPU.
 func running(name, memory string) *corev1.Pod {
 	at := time.Now().Add(-time.Hour)
@@ -92,6 +105,9 @@ func TestWhatIf(t *testing.T) {
 		{name: "a drain", pods: []*corev1.Pod{running("low", "60Gi")}, args: []string{"--drain", "gpu-a"}, code: 1, want: "default/low stays pending"},
 		{name: "a drain onto a new node", pods: []*corev1.Pod{running("low", "60Gi")}, args: []string{"--drain", "gpu-a", "--add-node", "h100-80x1"}, want: "new-h100-80x1-0"},
 		{name: "the pods that wait", pods: []*corev1.Pod{bt.MakePod("waits").Memory("60Gi").Obj()}, want: "default/waits"},
+		{name: "a LeaderWorkerSet", stdin: leaders, args: []string{"-f", "-"}, want: "default/lws-0-1  gpu-a"},
+		{name: "a StatefulSet with its volumes", stdin: withVolume, args: []string{"-f", "-"}, want: "1 of 1 pod would be placed"},
+		{name: "a claim of a volume that nobody makes", stdin: strings.Split(withVolume, "---")[0], args: []string{"-f", "-"}, code: 1, want: "unbound immediate"},
 		{name: "no manifest", args: []string{"-f", "/no/such/file"}, code: 2, want: "no/such/file"},
 		{name: "no pods in it", stdin: "{apiVersion: v1, kind: Service, metadata: {name: s}}", args: []string{"-f", "-"}, code: 2, want: "have no pods"},
 		{name: "a field that is not there", stdin: "{apiVersion: v1, kind: Pod, metadata: {name: s}, spec: {schedulerNam: berth}}", args: []string{"-f", "-"}, code: 2, want: "schedulerNam"},
@@ -235,7 +251,7 @@ func TestExplain(t *testing.T) {
 	}{
 		{
 			name: "a pod that lacks memory", pods: []*corev1.Pod{running("low", "60Gi"), waits}, args: []string{"pod/waits"},
-			want: []string{"default/waits waits: 0/1 nodes", "It lacks 40.2Gi on GPU 0 of node gpu-a: pod default/low holds 60Gi", "Nothing that is under way", "Berth"},
+			want: []string{"default/waits waits: 0/1 nodes", "It lacks 40.2Gi on GPU 0 of node gpu-a: pod default/low holds 60Gi", "Nothing that is known will give it a place", "Berth"},
 		},
 		{
 			name: "a pod that would evict", pods: []*corev1.Pod{running("low", "60Gi"), higher}, args: []string{"pod/waits"},

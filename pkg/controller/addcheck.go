@@ -24,7 +24,7 @@ import (
 
 // addCheck adds what compares reports with pods, and the metrics of what pods have booked.
 func addCheck(mgr ctrl.Manager, o *Options) error {
-	if err := registerCollector(&bookedCollector{cache: mgr.GetCache(), elected: mgr.Elected()}); err != nil {
+	if err := registerCollector(&bookedCollector{cache: mgr.GetCache(), pods: o.PodMetrics, elected: mgr.Elected()}); err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	check := &checkReconciler{

@@ -25,6 +25,8 @@ var (
 // bookedCollector makes metrics of the cache when it is asked, so that a device or pod that is gone has none.
 type bookedCollector struct {
 	cache client.Reader
+	// pods says that each pod is told of too: metrics then grow with pods.
+	pods bool
 	// elected is closed when this process works: of several replicas, one tells.
 	elected <-chan struct{}
 }
@@ -76,6 +78,9 @@ func (c *bookedCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		for device, bytes := range devices {
 			booked[place{pod.Spec.NodeName, device}] += float64(bytes)
+			if !c.pods {
+				continue
+			}
 			gauge(descPodBooked, float64(bytes), pod.Namespace, pod.Name, device)
 		}
 	}

@@ -218,7 +218,12 @@ func TestBookedMemoryIsMeasured(t *testing.T) {
 # TYPE berth_gpu_memory_booked_bytes gauge
 berth_gpu_memory_booked_bytes{UUID="GPU-a",node="n1"} 2.147483648e+10
 berth_gpu_memory_booked_bytes{UUID="GPU-b",node="n1"} 0
-# HELP berth_pod_gpu_memory_booked_bytes Memory that the pod has booked on the device.
+`
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want)); err != nil {
+		t.Error(err)
+	}
+	c.pods = true
+	want += `# HELP berth_pod_gpu_memory_booked_bytes Memory that the pod has booked on the device.
 # TYPE berth_pod_gpu_memory_booked_bytes gauge
 berth_pod_gpu_memory_booked_bytes{UUID="GPU-a",namespace="default",pod="a"} 1.073741824e+10
 berth_pod_gpu_memory_booked_bytes{UUID="GPU-a",namespace="default",pod="b"} 1.073741824e+10

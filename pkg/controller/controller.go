@@ -42,6 +42,8 @@ type Options struct {
 	ProfilesPerNamespace int
 	// OveruseMargin is by how many bytes a pod may exceed its booking on a device before its owner is told.
 	OveruseMargin uint64
+	// PodMetrics adds a metric of what each pod has booked.
+	PodMetrics bool
 	// Clock is time; default: the real one.
 	Clock clock.PassiveClock
 }

@@ -4,9 +4,6 @@
 package controller
 
 import (
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -126,19 +123,5 @@ func TestWhatIsNotCompared(t *testing.T) {
 				t.Errorf("compared %d times, remembered %v", n-count, w.peaks.ratios)
 			}
 		})
-	}
-}
-
-func TestTheRatioIsInTheTableOfMetrics(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "metrics.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, row := range []string{
-		"\n| `berth_controller_estimate_to_peak_ratio` | histogram | `runtime` |", "\n| `berth_controller_pod_deviations_total` | counter | `reason` |",
-	} {
-		if !strings.Contains(string(text), row) {
-			t.Errorf("docs/metrics.md has no row %q", row)
-		}
 	}
 }

@@ -32,22 +32,10 @@ func (t *Tracker) Overbooked(node string) (devices int, surplus []Surplus) {
 		return 0, nil
 	}
 	entries := t.Ledger.OnNode(node)
-	var booked [alloc.MaxDevices]alloc.Bytes
-	for _, e := range entries {
-		e.bookedOn(report, func(i int, memory alloc.Bytes) bool {
-			booked[i] = booked[i].Plus(memory)
-			return true
-		})
-	}
-	usable := func(i int) alloc.Bytes { return report.Devices[i].Capacity.Plus(t.Store.headroom) }
-	for i := range report.Devices {
-		if usable(i).Less(booked[i]) {
-			devices++
-		}
-	}
-	if devices == 0 {
+	if devices = report.Overbooked(entries); devices == 0 {
 		return 0, nil // as always
 	}
+	booked, usable := report.bookedOnEach(entries), report.usable
 	entries = slices.Clone(entries)
 	slices.SortFunc(entries, laterBound)
 	var kept [alloc.MaxDevices]alloc.Bytes
@@ -73,6 +61,32 @@ func (t *Tracker) Overbooked(node string) (devices int, surplus []Surplus) {
 	}
 	return devices, surplus
 }
+
+// Overbooked returns how many devices of a report have more booked on them by the entries of its node than they have memory,
+// see Tracker.Overbooked.
+func (r *Report) Overbooked(entries []*Entry) (devices int) {
+	booked := r.bookedOnEach(entries)
+	for i := range r.Devices {
+		if r.usable(i).Less(booked[i]) {
+			devices++
+		}
+	}
+	return devices
+}
+
+// bookedOnEach returns what bound pods that stay have booked on each device.
+func (r *Report) bookedOnEach(entries []*Entry) (booked [alloc.MaxDevices]alloc.Bytes) {
+	for _, e := range entries {
+		e.bookedOn(r, func(i int, memory alloc.Bytes) bool {
+			booked[i] = booked[i].Plus(memory)
+			return true
+		})
+	}
+	return booked
+}
+
+// usable is what a device has for pods, headroom included.
+func (r *Report) usable(device int) alloc.Bytes { return r.Devices[device].Unused }
 
 // bookedOn calls f, while it returns true, for each device of a report on which a bound pod that stays has booked, and
 // whose memory is known.

@@ -32,6 +32,8 @@ type Report struct {
 	AssignmentsUnknown bool
 	// pci[i] is the address of device i on the PCI bus, in Kubernetes' form; empty if it is not reported.
 	pci []string
+	// unhealthy[i] is why device i is unhealthy, as its agent says; nil if all are healthy.
+	unhealthy []string
 	// instances says whether any device is a MIG instance.
 	instances bool
 	// rivals[i] are the other nodes that report device i too, stale ones included; nil if there are none for any device.
@@ -128,6 +130,10 @@ func (r *Report) readDevice(i int, d *berthv1alpha1.GPUDevice, headroom alloc.By
 	}
 	if d.Health != "" && d.Health != berthv1alpha1.DeviceHealthy {
 		r.Devices[i].Blocked = alloc.ReasonUnhealthy
+		if r.unhealthy == nil {
+			r.unhealthy = make([]string, len(r.Devices))
+		}
+		r.unhealthy[i] = d.Reason
 	}
 	r.pci[i], r.instances = shortBusID(d.PCIBusID), r.instances || d.Parent != ""
 	for _, pod := range d.Assigned() {
@@ -247,6 +253,22 @@ func (r *Report) Lost(a *Allocation) (lost []LostDevice) {
 func (r *Report) hasProcessesOf(uid types.UID) bool {
 	use := r.pods[uid]
 	return use != nil && slices.ContainsFunc(use.onDevice, func(b alloc.Bytes) bool { return !b.IsZero() })
+}
+
+// Unhealthy returns why a device is unhealthy, as the agent of its node says; empty if it is healthy, or no reason is given.
+func (r *Report) Unhealthy(device int) string {
+	if r.unhealthy == nil {
+		return ""
+	}
+	return r.unhealthy[device]
+}
+
+// EachPod calls f for each pod of whose processes the report tells, with what they hold on each device. The slice must not
+// be changed.
+func (r *Report) EachPod(f func(uid types.UID, onDevice []alloc.Bytes)) {
+	for uid, use := range r.pods {
+		f(uid, use.onDevice)
+	}
 }
 
 // IdleSince returns since when a pod has been measured idle, by the clock of the store; false if it is active or its

@@ -292,6 +292,9 @@ func (s *Snapshot) Report(node string, staleAfter time.Duration) (r *Report, fre
 	return slot.report, !slot.state.stale(s.sinceStart, staleAfter)
 }
 
+// IsUnreadable says whether a node has no report because it could not be decoded.
+func (s *Snapshot) IsUnreadable(node string) bool { return s.unreadable[node] }
+
 // Len returns the number of nodes with a report.
 func (s *Snapshot) Len() int { return len(s.position) }
 

@@ -36,6 +36,9 @@ func (l *Lab) runAgent(ctx context.Context, node *corev1.Node, hardware *gpusim.
 	if err != nil {
 		return err
 	}
+	if l.opts.Monitoring != nil {
+		defer l.targets.setAgent(node.Name, a)()
+	}
 	return a.Run(ctx)
 }
 

@@ -40,8 +40,8 @@ type Options struct {
 	// Kubeconfig is the file for the administrator's credentials; one in the lab's folder when empty. It is written
 	// when the lab is ready and removed when it stops.
 	Kubeconfig string
-	// Scheduler and Controller are the programs to run; empty for none.
-	Scheduler, Controller string
+	// Scheduler and Controller are the programs to run, each with the arguments that come first; empty for none.
+	Scheduler, Controller []string
 	// SchedulerArgs and ControllerArgs are further arguments of theirs, which win over the lab's own.
 	SchedulerArgs, ControllerArgs []string
 	// KubeAPIServer is the program to run as kube-apiserver instead of the one that is linked in, and APIServerArgs
@@ -53,6 +53,8 @@ type Options struct {
 	Nodes []*corev1.Node
 	// Bare leaves Node and GPUNode objects to the caller: no agents run, and no report ever counts as stale.
 	Bare bool
+	// Monitoring is the Prometheus to run beside the lab; nil for none.
+	Monitoring *Monitoring
 	// LogDir is where logs go and stay; in the lab's folder, with which they go, when empty.
 	LogDir string
 	// Progress gets messages for people; nil for none.
@@ -82,6 +84,8 @@ type Lab struct {
 	failed  chan error
 
 	children []*child.Process
+	// targets are what Prometheus scrapes.
+	targets *targets
 	// fleet is the simulated nodes; nil on a bare lab.
 	fleet *fleet
 
@@ -97,7 +101,7 @@ func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 	if err := checkKubeconfig(opts.Kubeconfig); err != nil {
 		return nil, err
 	}
-	l := &Lab{opts: opts, begin: time.Now(), failed: make(chan error, 1)}
+	l := &Lab{opts: opts, begin: time.Now(), failed: make(chan error, 1), targets: newTargets()}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -105,8 +109,8 @@ func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		l.makeFolders, l.startControlPlane, l.startKWOK, l.install, l.startScheduler, l.startController, l.startNodes,
-		l.waitReady,
+		l.makeFolders, l.startControlPlane, l.startKWOK, l.install, l.serveTargets, l.startScheduler, l.startController, l.startNodes,
+		l.waitReady, l.startPrometheus,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err

@@ -28,6 +28,8 @@ const (
 	// policyReload is how long the apiserver takes to load a changed set of admission policies: it looks once a
 	// second, then compiles them.
 	policyReload = 1500 * time.Millisecond
+	// loopback is where all parts of a lab listen.
+	loopback = "127.0.0.1"
 	// maxStarts is how often a child may be started before the lab is ready; a port can be taken now and then.
 	maxStarts = 4
 	// probeName is the Node and the pod that show that scheduler and kubelets work.
@@ -124,7 +126,7 @@ func (l *Lab) probe(ctx context.Context) (err error) {
 	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64)}
 	nodes, pods := l.client.CoreV1().Nodes(), l.client.CoreV1().Pods(berthv1alpha1.Namespace)
 	pod := probePod()
-	if l.opts.Scheduler == "" {
+	if len(l.opts.Scheduler) == 0 {
 		pod.Spec.NodeName = probeName
 	}
 	if _, err := pods.Create(ctx, pod, metav1.CreateOptions{}); err != nil {
@@ -199,7 +201,7 @@ func ignoreNotFound(err error) error {
 // freePort returns a port of the loopback that nobody listens on. Somebody may do so before it is used; a child that
 // meets this dies and is started again with another one.
 func freePort() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
 	if err != nil {
 		return "", err
 	}

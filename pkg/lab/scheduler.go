@@ -6,8 +6,10 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +26,12 @@ const (
 	pluginName        = "Berth"
 )
 
+// The flags that say where scheduler and controller tell their metrics.
+const (
+	schedulerPortFlag     = "--secure-port="
+	controllerAddressFlag = "--metrics-bind-address="
+)
+
 // Leader election is quick on a lab, so that a test that kills the leader need not wait. A Binding is sent only while
 // the lease has bindTimeout and a margin left.
 const (
@@ -35,7 +43,7 @@ const (
 
 // startScheduler runs the scheduler under its own account, with the shipped configuration.
 func (l *Lab) startScheduler(ctx context.Context) error {
-	if l.opts.Scheduler == "" {
+	if len(l.opts.Scheduler) == 0 {
 		l.progress("no scheduler is started")
 		return nil
 	}
@@ -56,15 +64,17 @@ func (l *Lab) startScheduler(ctx context.Context) error {
 	}
 	return l.startChild("scheduler", l.opts.Scheduler, func() ([]string, error) {
 		port, err := freePort()
-		return append([]string{
+		args := append([]string{
 			"--config=" + file,
-			"--bind-address=127.0.0.1",
-			"--secure-port=" + port,
+			"--bind-address=" + loopback,
+			schedulerPortFlag + port,
 			"--authentication-skip-lookup=true", "--authentication-kubeconfig=" + kubeconfig,
 			"--authorization-kubeconfig=" + kubeconfig,
 			"--authorization-always-allow-paths=/healthz,/livez,/readyz,/readyz/*,/metrics",
 			"--v=2",
-		}, l.opts.SchedulerArgs...), err
+		}, l.opts.SchedulerArgs...)
+		l.targets.setProgram(schedulerAccount, "https", schedulerPortFlag, args)
+		return args, err
 	})
 }
 
@@ -79,7 +89,7 @@ func (l *Lab) publishSchedulerConfig(ctx context.Context, config []byte) error {
 
 // startController runs the controller under its own account.
 func (l *Lab) startController(ctx context.Context) error {
-	if l.opts.Controller == "" {
+	if len(l.opts.Controller) == 0 {
 		l.progress("no controller is started")
 		return nil
 	}
@@ -88,14 +98,17 @@ func (l *Lab) startController(ctx context.Context) error {
 		return err
 	}
 	return l.startChild("controller", l.opts.Controller, func() ([]string, error) {
-		return append([]string{
+		port, err := freePort()
+		args := append([]string{
 			"--kubeconfig=" + kubeconfig,
-			"--metrics-bind-address=127.0.0.1:0",
+			controllerAddressFlag + net.JoinHostPort(loopback, port),
 			"--health-probe-bind-address=127.0.0.1:0",
 			"--leader-elect-lease-duration=" + leaseDuration,
 			"--leader-elect-renew-deadline=" + renewDeadline,
 			"--leader-elect-retry-period=" + retryPeriod,
-		}, l.opts.ControllerArgs...), nil
+		}, l.opts.ControllerArgs...)
+		l.targets.setProgram(controllerAccount, "http", controllerAddressFlag, args)
+		return args, err
 	})
 }
 
@@ -109,13 +122,19 @@ func (l *Lab) accountKubeconfig(ctx context.Context, account string) (string, er
 	return file, controlplane.WriteKubeconfig(file, config)
 }
 
-// startChild keeps a program running until the lab stops.
-func (l *Lab) startChild(name, path string, args func() ([]string, error)) error {
+// startChild keeps a program, given with the arguments that come first, running until the lab stops.
+func (l *Lab) startChild(name string, program []string, args func() ([]string, error)) error {
 	log, err := l.openLog(name)
 	if err != nil {
 		return err
 	}
-	p := &child.Process{Name: name, Path: path, Args: args, Output: log, Events: l.opts.Progress}
+	p := &child.Process{
+		Name: name, Path: program[0], Output: log, Events: l.opts.Progress,
+		Args: func() ([]string, error) {
+			more, err := args()
+			return slices.Concat(program[1:], more), err
+		},
+	}
 	l.children = append(l.children, p)
 	l.running.Go(func() {
 		if err := p.Run(l.ctx); err != nil {

@@ -7,11 +7,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	logsapi "k8s.io/component-base/logs/api/v1"
 	logsjson "k8s.io/component-base/logs/json"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -32,7 +34,8 @@ type logBuffer struct {
 func (b *logBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
+	b.Buffer.Write(p)
+	return os.Stderr.Write(p)
 }
 
 func (*logBuffer) Sync() error { return nil }
@@ -67,16 +70,25 @@ func (b *logBuffer) decisions(t *testing.T, keys ...string) (out []string) {
 	return out
 }
 
+// processLog is the log of the process. It is set before there are goroutines: those of a test may still log when it is over.
+var processLog = func() *logBuffer {
+	b := &logBuffer{}
+	klog.SetLogger(b.logger(0))
+	return b
+}()
+
+func (b *logBuffer) logger(v logsapi.VerbosityLevel) klog.Logger {
+	logger, _ := logsjson.NewJSONLogger(v, b, nil, nil)
+	return logger
+}
+
 // logged is a fixture whose log is read: that of cycles, and, because executors of preemptions have no context of a cycle,
 // that of the process.
 func logged(t *testing.T) (*fixture, *logBuffer) {
-	b := &logBuffer{}
-	logger, _ := logsjson.NewJSONLogger(2, b, nil, nil)
-	klog.SetLogger(logger)
-	t.Cleanup(klog.ClearLogger)
 	f := newFixture(t)
-	f.ctx = klog.NewContext(f.ctx, logger)
-	return f, b
+	f.ctx = klog.NewContext(f.ctx, processLog.logger(2))
+	processLog.decisions(t) // of tests before
+	return f, processLog
 }
 
 func (f *fixture) wantDecisions(what string, b *logBuffer, want ...string) {

@@ -8,6 +8,8 @@ import (
 
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
+
+	"github.com/berth-dev/berth/pkg/fleet/export"
 )
 
 // pluginMetrics are the plugin's own metrics; they appear beside the scheduler's on its /metrics. What the framework
@@ -20,10 +22,10 @@ type pluginMetrics struct {
 	cutShort       *metrics.Counter
 	// driverUpgradeEvictions are by outcome.
 	driverUpgradeEvictions *metrics.CounterVec
-	overbooked             *metrics.Gauge
 	// policyInForce is by policy.
 	policyInForce *metrics.GaugeVec
-	contested     *metrics.Gauge
+	// fleet are those of the fleet, which the leader tells.
+	fleet *export.Collector
 }
 
 const metricsSubsystem = "berth_scheduler"
@@ -55,20 +57,14 @@ var registerMetrics = sync.OnceValue(func() *pluginMetrics {
 			Subsystem: metricsSubsystem, Name: "driver_upgrade_evictions_total", StabilityLevel: metrics.ALPHA,
 			Help: "Tries to evict pods from nodes whose driver is to be replaced, by outcome: evicted, refused, failed.",
 		}, []string{"outcome"}),
-		overbooked: metrics.NewGauge(&metrics.GaugeOpts{
-			Name: "berth_overbooked_devices", StabilityLevel: metrics.ALPHA,
-			Help: "GPUs on which more memory is booked than they have. Only the leader counts them.",
-		}),
 		policyInForce: metrics.NewGaugeVec(&metrics.GaugeOpts{
 			Subsystem: metricsSubsystem, Name: "policy_in_force", StabilityLevel: metrics.ALPHA,
 			Help: "1 for an admission policy that refused what it must at the last check, 0 for one that did not, or could not be tried.",
 		}, []string{"policy"}),
-		contested: metrics.NewGauge(&metrics.GaugeOpts{
-			Name: "berth_contested_devices", StabilityLevel: metrics.ALPHA,
-			Help: "GPUs that more than one node reports, counted on each of these nodes. They get no pods.",
-		}),
+		fleet: &export.Collector{},
 	}
 	legacyregistry.MustRegister(m.victims, m.freedBytes, m.evictionToBind, m.claimsDropped, m.cutShort, m.driverUpgradeEvictions,
-		m.overbooked, m.policyInForce, m.contested)
+		m.policyInForce)
+	legacyregistry.CustomMustRegister(m.fleet)
 	return m
 })

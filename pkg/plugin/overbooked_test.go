@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/component-base/metrics/testutil"
 
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/leader"
@@ -28,10 +27,10 @@ func lastBound() *bt.Pod {
 	return bt.MakePod("b").Memory("45Gi").Bound("node", epoch.Add(1e9), "GPU-0=45Gi")
 }
 
-func (f *fixture) wantOverbooked(what string, want float64) {
+func (f *fixture) wantOverbooked(what string, want int) {
 	f.t.Helper()
-	if got, err := testutil.GetGaugeMetricValue(f.pl.metrics.overbooked); err != nil || got != want {
-		f.t.Errorf("%s: berth_overbooked_devices is %v, want %v (%v)", what, got, want, err)
+	if got := f.pl.fleetStatus()().Numbers.Overbooked; got != want {
+		f.t.Errorf("%s: berth_overbooked_devices is %v, want %v", what, got, want)
 	}
 }
 
@@ -108,11 +107,12 @@ func TestTheEarlierPodIsGoneBeforeLong(t *testing.T) {
 
 func TestOnlyALeaderRepairs(t *testing.T) {
 	f := newFixture(t)
-	f.pl.metrics.overbooked.Set(0)
 	f.pl.recovery.SetDone(false)
 	f.node(bt.MakeNode("node"), bt.MakeGPUNodeOf("node", 1, "80Gi"))
 	f.running(bt.MakePod("a").Memory("45Gi").Bound("node", epoch, "GPU-0=45Gi"), lastBound())
-	f.wantOverbooked("a standby", 0)
+	if s := f.pl.fleetStatus()(); s.Numbers != nil {
+		t.Errorf("a leader whose books are not right tells %+v", s.Numbers)
+	}
 
 	f = overbookedFixture(t, lastBound())
 	f.follows(leader.New())

@@ -133,6 +133,7 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err := pl.faults.WatchPolicies(ctx, handle.KubeConfig()); err != nil {
 		return nil, fmt.Errorf("checking admission policies: %w", err)
 	}
+	pl.metrics.fleet.Serve(pl.fleetStatus())
 	pl.recovery.Synced = pl.feed.Synced
 	go pl.recovery.TakeOver(ctx)
 	return pl, nil
@@ -172,7 +173,6 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 	pl.faults = &faults.Watcher{
 		World: pl.world, Wake: pl.wake, Leader: lead, Policies: &policies.State{}, Recovered: func() bool { return pl.recovery.Done() },
 		Metrics: faults.Metrics{
-			Overbooked: pl.metrics.overbooked, Contested: pl.metrics.contested,
 			PolicyInForce: pl.metrics.policyInForce, DriverUpgradeEvictions: pl.metrics.driverUpgradeEvictions,
 		},
 	}

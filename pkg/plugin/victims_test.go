@@ -9,6 +9,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/reference"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 
@@ -67,6 +70,22 @@ func TestWhoMayBeAVictim(t *testing.T) {
 				f.wantPostFilter("it may not be", pod, "")
 			}
 		})
+	}
+}
+
+// TestTheEventOnAVictimRefersToThePodItWentFor: a recorder leaves out what it cannot refer to, without a word.
+func TestTheEventOnAVictimRefersToThePodItWentFor(t *testing.T) {
+	f := newFixture(t)
+	f.node(bt.MakeNode("node"), bt.MakeGPUNode("node").GPU("GPU-0", "80Gi").Process("resident", "70Gi"))
+	f.running(bt.MakePod("resident").Memory("1Gi").Bound("node", epoch, "GPU-0=70Gi").Started(epoch).Ready(epoch))
+	told := make(chan runtime.Object, 1)
+	f.pl.evictor.Tell = func(_ *corev1.Pod, preemptor runtime.Object, _ string) { told <- preemptor }
+	preemptor := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
+	preemptor.TypeMeta = metav1.TypeMeta{} // as informers leave it
+	f.wantPostFilter("it is evicted", preemptor, "node", "resident")
+	got, err := reference.GetReference(scheme.Scheme, <-told)
+	if err != nil || got.Kind != "Pod" || got.Name != "preemptor" || got.UID != "preemptor" {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

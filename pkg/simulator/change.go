@@ -6,12 +6,15 @@ package simulator
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -52,6 +55,27 @@ func leaseOf(node string, renewed metav1.MicroTime) *coordinationv1.Lease {
 	}
 }
 
+// Add adds an object, unless there is one of its kind and name.
+func (s *Snapshot) Add(obj runtime.Object) error {
+	added, err := meta.Accessor(obj)
+	if err != nil {
+		return err
+	}
+	for _, other := range s.Objects {
+		if reflect.TypeOf(other) != reflect.TypeOf(obj) {
+			continue
+		}
+		if o, err := meta.Accessor(other); err == nil && o.GetNamespace() == added.GetNamespace() && o.GetName() == added.GetName() {
+			return nil
+		}
+	}
+	if added.GetUID() == "" {
+		added.SetUID(types.UID("sim-" + added.GetNamespace() + "-" + added.GetName()))
+	}
+	s.Objects = append(s.Objects, obj)
+	return nil
+}
+
 // Without takes a pod away, with the memory that its processes hold.
 func (s *Snapshot) Without(namespace, name string) error {
 	pod := byName[*corev1.Pod](s, namespace, name)
@@ -74,7 +98,10 @@ func (s *Snapshot) Anew(pod *corev1.Pod) {
 }
 
 func (s *Snapshot) take(pod *corev1.Pod) {
-	s.Objects = slices.DeleteFunc(s.Objects, func(obj runtime.Object) bool { return obj == runtime.Object(pod) })
+	s.Objects = slices.DeleteFunc(s.Objects, func(obj runtime.Object) bool {
+		claim, ok := obj.(*resourcev1.ResourceClaim)
+		return obj == runtime.Object(pod) || ok && leave(claim, pod)
+	})
 	for _, obj := range s.Objects {
 		if o, ok := obj.(*gpunode.Object); ok && o.Status != nil {
 			release(o.Status, pod.UID)

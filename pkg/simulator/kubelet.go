@@ -35,6 +35,7 @@ const stuckFor = time.Minute
 type kubelet struct {
 	world  *world
 	agent  *agent
+	claims *claims
 	timing Timing
 	// under counts what is still to happen.
 	under int
@@ -149,6 +150,9 @@ func (k *kubelet) disrupted(pod *corev1.Pod) error {
 // gone takes a pod away, and later what it held.
 func (k *kubelet) gone(pod *corev1.Pod) error {
 	if err := k.world.remove(pod); err != nil {
+		return err
+	}
+	if err := k.claims.ended(pod); err != nil {
 		return err
 	}
 	k.under++

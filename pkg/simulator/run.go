@@ -34,6 +34,9 @@ func (s *Simulator) Create(pods ...*corev1.Pod) error {
 		if pod.UID == "" {
 			pod.UID = types.UID("sim-" + pod.Namespace + "-" + pod.Name)
 		}
+		if err := s.claims.make(pod); err != nil {
+			return err
+		}
 		if err := s.world.put(pod); err != nil {
 			return err
 		}
@@ -53,9 +56,7 @@ func (s *Simulator) Run() error {
 		if !ok || next.After(end) || s.kubelet.under == 0 && !s.isWaiting() {
 			break
 		}
-		s.cycle = newCycle() // what happens from here on happens in none
-		s.clock.moveTo(next)
-		if err := s.agent.renew(); err != nil {
+		if err := s.moveTo(next); err != nil {
 			return err
 		}
 	}
@@ -63,6 +64,40 @@ func (s *Simulator) Run() error {
 		return fmt.Errorf("the scheduler asked for what is not simulated: %q", s.api.unknown)
 	}
 	return s.kubelet.failed
+}
+
+// RunToTry goes on, after Run, until a pod that waits is tried again, and what that brings about is over. It returns when it is
+// tried; the zero time if nothing that is known makes it be tried within a time: no pod's idle-after or min-runtime ends, none
+// that loads is given up. Pods go on as they are: who computes computes, and who is idle stays so.
+func (s *Simulator) RunToTry(namespace, name string, within time.Duration) (time.Time, error) {
+	pod := s.Pod(namespace, name)
+	if pod == nil || pod.Spec.NodeName != "" {
+		return time.Time{}, nil
+	}
+	before, end := s.historyOf(pod.UID).cycles, s.clock.Now().Add(within)
+	for {
+		next, ok := s.clock.next()
+		if !ok || next.After(end) {
+			return time.Time{}, nil
+		}
+		if err := s.moveTo(next); err != nil {
+			return time.Time{}, err
+		}
+		at := s.clock.Now()
+		if err := s.schedule(); err != nil {
+			return time.Time{}, err
+		}
+		if s.historyOf(pod.UID).cycles > before {
+			return at, s.Run()
+		}
+	}
+}
+
+// moveTo moves the clock, and what happens by itself meanwhile happens in no cycle.
+func (s *Simulator) moveTo(t time.Time) error {
+	s.cycle = newCycle()
+	s.clock.moveTo(t)
+	return s.agent.renew()
 }
 
 // isWaiting says whether a pod waits for a place that it was promised.
@@ -104,6 +139,7 @@ func (s *Simulator) scheduleOne() error {
 		return errors.New("the scheduler's queue handed out no pod")
 	}
 	h := s.historyOf(c.pod.UID)
+	h.cycles++
 	if !h.when.Equal(s.clock.Now()) {
 		h.when, h.tries = s.clock.Now(), 0
 	}

@@ -45,6 +45,7 @@ type Simulator struct {
 	api     *api
 	kubelet *kubelet
 	agent   *agent
+	claims  *claims
 	events  recorder
 
 	sched  *scheduler.Scheduler
@@ -85,9 +86,10 @@ type history struct {
 	// failure is how its last cycle failed; nil if it did not.
 	failure *failure
 	boundAt time.Time
-	// tries counts its cycles at one moment, when.
-	tries int
-	when  time.Time
+	// cycles counts its cycles, and tries those at one moment, when.
+	cycles int
+	tries  int
+	when   time.Time
 }
 
 type failure struct {
@@ -105,6 +107,9 @@ func (f *failure) fit() *framework.FitError {
 
 // New returns a simulator of a snapshot, whose objects are the simulator's from then on. It ends with ctx.
 func New(ctx context.Context, snapshot *Snapshot, o Options) (*Simulator, error) {
+	if len(snapshot.Missing) > 0 {
+		return nil, &ErrMissing{snapshot.Missing}
+	}
 	if o.Timing == (Timing{}) {
 		o.Timing = DefaultTiming
 	}
@@ -123,7 +128,8 @@ func New(ctx context.Context, snapshot *Snapshot, o Options) (*Simulator, error)
 	}
 	s.world = newWorld(s.clock)
 	s.agent = &agent{world: s.world}
-	s.kubelet = &kubelet{world: s.world, agent: s.agent, timing: o.Timing}
+	s.claims = newClaims(s.world, snapshot.Objects)
+	s.kubelet = &kubelet{world: s.world, agent: s.agent, claims: s.claims, timing: o.Timing}
 	s.api = &api{world: s.world, kubelet: s.kubelet, evicted: s.evicted}
 	if err := s.newScheduler(config); err != nil {
 		return nil, err
@@ -233,6 +239,9 @@ func (s *Simulator) load(objects []runtime.Object) error {
 	sortByAge(pods)
 	for _, pod := range pods {
 		s.clock.tick()
+		if err := s.claims.make(pod); err != nil {
+			return err
+		}
 		if err := s.world.put(pod); err != nil {
 			return err
 		}

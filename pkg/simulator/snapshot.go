@@ -31,6 +31,16 @@ type Snapshot struct {
 	Objects []runtime.Object
 	// Notes say what could not be read, and what follows from that.
 	Notes []string
+	// Missing names what could not be read without which nothing can be simulated.
+	Missing []string
+}
+
+// ErrMissing is why a snapshot cannot be simulated that lacks something.
+type ErrMissing struct{ What []string }
+
+func (e *ErrMissing) Error() string {
+	return strings.Join(e.What, ", ") + " could not be read, without which it is not known where a pod would go: " +
+		"ask for the ClusterRole berth-view, for the whole cluster"
 }
 
 // inOrder returns objects in the order in which a simulator is told of them: what pods and nodes refer to, nodes, their

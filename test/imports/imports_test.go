@@ -47,7 +47,7 @@ var rules = []rule{
 	},
 	{
 		name:     "only tests use what is made for tests",
-		prefixes: []string{module + "internal/alloctest"},
+		prefixes: []string{module + "internal/alloctest", module + "internal/metricsdoc"},
 		only:     []string{},
 	},
 	{
@@ -74,6 +74,12 @@ var rules = []rule{
 		tests:    true,
 	},
 	{
+		name:     "the numbers of a fleet are made of the books, whoever schedules",
+		prefixes: []string{"k8s.io/kubernetes/", "k8s.io/kube-scheduler/", "k8s.io/client-go/", module + "pkg/plugin"},
+		never:    []string{"pkg/fleet"},
+		tests:    true,
+	},
+	{
 		name:     "only the agent reads NVML",
 		prefixes: []string{module + "pkg/agent/nvml"},
 		only:     []string{"pkg/agent/nvml", "cmd/agent", "test"},
@@ -82,7 +88,7 @@ var rules = []rule{
 	{
 		name:     "k8s.io/kubernetes changes with every minor version, so few may touch it",
 		prefixes: []string{"k8s.io/kubernetes/"},
-		only:     []string{"pkg/plugin", "pkg/simulator", "cmd/scheduler", "pkg/lab", "cmd/berth-lab", "test"},
+		only:     []string{"pkg/plugin", "pkg/simulator", "internal/program/scheduler", "pkg/lab", "cmd/berth-lab", "test"},
 	},
 	{
 		name:     "the bridge knows nothing of the scheduler framework",
@@ -197,6 +203,8 @@ func TestRules(t *testing.T) {
 		{"pkg/pluginx", "k8s.io/kubernetes/pkg/scheduler", false, false},
 		{"pkg/lab/demo", "k8s.io/kubernetes/cmd/kube-apiserver/app", false, true},
 		{"pkg/cli", module + "pkg/lab/demo", false, false},
+		{"pkg/fleet/export", module + "pkg/plugin", false, false},
+		{"pkg/fleet/export", module + "pkg/fleet", false, true},
 	}
 	for _, tt := range tests {
 		got := true

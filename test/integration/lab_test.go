@@ -8,6 +8,8 @@ package integration
 import (
 	"context"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +27,31 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+
+// TestALabNeedsNoOtherProgram: berth-lab alone, as make demo builds it, becomes ready, which takes a pod that its scheduler
+// places.
+func TestALabNeedsNoOtherProgram(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a lab")
+	}
+	program := harness.Program("berth-lab")
+	dir, err := os.MkdirTemp(filepath.Dir(program), "alone-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	alone := filepath.Join(dir, "berth-lab")
+	if err := os.Link(program, alone); err != nil {
+		t.Fatal(err)
+	}
+	var messages strings.Builder
+	cmd := exec.CommandContext(t.Context(), alone, "up", "--bare", "--for=1ms")
+	cmd.Stderr = &messages
+	out, err := cmd.Output()
+	if err != nil || !strings.HasPrefix(string(out), "ready: KUBECONFIG=") || strings.Contains(messages.String(), "starting it again") {
+		t.Errorf("it printed %q, %v, and said\n%s", out, err, messages.String())
+	}
+}
 
 // TestBareLab is about what a bare lab does with Nodes and pods that others make.
 func TestBareLab(t *testing.T) {

@@ -18,7 +18,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -107,10 +109,58 @@ func newWhatIfWorld(t *testing.T, random *rand.Rand, nodes int) *whatIfWorld {
 			MinAvailable: ptr.To(intstr.FromInt32(1000)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{guarded: "true"}},
 		},
 	})
+	harness.Create(t, w.lab, &resourcev1.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: "nic"}})
+	harness.Create(t, w.lab, &storagev1.StorageClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "local"}, Provisioner: "kubernetes.io/no-provisioner", VolumeBindingMode: ptr.To(storagev1.VolumeBindingWaitForFirstConsumer),
+	})
 	for i := range w.nodes { // in the order of their names, in which the simulator has them too
 		w.lab.AddNode(t, bt.MakeNode(nodeName(i)), w.gpus(nodeName(i)))
+		if i%2 == 0 {
+			harness.Create(t, w.lab, &resourcev1.ResourceSlice{
+				ObjectMeta: metav1.ObjectMeta{Name: "nics-of-" + nodeName(i)},
+				Spec: resourcev1.ResourceSliceSpec{
+					Driver: "nic.example.com", NodeName: ptr.To(nodeName(i)), Pool: resourcev1.ResourcePool{Name: nodeName(i), Generation: 1, ResourceSliceCount: 1},
+					Devices: []resourcev1.Device{{Name: "nic0"}, {Name: "nic1"}},
+				},
+			})
+		}
 	}
 	return w
+}
+
+// claims gives a pod a claim of a NIC, of which every second node has two, or a volume that is on one node.
+func (w *whatIfWorld) claims(pod *corev1.Pod) {
+	meta := metav1.ObjectMeta{Namespace: pod.Namespace, Name: "of-" + pod.Name}
+	switch w.random.IntN(6) {
+	case 0:
+		harness.Create(w.T, w.lab, &resourcev1.ResourceClaim{ObjectMeta: meta, Spec: resourcev1.ResourceClaimSpec{Devices: resourcev1.DeviceClaim{
+			Requests: []resourcev1.DeviceRequest{{Name: "nic", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "nic"}}},
+		}}})
+		pod.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "nic", ResourceClaimName: &meta.Name}}
+	case 1:
+		w.volume(meta, nodeName(w.random.IntN(w.nodes)))
+		pod.Spec.Volumes = []corev1.Volume{{Name: "models", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: meta.Name}}}}
+	}
+}
+
+// volume makes a claim that is bound to a volume on a node, as the controller of volumes does.
+func (w *whatIfWorld) volume(meta metav1.ObjectMeta, node string) {
+	gi := corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+	modes := []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+	meta.Annotations = map[string]string{"pv.kubernetes.io/bind-completed": "yes"}
+	claim := harness.Create(w.T, w.lab, &corev1.PersistentVolumeClaim{ObjectMeta: meta, Spec: corev1.PersistentVolumeClaimSpec{
+		AccessModes: modes, StorageClassName: ptr.To("local"), VolumeName: meta.Name, Resources: corev1.VolumeResourceRequirements{Requests: gi},
+	}})
+	harness.Create(w.T, w.lab, &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: meta.Name},
+		Spec: corev1.PersistentVolumeSpec{
+			Capacity: gi, AccessModes: modes, StorageClassName: "local", PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: "/models"}},
+			ClaimRef: &corev1.ObjectReference{Kind: "PersistentVolumeClaim", Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID},
+			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{node}}},
+			}}}},
+		},
+	})
 }
 
 func nodeName(i int) string                { return fmt.Sprintf("node-%03d", i) }
@@ -175,7 +225,8 @@ func (w *whatIfWorld) ask(name string) {
 	w.settle()
 	before := w.pods()
 	pod := w.pod(name)
-	snapshot, err := w.client.Snapshot(w.Context())
+	w.claims(pod)
+	snapshot, err := w.client.Snapshot(w.Context(), "")
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func (c *Client) Read(ctx context.Context) (*gpumap.Objects, error) {
 		if apierrors.IsNotFound(err) {
 			return nil, fmt.Errorf("the cluster has no GPUNodes: is Berth installed? (%w)", err)
 		}
-		return nil, fmt.Errorf("list GPUNodes: %w", err)
+		return nil, needed("GPUNodes", err)
 	}
 	for i := range gpuNodes.Items {
 		gpuNodes.Items[i].Decode()
@@ -71,12 +71,12 @@ func (c *Client) Read(ctx context.Context) (*gpumap.Objects, error) {
 	}
 	nodes, err := c.kube.CoreV1().Nodes().List(ctx, all)
 	if err != nil {
-		return nil, fmt.Errorf("list nodes: %w", err)
+		return nil, needed("nodes", err)
 	}
 	o.Nodes = nodes.Items
 	pods, err := c.kube.CoreV1().Pods(metav1.NamespaceAll).List(ctx, all)
 	if err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
+		return nil, needed("pods", err)
 	}
 	o.Pods = pods.Items
 	return o, c.readMore(ctx, o)

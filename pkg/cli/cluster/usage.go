@@ -106,6 +106,11 @@ func namedBy(o *usage.Objects) (nodes []corev1.Node) {
 	return nodes
 }
 
+// from makes a list function of a typed client's.
+func from[T runtime.Object](list func(context.Context, metav1.ListOptions) (T, error)) func(context.Context) (runtime.Object, error) {
+	return func(ctx context.Context) (runtime.Object, error) { return list(ctx, metav1.ListOptions{}) }
+}
+
 // readOwners reads what owns pods and is itself owned by others. What may not be read is not followed, which usage says.
 func (c *Client) readOwners(ctx context.Context, o *usage.Objects, namespace string) error {
 	apps := c.kube.AppsV1()

@@ -41,8 +41,17 @@ type Explanation struct {
 	Recorded []string `json:"recorded,omitempty"`
 	// Options are what it asks for: the memory on each GPU, in bytes, for each option.
 	Options [][]uint64 `json:"options,omitempty"`
-	// Why is what the scheduler says of it now; empty if it has a place.
-	Why string `json:"why,omitempty"`
+	// Why is what the scheduler says of it now; empty if it has a place. If something is missing, it is what the scheduler said
+	// last, at Said.
+	Why  string       `json:"why,omitempty"`
+	Said *metav1.Time `json:"said,omitempty"`
+	// Missing is what could not be read, without which the scheduler cannot be asked: then only what the pod itself tells is
+	// here.
+	Missing []string `json:"missing,omitempty"`
+	// Nearest is what lacks on the GPU that lacks least of the node that lacks least, and who holds it.
+	Nearest string `json:"nearest,omitempty"`
+	// Next is when a pod that waits is tried again by what is known; nil if nothing that is known brings that about.
+	Next *Next `json:"next,omitempty"`
 	// Decision is what the scheduler tells of the place that it finds now, and of the options that it had; empty if it finds
 	// none.
 	Decision string `json:"decision,omitempty"`
@@ -92,6 +101,8 @@ type Holder struct {
 	IdleSeconds    float64    `json:"idleSeconds,omitempty"`
 	IdleAfter      float64    `json:"idleAfterSeconds,omitempty"`
 	ProtectedUntil *time.Time `json:"protectedUntil,omitempty"`
+	// LeavesBy is when the grace period of a pod ends that is being deleted.
+	LeavesBy *time.Time `json:"leavesBy,omitempty"`
 }
 
 // Ask explains a pod of a snapshot, which it takes. The pods that wait beside it are left out, unless they were promised a
@@ -105,14 +116,20 @@ func Ask(ctx context.Context, s *simulator.Snapshot, namespace, name string) (*E
 	}
 	pod := s.Pod(namespace, name)
 	switch {
+	case pod == nil && len(s.Missing) > 0:
+		return nil, fmt.Errorf("there is no pod %s/%s that you may read; name its namespace by -n", namespace, name)
 	case pod == nil:
 		return nil, fmt.Errorf("there is no pod %s/%s; name its namespace by -n", namespace, name)
 	case pod.DeletionTimestamp != nil:
 		return nil, fmt.Errorf("pod %s/%s is being deleted: it is placed nowhere any more", namespace, name)
+	case len(s.Missing) > 0:
+		e.byItself(s, pod)
+		return e, nil
 	case pod.Spec.NodeName != "":
 		e.BoundTo = pod.Spec.NodeName
 		s.Anew(pod)
 	}
+	leaving := leavingBy(s)
 	s.Objects = slices.DeleteFunc(s.Objects, func(obj runtime.Object) bool {
 		other, ok := obj.(*corev1.Pod)
 		return ok && other.Spec.NodeName == "" && other.Status.NominatedNodeName == "" && (other.Namespace != namespace || other.Name != name)
@@ -138,12 +155,33 @@ func Ask(ctx context.Context, s *simulator.Snapshot, namespace, name string) (*E
 	for i := range found.Nodes {
 		e.Nodes = append(e.Nodes, nodeOf(&found.Nodes[i], found.Others, found.Options))
 	}
+	for _, h := range e.holders() {
+		h.LeavesBy = leaving[whatif.Name{Namespace: h.Namespace, Name: h.Name}]
+	}
 	slices.SortStableFunc(e.Nodes, func(a, b Node) int { return cmp.Compare(a.rank(), b.rank()) })
 	if e.Outcome, err = whatif.OutcomeOf(sim, namespace, name); err != nil {
 		return nil, err
 	}
-	e.Decision, err = decision(sim, namespace, name)
+	if e.Decision, err = decision(sim, namespace, name); err != nil {
+		return nil, err
+	}
+	if e.Why != "" {
+		e.Nearest = e.nearMiss()
+	}
+	if e.BoundTo == "" && e.Outcome.Node == "" {
+		e.Next, err = next(sim, e)
+	}
 	return e, err
+}
+
+// byItself says what the pod tells of itself.
+func (e *Explanation) byItself(s *simulator.Snapshot, pod *corev1.Pod) {
+	e.BoundTo, e.Missing = pod.Spec.NodeName, s.Missing
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			e.Why, e.Said = cmp.Or(c.Message, c.Reason), &c.LastTransitionTime
+		}
+	}
 }
 
 // decision returns what the scheduler told of the place that it found.
@@ -252,7 +290,7 @@ func RecordedBy(events []corev1.Event) (notes []string) {
 	slices.SortFunc(events, func(a, b corev1.Event) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 	for i := range events {
 		if e := &events[i]; e.ReportingController == berthv1alpha1.SchedulerName || e.Source.Component == berthv1alpha1.SchedulerName {
-			notes = append(notes, e.Reason+": "+e.Message)
+			notes = append(notes, textOf(e))
 		}
 	}
 	return notes

@@ -95,7 +95,7 @@ func allocated(pod *corev1.Pod, text string) string {
 func OfEvents(pod *corev1.Pod, events []corev1.Event) (entries []Entry) {
 	for i := range events {
 		e := &events[i]
-		text := e.Reason + ": " + e.Message
+		text := textOf(e)
 		switch {
 		case e.InvolvedObject.Namespace == pod.Namespace && e.InvolvedObject.Name == pod.Name:
 			if !isOfBerth(e) {
@@ -106,12 +106,17 @@ func OfEvents(pod *corev1.Pod, events []corev1.Event) (entries []Entry) {
 		default:
 			continue
 		}
-		if e.Series != nil && e.Series.Count > 1 {
-			text += fmt.Sprintf(" (%d times)", e.Series.Count)
-		}
 		entries = append(entries, Entry{Time: timeOf(e), Source: SourceEvent, Text: text})
 	}
 	return entries
+}
+
+func textOf(e *corev1.Event) string {
+	text := e.Reason + ": " + e.Message
+	if e.Series != nil && e.Series.Count > 1 {
+		text += fmt.Sprintf(" (%d times)", e.Series.Count)
+	}
+	return text
 }
 
 // isOfBerth says whether an Event is of the scheduler, whatever its profile is called, or of the controller.

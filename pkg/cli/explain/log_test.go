@@ -167,8 +167,12 @@ func TestWhatStandsOnThePodAndInEventsIsQuotedInItsOrder(t *testing.T) {
 
 func TestWhatIsRecordedIsShownOnceAndTheLatestFirstToBeKept(t *testing.T) {
 	e := Gone(epoch, "ns", "p")
-	e.Recorded = []string{"GPUMemoryAllocated: said above"}
-	e.History = []Entry{{Source: SourceEvent, Text: "GPUMemoryAllocated: said above"}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p"}}
+	said := []corev1.Event{{
+		InvolvedObject: corev1.ObjectReference{Namespace: "ns", Name: "p"}, ReportingController: "berth",
+		Reason: "FailedScheduling", Message: "said above", Series: &corev1.EventSeries{Count: 7},
+	}}
+	e.Recorded, e.History = RecordedBy(said), OfEvents(pod, said)
 	for i := range maxEntries + 2 {
 		e.History = append(e.History, Entry{Time: metav1.NewTime(epoch.Add(time.Duration(i) * time.Second)), Source: SourceLog, Text: fmt.Sprintf("line %d.", i)})
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/berth-dev/berth/internal/version"
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/cli/whatif"
+	"github.com/berth-dev/berth/pkg/simulator"
 )
 
 // maxNodes is how many nodes the short form shows.
@@ -84,6 +86,8 @@ func (e *Explanation) lines() (lines []string) {
 	switch {
 	case e.Gone:
 		return []string{fmt.Sprintf("%s is gone, or about to be: it is placed nowhere any more.", id)}
+	case len(e.Missing) > 0:
+		return e.linesByItself(id)
 	case e.BoundTo != "":
 		lines = append(lines, fmt.Sprintf("%s is on node %s.", id, e.BoundTo))
 		for _, note := range e.Recorded {
@@ -92,33 +96,67 @@ func (e *Explanation) lines() (lines []string) {
 		if o.Node == "" {
 			lines = append(lines, "If it were placed again now, it would wait: "+o.Pending)
 		} else {
-			lines = append(lines, "If it were placed again now, it would go to node "+o.Node+e.victims()+".")
+			lines = append(lines, "If it were placed again now, it would go to node "+o.Node+victimsOf(o)+".")
 		}
 	case e.Why == "":
 		lines = append(lines, fmt.Sprintf("%s would be placed now, on node %s.", id, o.Node))
 	default:
 		lines = append(lines, fmt.Sprintf("%s waits: %s", id, e.Why))
 		if o.Node != "" {
-			lines = append(lines, fmt.Sprintf("It would be placed on node %s after %s%s.", o.Node, time.Duration(o.AfterSeconds*float64(time.Second)), e.victims()))
+			lines = append(lines, fmt.Sprintf("It would be placed on node %s after %s%s.", o.Node, time.Duration(o.AfterSeconds*float64(time.Second)), victimsOf(o)))
 		} else {
-			lines = append(lines, "Nothing that is under way will give it a place: it is tried again when memory is freed, or a node or a report changes.")
+			lines = append(lines, e.nextLine())
 		}
 	}
 	if e.Decision != "" {
 		lines = append(lines, e.Decision+".")
 	}
-	if near := e.nearMiss(); near != "" && e.Why != "" {
-		lines = append(lines, near)
+	if e.Nearest != "" {
+		lines = append(lines, e.Nearest)
 	}
 	return lines
 }
 
-func (e *Explanation) victims() string {
-	if len(e.Outcome.Victims) == 0 {
+// linesByItself is what the pod and its Events tell, where the scheduler cannot be asked.
+func (e *Explanation) linesByItself(id string) (lines []string) {
+	switch {
+	case e.BoundTo != "":
+		lines = append(lines, fmt.Sprintf("%s is on node %s.", id, e.BoundTo))
+	case e.Why == "":
+		lines = append(lines, id+" waits, and the scheduler has not said why yet.")
+	default:
+		lines = append(lines, fmt.Sprintf("%s waits. The scheduler said at %s: %s", id, e.Said.UTC().Format(time.RFC3339), e.Why))
+	}
+	for _, note := range e.Recorded {
+		lines = append(lines, "It was told: "+note)
+	}
+	return append(lines, "More is not known here: "+(&simulator.ErrMissing{What: e.Missing}).Error()+".")
+}
+
+// nextLine says when a pod is tried again for which nothing under way makes room.
+func (e *Explanation) nextLine() string {
+	n := e.Next
+	if n == nil {
+		return "Nothing that is known will give it a place: it is tried again when memory is freed, or a node or a report changes."
+	}
+	text := "Nothing that is under way will give it a place. It is tried again at " + n.Time.UTC().Format(time.RFC3339) +
+		", in " + shortly(n.Time.Sub(e.Time.Time))
+	if len(n.Because) > 0 {
+		text += ", when " + strings.Join(n.Because, " and ")
+	}
+	if n.Outcome.Node == "" {
+		return text + ", and would wait on. It is tried too when memory is freed, or a node or a report changes."
+	}
+	text += ", and would be placed on node " + n.Outcome.Node + victimsOf(&n.Outcome)
+	return text + ", if all else stays as it is; earlier if memory is freed, or a node or a report changes."
+}
+
+func victimsOf(p *whatif.Pod) string {
+	if len(p.Victims) == 0 {
 		return ", nobody evicted"
 	}
-	names := make([]string, len(e.Outcome.Victims))
-	for i, v := range e.Outcome.Victims {
+	names := make([]string, len(p.Victims))
+	for i, v := range p.Victims {
 		names[i] = v.Namespace + "/" + v.Name
 	}
 	return ", evicting " + strings.Join(names, ", ")
@@ -164,16 +202,18 @@ func (h *Holder) text() string {
 		return "processes of no known pod hold " + memory
 	}
 	text := fmt.Sprintf("pod %s/%s holds %s", h.Namespace, h.Name, memory)
-	seconds := func(s float64) string { return time.Duration(s * float64(time.Second)).Round(time.Second).String() }
 	switch {
 	case h.State == "promised":
 		return fmt.Sprintf("%s are kept for pod %s/%s", memory, h.Namespace, h.Name)
 	case h.State == "leaving":
 		text += " and is going"
+		if h.LeavesBy != nil {
+			text += ", by " + h.LeavesBy.UTC().Format(time.RFC3339) + " at the latest"
+		}
 	case h.IdleAfter > 0 && h.IdleSeconds > 0:
-		text += fmt.Sprintf(" and is idle for %s of %s", seconds(h.IdleSeconds), seconds(h.IdleAfter))
+		text += fmt.Sprintf(" and is idle for %s of %s", inWords(h.IdleSeconds), inWords(h.IdleAfter))
 	case h.IdleSeconds > 0:
-		text += " and is idle for " + seconds(h.IdleSeconds)
+		text += " and is idle for " + inWords(h.IdleSeconds)
 	}
 	if h.ProtectedUntil != nil {
 		text += ", protected until " + h.ProtectedUntil.UTC().Format(time.RFC3339)

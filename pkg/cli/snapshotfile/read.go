@@ -45,6 +45,8 @@ type Header struct {
 	// SchedulerConfiguration is the scheduler's configuration.
 	SchedulerConfiguration string   `json:"schedulerConfiguration,omitempty"`
 	Notes                  []string `json:"notes,omitempty"`
+	// Missing is what could not be read of what a scheduler cannot do without.
+	Missing []string `json:"missing,omitempty"`
 }
 
 // Read reads a file: a List of objects, in JSON or YAML, compressed or not, of one document or of several.
@@ -152,7 +154,7 @@ func (d *decoder) header(raw json.RawMessage) error {
 	if err := json.Unmarshal(raw, &h); err != nil {
 		return err
 	}
-	d.snapshot.Time, d.snapshot.Notes = h.Time.Time, append(d.snapshot.Notes, h.Notes...)
+	d.snapshot.Time, d.snapshot.Notes, d.snapshot.Missing = h.Time.Time, append(d.snapshot.Notes, h.Notes...), h.Missing
 	if h.SchedulerConfiguration != "" {
 		d.snapshot.Config = []byte(h.SchedulerConfiguration)
 	}

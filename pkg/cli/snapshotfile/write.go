@@ -9,9 +9,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -31,7 +31,7 @@ type list struct {
 
 // Write writes a snapshot, whose objects it redacts, to a file that is new or replaced: in YAML if it is named so, else in
 // JSON; compressed if its name ends in .gz.
-func Write(file string, s *simulator.Snapshot) (err error) {
+func Write(file string, s *simulator.Snapshot, replace Replace) (err error) {
 	// Whoever may read it learns of all pods of the cluster.
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -45,16 +45,31 @@ func Write(file string, s *simulator.Snapshot) (err error) {
 		defer func() { err = errors.Join(err, zipped.Close()) }()
 		out = zipped
 	}
-	return Encode(out, s, strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml"))
+	return Encode(out, s, replace, strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml"))
 }
 
-// Encode writes a snapshot, whose objects it redacts.
-func Encode(out io.Writer, s *simulator.Snapshot, inYAML bool) error {
+// Encode writes a snapshot, whose objects it redacts, with pseudonyms for names.
+func Encode(out io.Writer, s *simulator.Snapshot, replace Replace, inYAML bool) error {
+	objects := make([]runtime.Object, len(s.Objects))
+	for i, obj := range s.Objects {
+		objects[i] = keptOf(obj)
+	}
+	notes := slices.Clone(s.Notes)
+	names := newPseudonyms(objects, notes, replace)
+	if replace.Pods {
+		v := &visitor{name: names.name, text: names.inText(names.name)}
+		for _, obj := range objects {
+			v.visit(obj)
+		}
+		for i := range notes {
+			notes[i] = v.text(notes[i])
+		}
+	}
 	l := list{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "List"}, Items: []any{Header{
 		TypeMeta: metav1.TypeMeta{APIVersion: APIVersion, Kind: Kind}, Time: metav1.NewMicroTime(s.Time), Version: version.String(),
-		SchedulerConfiguration: string(s.Config), Notes: s.Notes,
+		SchedulerConfiguration: string(s.Config), Notes: notes, Missing: s.Missing,
 	}}}
-	for _, obj := range s.Objects {
+	for _, obj := range objects {
 		item, err := itemOf(obj)
 		if err != nil {
 			return err
@@ -62,6 +77,9 @@ func Encode(out io.Writer, s *simulator.Snapshot, inYAML bool) error {
 		l.Items = append(l.Items, item)
 	}
 	text, err := json.Marshal(l)
+	if err == nil && replace.Nodes {
+		text, err = names.withoutNodes(text)
+	}
 	if err == nil && inYAML {
 		text, err = yaml.JSONToYAML(text)
 	}
@@ -82,7 +100,6 @@ func itemOf(obj runtime.Object) (any, error) {
 			return unreadable, nil
 		}
 		gn.TypeMeta = metav1.TypeMeta{APIVersion: berthv1alpha1.GroupVersion.String(), Kind: gpunode.Kind}
-		gn.ManagedFields = nil
 		return gn, nil
 	}
 	if _, ok := obj.(*berthv1alpha1.ModelProfile); ok {
@@ -94,11 +111,5 @@ func itemOf(obj runtime.Object) (any, error) {
 		}
 		obj.GetObjectKind().SetGroupVersionKind(kinds[0])
 	}
-	accessor, err := meta.Accessor(obj)
-	if err != nil {
-		return nil, err
-	}
-	accessor.SetManagedFields(nil)
-	redact(obj, accessor)
 	return obj, nil
 }

@@ -9,6 +9,11 @@ import (
 	"io"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/resource"
@@ -19,17 +24,31 @@ import (
 
 // Manifests are where manifests are read from.
 type Manifests struct {
-	// Files are files, folders and URLs; "-" is Stdin. Kustomize is a folder with a kustomization; empty = none.
-	Files     []string
-	Kustomize string
-	Stdin     io.Reader
+	// FilenameOptions are files, folders and URLs ("-" is Stdin), or a folder with a kustomization, as kubectl has them.
+	resource.FilenameOptions
+	Stdin io.Reader
+	// Admit asks a cluster what it makes of an object that makes pods; nil = nobody is asked.
+	Admit func(object *unstructured.Unstructured, namespace string) (*unstructured.Unstructured, error)
 }
 
-// Read returns the pods of manifests, and the kinds of objects that have none. namespace is that of objects that name none.
-func (m *Manifests) Read(namespace string) (pods []*corev1.Pod, others []string, err error) {
+// Given says whether there are any.
+func (m *Manifests) Given() bool { return len(m.Filenames) > 0 || m.Kustomize != "" }
+
+// Objects are what manifests have.
+type Objects struct {
+	Pods []*corev1.Pod
+	// Beside is what pods refer to and a scheduler reads: claims, volumes, classes.
+	Beside []runtime.Object
+	// Left are the kinds of the objects that are left out.
+	Left []string
+}
+
+// Read reads manifests. namespace is that of objects that name none.
+func (m *Manifests) Read(namespace string) (*Objects, error) {
 	builder := resource.NewLocalBuilder().Unstructured().ContinueOnError().Flatten()
-	options := resource.FilenameOptions{Kustomize: m.Kustomize}
-	for _, file := range m.Files {
+	options := m.FilenameOptions
+	options.Filenames = nil
+	for _, file := range m.Filenames {
 		if file == "-" {
 			builder = builder.Stream(m.Stdin, "stdin")
 			continue
@@ -39,7 +58,8 @@ func (m *Manifests) Read(namespace string) (pods []*corev1.Pod, others []string,
 	if len(options.Filenames) > 0 || m.Kustomize != "" {
 		builder = builder.FilenameParam(false, &options)
 	}
-	err = builder.Do().Visit(func(info *resource.Info, err error) error {
+	out := &Objects{}
+	err := builder.Do().Visit(func(info *resource.Info, err error) error {
 		if err != nil {
 			return err
 		}
@@ -47,31 +67,86 @@ func (m *Manifests) Read(namespace string) (pods []*corev1.Pod, others []string,
 		if !ok {
 			return fmt.Errorf("%s: no object", info.Source)
 		}
-		kind := object.GetKind()
-		typed, err := typedOf(object)
-		if runtime.IsNotRegisteredError(err) {
-			others = append(others, kind)
-			return nil
+		if err := m.add(out, object, namespace); err != nil {
+			return fmt.Errorf("%s: %s %s: %w", info.Source, object.GetKind(), object.GetName(), err)
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %s %s: %w", info.Source, kind, object.GetName(), err)
-		}
-		made, err := admission.PodsOf(typed, namespace)
-		if admission.HasNoPods(err) {
-			others = append(others, kind)
-			return nil
-		}
-		pods = append(pods, made...)
-		return err
+		return nil
 	})
-	if err == nil && len(pods) == 0 {
-		err = errors.New("the manifests have no pods, and nothing that makes pods (Deployment, StatefulSet, ReplicaSet, Job)")
+	if err == nil && len(out.Pods) == 0 {
+		err = errors.New("the manifests have no pods, and nothing that makes pods (Deployment, StatefulSet, ReplicaSet, Job, CronJob, LeaderWorkerSet)")
 	}
-	return pods, others, err
+	return out, err
+}
+
+// add adds an object, with the pods that it makes.
+func (m *Manifests) add(out *Objects, object *unstructured.Unstructured, namespace string) error {
+	typed, err := typedOf(object)
+	if runtime.IsNotRegisteredError(err) {
+		out.Left = append(out.Left, object.GetKind())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	pods, claims, err := admission.PodsOf(typed, namespace)
+	if admission.HasNoPods(err) {
+		if !isBeside(typed) {
+			out.Left = append(out.Left, object.GetKind())
+			return nil
+		}
+		if accessor, err := meta.Accessor(typed); err == nil && accessor.GetNamespace() == "" && isNamespaced(typed) {
+			accessor.SetNamespace(namespace)
+		}
+		out.Beside = append(out.Beside, typed)
+		return nil
+	}
+	if _, isPod := typed.(*corev1.Pod); err == nil && !isPod && m.Admit != nil {
+		admitted, err := m.Admit(object, namespace)
+		if err != nil {
+			return err
+		}
+		if typed, err = typedOf(admitted); err != nil {
+			return err
+		}
+		if pods, claims, err = admission.PodsOf(typed, namespace); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	out.Pods = append(out.Pods, pods...)
+	for _, claim := range claims {
+		out.Beside = append(out.Beside, claim)
+	}
+	return nil
+}
+
+// isBeside says whether pods refer to objects of a kind, and a scheduler reads it. A budget is not one: what it allows is
+// known only once its controller has counted.
+func isBeside(obj runtime.Object) bool {
+	switch obj.(type) {
+	case *corev1.PersistentVolume, *storagev1.StorageClass, *schedulingv1.PriorityClass, *nodev1.RuntimeClass, *resourcev1.DeviceClass:
+		return true
+	}
+	return isNamespaced(obj)
+}
+
+// isNamespaced says which of them are in a namespace.
+func isNamespaced(obj runtime.Object) bool {
+	switch obj.(type) {
+	case *corev1.PersistentVolumeClaim, *resourcev1.ResourceClaim, *resourcev1.ResourceClaimTemplate:
+		return true
+	}
+	return false
 }
 
 // typedOf converts an object, and refuses fields that its kind does not have.
 func typedOf(object *unstructured.Unstructured) (runtime.Object, error) {
+	if object.GroupVersionKind().GroupKind() == admission.GroupKindLeaderWorkerSet {
+		typed := &admission.LeaderWorkerSet{} // of which only some fields are known
+		return typed, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, typed)
+	}
 	typed, err := scheme.Scheme.New(object.GroupVersionKind())
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/berth-dev/berth/pkg/simulator"
 	"github.com/berth-dev/berth/pkg/simulator/admission"
@@ -27,8 +28,12 @@ const (
 
 // Question is what is different.
 type Question struct {
-	// Pods are new pods, as their manifests have them.
-	Pods []*corev1.Pod
+	// Pods are new pods, as their manifests have them, and Beside what comes with them: claims, volumes, classes. Of what
+	// there is already the cluster's own counts.
+	Pods   []*corev1.Pod
+	Beside []runtime.Object
+	// Admit asks a cluster how it would store a new pod; nil = what admission adds is applied here.
+	Admit func(context.Context, *corev1.Pod) (*corev1.Pod, error)
 	// Priority is the priority of the new pods, a number or the name of a priority class; empty = as they say.
 	Priority string
 	// AddNodes, Cordon, CordonGPUs, Drain and Without are changes of the cluster.
@@ -134,14 +139,30 @@ func Ask(ctx context.Context, s *simulator.Snapshot, q *Question) (*Answer, erro
 	return answer(sim, at, asked, others)
 }
 
-// admitted returns the new pods as the apiserver would store them.
+// admitted returns the new pods as the apiserver would store them, and adds what comes with them.
 func (q *Question) admitted(ctx context.Context, s *simulator.Snapshot) ([]*corev1.Pod, error) {
 	if len(q.Pods) == 0 {
 		return nil, nil
 	}
+	for _, obj := range q.Beside {
+		if err := s.Add(obj); err != nil {
+			return nil, err
+		}
+	}
 	admitter, err := admission.New(s.Objects)
 	if err != nil {
 		return nil, err
+	}
+	admitter.Claims(s.Objects)
+	admit := q.Admit
+	if admit == nil {
+		admit = func(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
+			admitted, err := admitter.Admit(ctx, pod)
+			if err != nil {
+				return nil, fmt.Errorf("pod %s/%s would be refused: %w", pod.Namespace, pod.Name, err)
+			}
+			return admitted, nil
+		}
 	}
 	var pods []*corev1.Pod
 	for _, pod := range q.Pods {
@@ -153,9 +174,9 @@ func (q *Question) admitted(ctx context.Context, s *simulator.Snapshot) ([]*core
 				pod.Spec.PriorityClassName = q.Priority
 			}
 		}
-		admitted, err := admitter.Admit(ctx, pod)
+		admitted, err := admit(ctx, pod)
 		if err != nil {
-			return nil, fmt.Errorf("pod %s/%s would be refused: %w", pod.Namespace, pod.Name, err)
+			return nil, err
 		}
 		if q.Priority != "" && notNumber == nil {
 			priority := int32(value)

@@ -5,100 +5,113 @@ package controlplane
 
 import (
 	"context"
-	"path/filepath"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apiserver/pkg/util/compatibility"
-	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
-	"k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	basecompatibility "k8s.io/component-base/compatibility"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/names"
 
 	"github.com/berth-dev/berth/internal/serverversion"
 )
 
-// DefaultControllers are the controllers that workloads on a lab need. The node lifecycle controller is not among
-// them: the nodes are simulated, and must not become unreachable because the machine is busy.
-func DefaultControllers() []string {
-	return []string{
-		names.NamespaceController,
-		names.ServiceAccountController,
-		names.GarbageCollectorController,
-		names.PodGarbageCollectorController,
-		names.DeploymentController,
-		names.ReplicaSetController,
-		names.StatefulSetController,
-		names.DaemonSetController,
-		names.JobController,
-		names.DisruptionController,
-		names.ResourceQuotaController,
-		names.ClusterRoleAggregationController,
-	}
+// constructors make the controllers that a control plane can run: those that workloads on a lab need. The app of
+// kube-controller-manager, which has all of them, links several hundred packages more: the kubelet's, cadvisor, volume
+// plugins. The node lifecycle controller is not among them: the nodes are simulated, and must not become unreachable
+// because the machine is busy.
+var constructors = map[string]func(context.Context, *shared) (loop, error){
+	names.NamespaceController:              newNamespaceController,
+	names.ServiceAccountController:         newServiceAccountController,
+	names.GarbageCollectorController:       newGarbageCollector,
+	names.PodGarbageCollectorController:    newOrphanCollector,
+	names.DeploymentController:             newDeploymentController,
+	names.ReplicaSetController:             newReplicaSetController,
+	names.StatefulSetController:            newStatefulSetController,
+	names.DaemonSetController:              newDaemonSetController,
+	names.JobController:                    newJobController,
+	names.DisruptionController:             newDisruptionController,
+	names.ResourceQuotaController:          newResourceQuotaController,
+	names.ClusterRoleAggregationController: newClusterRoleAggregator,
 }
 
-// startControllers runs controllers of the kube-controller-manager, without leader election and without a port.
-func startControllers(cp *ControlPlane, keys *pki, controllers []string) (*part, error) {
-	kubeconfig := filepath.Join(cp.dir, "controllers.kubeconfig")
-	if err := WriteKubeconfig(kubeconfig, cp.config); err != nil {
+// loop runs a controller until its context ends.
+type loop func(context.Context)
+
+// DefaultControllers are the names of all controllers that a control plane can run.
+func DefaultControllers() []string { return slices.Sorted(maps.Keys(constructors)) }
+
+// startControllers runs controllers of the kube-controller-manager, as the administrator.
+func startControllers(cp *ControlPlane, controllers []string) (_ *part, err error) {
+	if err := emulateOlderAPIServer(cp); err != nil {
 		return nil, err
 	}
-	s, err := options.NewKubeControllerManagerOptions()
-	if err != nil {
-		return nil, err
-	}
-	fs := pflag.NewFlagSet("kube-controller-manager", pflag.ContinueOnError)
-	known, disabled, aliases := app.KnownControllers(), app.ControllersDisabledByDefault(), app.ControllerAliases()
-	for _, set := range s.Flags(known, disabled, aliases).FlagSets {
-		fs.AddFlagSet(set)
-	}
-	emulated, err := olderAPIServer(cp)
-	if err != nil {
-		return nil, err
-	}
-	args := []string{
-		"--kubeconfig=" + kubeconfig,
-		"--controllers=" + strings.Join(controllers, ","),
-		"--leader-elect=false",
-		"--secure-port=0",
-		"--use-service-account-credentials=false",
-		"--root-ca-file=" + keys.caFile,
-		"--kube-api-qps=1000",
-		"--kube-api-burst=2000",
-		"--concurrent-deployment-syncs=10",
-		"--concurrent-replicaset-syncs=10",
-	}
-	if emulated != "" {
-		args = append(args, "--emulated-version="+emulated)
-	}
-	if err := fs.Parse(args); err != nil {
-		return nil, err
-	}
-	if emulated != "" {
-		// The apiserver that is linked in would have set this itself; it does not run.
-		if err := s.ComponentGlobalsRegistry.Set(); err != nil {
-			return nil, err
+	ctx, cancel := context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			cancel()
 		}
-	}
-	c, err := s.Config(context.Background(), known, disabled, aliases)
+	}()
+	s, err := newShared(ctx, cp.config)
 	if err != nil {
 		return nil, err
 	}
-	return run("kube-controller-manager", func(ctx context.Context) error { return app.Run(ctx, c.Complete()) }), nil
+	var loops []loop
+	for _, name := range controllers {
+		construct, ok := constructors[name]
+		if !ok {
+			return nil, fmt.Errorf("no controller is named %q: there are %s", name, strings.Join(DefaultControllers(), ", "))
+		}
+		l, err := construct(ctx, s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		loops = append(loops, l)
+	}
+	return run("kube-controller-manager", func(ended context.Context) error {
+		defer cancel()
+		defer context.AfterFunc(ended, cancel)()
+		s.start(ctx)
+		defer s.informers.Shutdown()
+		var running sync.WaitGroup
+		for _, l := range loops {
+			running.Go(func() { l(ctx) })
+		}
+		running.Wait()
+		return nil
+	}), nil
 }
 
-// olderAPIServer returns which version the controllers have to emulate before an apiserver that is a program of its
-// own; "" before the one that is linked in, with which they share what is emulated.
-func olderAPIServer(cp *ControlPlane) (string, error) {
+// emulateOlderAPIServer lets the controllers emulate the version of an apiserver that is a program of its own. With the
+// one that is linked in they share what is emulated.
+func emulateOlderAPIServer(cp *ControlPlane) error {
 	if !cp.external {
-		return "", nil
+		return nil
 	}
 	info, err := cp.client.Discovery().ServerVersion()
 	if err != nil {
-		return "", err
+		return err
 	}
 	server, err := serverversion.Parse(info)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return serverversion.ToEmulate(compatibility.DefaultBuildEffectiveVersion().BinaryVersion(), server)
+	version := compatibility.DefaultBuildEffectiveVersion()
+	emulated, err := serverversion.ToEmulate(version.BinaryVersion(), server)
+	if err != nil || emulated == "" {
+		return err
+	}
+	registry := compatibility.DefaultComponentGlobalsRegistry
+	registry.ComponentGlobalsOrRegister(basecompatibility.DefaultKubeComponent, version, utilfeature.DefaultMutableFeatureGate)
+	// The registry takes versions by its flags alone.
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	registry.AddFlags(fs)
+	if err := fs.Parse([]string{"--emulated-version=" + emulated}); err != nil {
+		return err
+	}
+	return registry.Set()
 }

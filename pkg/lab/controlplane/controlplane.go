@@ -30,8 +30,8 @@ type Options struct {
 	Dir string
 	// LogFile is where klog and etcd messages of this process go; control-plane.log in Dir when empty.
 	LogFile string
-	// Controllers are the names of the kube-controller-manager's controllers to run, as in its --controllers
-	// flag; DefaultControllers when nil, none when empty.
+	// Controllers are the names of the kube-controller-manager's controllers to run, of DefaultControllers; all of these
+	// when nil, none when empty.
 	Controllers []string
 	// KubeAPIServer is the program to run as kube-apiserver, of any version, in a process of its own; when empty, the
 	// one that is linked in serves.
@@ -126,7 +126,7 @@ func Start(ctx context.Context, opts Options) (_ *ControlPlane, err error) {
 		controllers = DefaultControllers()
 	}
 	if len(controllers) > 0 {
-		part, err := startControllers(cp, keys, controllers)
+		part, err := startControllers(cp, controllers)
 		if err != nil {
 			return nil, fmt.Errorf("start controllers: %w", err)
 		}

@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
@@ -52,6 +54,51 @@ func TestControlPlane(t *testing.T) {
 			_, err := admin.CoreV1().Namespaces().Get(ctx, "scratch", metav1.GetOptions{})
 			return apierrors.IsNotFound(err)
 		})
+	})
+
+	t.Run("the controllers take a Deployment away with all that it made, and count what a quota limits", func(t *testing.T) {
+		const namespace = "work"
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+		if _, err := admin.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		quota := &corev1.ResourceQuota{
+			ObjectMeta: metav1.ObjectMeta{Name: "pods"},
+			Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("5")}},
+		}
+		if _, err := admin.CoreV1().ResourceQuotas(namespace).Create(ctx, quota, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		labels := map[string]string{"app": "web"}
+		deployment := &appsv1.Deployment{
+			ObjectMeta: metav1.ObjectMeta{Name: "web"},
+			Spec: appsv1.DeploymentSpec{
+				Replicas: new(int32(2)), Selector: &metav1.LabelSelector{MatchLabels: labels},
+				Template: corev1.PodTemplateSpec{
+					ObjectMeta: metav1.ObjectMeta{Labels: labels},
+					Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "web", Image: "web"}}},
+				},
+			},
+		}
+		if _, err := admin.AppsV1().Deployments(namespace).Create(ctx, deployment, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		used := func(n int64) func() bool {
+			return func() bool {
+				quota, err := admin.CoreV1().ResourceQuotas(namespace).Get(ctx, "pods", metav1.GetOptions{})
+				pods, ok := quota.Status.Used[corev1.ResourcePods]
+				return err == nil && ok && pods.Value() == n
+			}
+		}
+		eventually(t, used(2))
+		if err := admin.AppsV1().Deployments(namespace).Delete(ctx, "web", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool {
+			pods, err := admin.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+			return err == nil && len(pods.Items) == 0
+		})
+		eventually(t, used(0))
 	})
 
 	t.Run("a token bound to a node names the node and has no rights of its own", func(t *testing.T) {

@@ -68,6 +68,8 @@ type Args struct {
 	OnMissingPolicies OnMissingPolicies `json:"onMissingPolicies,omitempty"`
 	// PoliciesLeftOut are policies that are not installed on purpose, and not checked. Default none.
 	PoliciesLeftOut []string `json:"policiesLeftOut,omitempty"`
+	// PerNodeMetrics adds metrics of the GPU memory of each node to those of the fleet. Default false.
+	PerNodeMetrics bool `json:"perNodeMetrics,omitempty"`
 }
 
 // OnMissingPolicies says what happens while admission policies are not known to be in force.

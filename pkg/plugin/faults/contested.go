@@ -53,8 +53,7 @@ func (w *Watcher) WatchContested(node string) {
 func (w *Watcher) judgeContested(node string) {
 	devices := w.Tracker.Store.Snapshot().Contested(node, w.Tracker.Policy.StaleAfter)
 	now := w.Clock.Now()
-	tell, cleared, all := w.contested.set(node, devices, now)
-	w.Metrics.Contested.Set(float64(all))
+	tell, cleared := w.contested.set(node, devices, now)
 	if tell {
 		w.tellContested(node, devices)
 	}
@@ -82,9 +81,8 @@ func (w *Watcher) tellContested(node string, devices []gpustate.Contested) {
 			". If it was not moved, the agent or the token of one of these nodes says what is not so"))
 }
 
-// set notes the contested devices of a node. It says whether to tell of them, whether any is not contested any more, and
-// how many there are on all nodes.
-func (c *contested) set(node string, devices []gpustate.Contested, now time.Time) (tell, cleared bool, all int) {
+// set notes the contested devices of a node. It says whether to tell of them, and whether any is not contested any more.
+func (c *contested) set(node string, devices []gpustate.Contested, now time.Time) (tell, cleared bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.nodes[node]
@@ -114,10 +112,7 @@ func (c *contested) set(node string, devices []gpustate.Contested, now time.Time
 	default:
 		c.nodes[node] = n
 	}
-	for _, n := range c.nodes {
-		all += len(n.now)
-	}
-	return tell, cleared, all
+	return tell, cleared
 }
 
 // has says whether anything is known of a node.

@@ -24,32 +24,12 @@ import (
 // new pods before it tells of those that are gone.
 const OverbookedGrace = 5 * time.Second
 
-// overbooked is what is known of devices that have more booked on them than they have memory, see
+// overbooked is who was told of devices that have more booked on them than they have memory, see
 // gpustate.Tracker.Overbooked.
 type overbooked struct {
 	mu sync.Mutex
-	// devices counts them by node, where there are any.
-	devices map[string]int
 	// told are the pods that stay although they should not be there, and were told.
 	told map[types.UID]bool
-}
-
-// set notes how many devices of a node are overbooked, and returns how many of all are.
-func (o *overbooked) set(node string, devices int) (all int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if devices == 0 {
-		delete(o.devices, node)
-	} else {
-		if o.devices == nil {
-			o.devices = map[string]int{}
-		}
-		o.devices[node] = devices
-	}
-	for _, n := range o.devices {
-		all += n
-	}
-	return all
 }
 
 // tell says whether a pod is to be told: once.
@@ -76,9 +56,7 @@ func (w *Watcher) WatchBookings(node string) {
 	if !w.Recovered() {
 		return
 	}
-	devices, _ := w.Tracker.Overbooked(node)
-	w.Metrics.Overbooked.Set(float64(w.overbooked.set(node, devices)))
-	if devices > 0 {
+	if devices, _ := w.Tracker.Overbooked(node); devices > 0 {
 		w.Timers.At("overbooked/"+node, w.Clock.Now().Add(OverbookedGrace), func() { w.repair(node) })
 	}
 }

@@ -34,7 +34,6 @@ type Watcher struct {
 
 // Metrics count faults.
 type Metrics struct {
-	Overbooked, Contested *metrics.Gauge
 	// PolicyInForce is by policy, and DriverUpgradeEvictions by outcome.
 	PolicyInForce          *metrics.GaugeVec
 	DriverUpgradeEvictions *metrics.CounterVec

@@ -23,7 +23,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	logsjson "k8s.io/component-base/logs/json"
-	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/component-base/metrics/testutil"
 	"k8s.io/klog/v2"
 	testclock "k8s.io/utils/clock/testing"
@@ -115,39 +114,6 @@ func TestTheTableHasWhatIsLogged(t *testing.T) {
 	}
 	if diff := cmp.Diff(slices.Sorted(slices.Values(Messages.UnsortedList())), slices.Sorted(maps.Keys(got))); diff != "" {
 		t.Errorf("messages (-listed +logged):\n%s", diff)
-	}
-}
-
-// TestTheTableHasTheMetrics compares docs/metrics.md with what is counted: name, type and labels.
-func TestTheTableHasTheMetrics(t *testing.T) {
-	ctx, _ := logged(t)
-	everything(ctx)
-	New(testclock.NewFakePassiveClock(epoch)).Woken(1)
-	families, err := legacyregistry.DefaultGatherer.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]string{}
-	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), "berth_") {
-			continue
-		}
-		var labels []string
-		for _, l := range f.GetMetric()[0].GetLabel() {
-			labels = append(labels, l.GetName())
-		}
-		got[f.GetName()] = strings.ToLower(f.GetType().String()) + " " + strings.Join(labels, " ")
-	}
-	want := map[string]string{}
-	_, section, _ := strings.Cut(page(t, "metrics.md"), "\n## Decisions and evictions\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	for _, match := range regexp.MustCompile("(?m)^\\| `(berth_scheduler_[^`]+)` \\| (\\w+) \\|([^|]*)\\|").FindAllStringSubmatch(section, -1) {
-		labels := strings.Fields(strings.NewReplacer("`", "", ",", "").Replace(match[3]))
-		slices.Sort(labels)
-		want[match[1]] = match[2] + " " + strings.Join(labels, " ")
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("docs/metrics.md (-documented +counted):\n%s", diff)
 	}
 }
 

@@ -6,6 +6,7 @@ package preempt
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -250,10 +251,19 @@ func (e *Evictor) announceVictims() {
 			if preemptor.Priority() == corev1helpers.PodPriority(victim) {
 				why = "of the same priority, and this pod has been idle for longer than its " + berthv1alpha1.AnnotationIdleAfter
 			}
-			e.Tell(victim, preemptor.Obj(), fmt.Sprintf("Evicted from node %s to make room for GPU memory of pod %s: %s", c.Name(), klog.KObj(preemptor), why))
+			e.Tell(victim, referable(preemptor), fmt.Sprintf("Evicted from node %s to make room for GPU memory of pod %s: %s", c.Name(), klog.KObj(preemptor), why))
 		}
 		return inMemory, err
 	}
+}
+
+// referable returns what an Event can refer to: the Obj of a single pod's preemptor is of no type of the API, and the recorder
+// would leave it out without a word.
+func referable(preemptor preemption.ExecutorPreemptor) runtime.Object {
+	if pods := slices.Collect(maps.Values(preemptor.Pods())); len(pods) == 1 {
+		return pods[0]
+	}
+	return preemptor.Obj()
 }
 
 // reasonOf says why a victim was evicted by a plugin.

@@ -4,6 +4,7 @@
 package requests
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -30,20 +31,29 @@ type Resolved struct {
 
 	// What it was made from.
 	podVersion, profileVersion string
-	// announced says that the pod's owner was told of the request's notes.
-	announced sync.Once
+	told                       *told
+}
+
+// told is what the pod's owner was told last. All versions of a pod share it: the scheduler makes new ones itself, when it
+// writes why the pod waits.
+type told struct {
+	mu    sync.Mutex
+	notes []gpustate.Note
 }
 
 // IsPlain says that the pod asks for no GPU memory.
 func (r *Resolved) IsPlain() bool { return r.Request == nil && r.Unresolved == nil && r.Err == nil }
 
-// Announce calls tell for what is noteworthy about how the request was read, once.
+// Announce calls tell for what is noteworthy about how the request was read, once for as long as it is.
 func (r *Resolved) Announce(tell func(gpustate.Note)) {
-	r.announced.Do(func() {
-		for _, n := range r.Request.Notes {
+	r.told.mu.Lock()
+	defer r.told.mu.Unlock()
+	for _, n := range r.Request.Notes {
+		if !slices.Contains(r.told.notes, n) {
 			tell(n)
 		}
-	})
+	}
+	r.told.notes = r.Request.Notes
 }
 
 // Reader reads what pods ask for. It is safe for concurrent use.
@@ -67,6 +77,7 @@ func (r *Reader) Of(pod *corev1.Pod) *Resolved {
 		return nothing // nothing to parse, nothing to remember
 	}
 	var profile *berthv1alpha1.ModelProfile
+	already := &told{}
 	if known, ok := r.read.Load(pod.UID); ok {
 		old := known.(*Resolved)
 		if old.Model != "" {
@@ -75,9 +86,10 @@ func (r *Reader) Of(pod *corev1.Pod) *Resolved {
 		if old.podVersion == pod.ResourceVersion && old.profileVersion == versionOf(profile) {
 			return old
 		}
+		already = old.told
 	}
 	parsed, err := berthv1alpha1.ParsePodRequest(pod)
-	out := &Resolved{Err: err, podVersion: pod.ResourceVersion}
+	out := &Resolved{Err: err, podVersion: pod.ResourceVersion, told: already}
 	if parsed != nil {
 		if parsed.Model != "" {
 			out.Model, out.Profile = parsed.Model, berthv1alpha1.ModelProfileName(parsed.Model)

@@ -62,14 +62,20 @@ func (r Reader) nearestMiss(s *cycle.State, m fwk.NodeToStatusReader) (string, b
 	return nearest, nearest != ""
 }
 
-// toExplain returns the nodes of a status that are looked at, by name: the framework has them in no order.
-func (r Reader) toExplain(m fwk.NodeToStatusReader, code fwk.Code) []fwk.NodeInfo {
-	nodes, err := m.NodesForStatusCode(r.Handle.SnapshotSharedLister().NodeInfos(), code)
+// toExplain returns the nodes of a status that are looked at: the first in the scheduler's own order.
+func (r Reader) toExplain(m fwk.NodeToStatusReader, code fwk.Code) (nodes []fwk.NodeInfo) {
+	all, err := r.Handle.SnapshotSharedLister().NodeInfos().List()
 	if err != nil {
 		return nil
 	}
-	slices.SortFunc(nodes, func(a, b fwk.NodeInfo) int { return strings.Compare(a.Node().Name, b.Node().Name) })
-	return nodes[:min(len(nodes), maxExplained)]
+	for _, ni := range all {
+		if m.Get(ni.Node().Name).Code() == code {
+			if nodes = append(nodes, ni); len(nodes) == maxExplained {
+				break
+			}
+		}
+	}
+	return nodes
 }
 
 // missOf says what an option lacks: in bytes on the devices that lack least, and in words, GPU by GPU.

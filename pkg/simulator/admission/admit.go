@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	corev1defaults "k8s.io/kubernetes/pkg/apis/core/v1"
 )
@@ -22,6 +23,7 @@ type Admitter struct {
 	priorities map[string]*schedulingv1.PriorityClass
 	standard   *schedulingv1.PriorityClass // of pods that name none; nil = 0
 	classes    map[string]*nodev1.RuntimeClass
+	storage    *storagev1.StorageClass // of claims that name none; nil = none
 }
 
 // New returns the admission of a cluster that has the objects given. If its policies are not among them, they are taken to
@@ -38,6 +40,8 @@ func New(objects []runtime.Object) (*Admitter, error) {
 			}
 		case *nodev1.RuntimeClass:
 			a.classes[o.Name] = o
+		case *storagev1.StorageClass:
+			a.standardStorage(o)
 		case *admissionv1.MutatingAdmissionPolicy:
 			policies = append(policies, o)
 		}
@@ -126,5 +130,36 @@ func (a *Admitter) setRuntimeClass(pod *corev1.Pod) {
 			pod.Spec.NodeSelector = selector
 		}
 		pod.Spec.Tolerations = append(pod.Spec.Tolerations, class.Scheduling.Tolerations...)
+	}
+}
+
+const (
+	// Which StorageClass is the default one, by its annotations (kubernetes, pkg/volume/util/storageclass.go).
+	standardClass     = "storageclass.kubernetes.io/is-default-class"
+	betaStandardClass = "storageclass.beta.kubernetes.io/is-default-class"
+)
+
+// standardStorage finds the default class as the admission plugin DefaultStorageClass does: the newest, then by name.
+func (a *Admitter) standardStorage(c *storagev1.StorageClass) {
+	if c.Annotations[standardClass] != "true" && c.Annotations[betaStandardClass] != "true" {
+		return
+	}
+	if old := a.storage; old == nil || old.CreationTimestamp.Before(&c.CreationTimestamp) ||
+		old.CreationTimestamp.Equal(&c.CreationTimestamp) && c.Name < old.Name {
+		a.storage = c
+	}
+}
+
+// Claims gives the new claims of volumes among objects, which have no version yet, what admission adds to them.
+func (a *Admitter) Claims(objects []runtime.Object) {
+	for _, obj := range objects {
+		claim, ok := obj.(*corev1.PersistentVolumeClaim)
+		if !ok || claim.ResourceVersion != "" {
+			continue
+		}
+		if claim.Spec.StorageClassName == nil && claim.Annotations[corev1.BetaStorageClassAnnotation] == "" && a.storage != nil {
+			claim.Spec.StorageClassName = &a.storage.Name
+		}
+		corev1defaults.SetDefaults_PersistentVolumeClaim(claim)
 	}
 }

@@ -45,16 +45,7 @@ func (l *Lab) Nobody() *rest.Config {
 // AskScheduler reads a path of the port of a lab's scheduler, which its command line tells; token may be empty.
 func (l *Lab) AskScheduler(t testing.TB, path, token string) (status int, body string) {
 	t.Helper()
-	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", l.Child(t, "scheduler")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := ""
-	for arg := range strings.SplitSeq(string(cmdline), "\x00") {
-		if p, ok := strings.CutPrefix(arg, "--secure-port="); ok {
-			port = p
-		}
-	}
+	port := l.Argument(t, "scheduler", "--secure-port=")
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://127.0.0.1:"+port+path, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -74,4 +65,19 @@ func (l *Lab) AskScheduler(t testing.TB, path, token string) (status int, body s
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(text)
+}
+
+// Argument returns what follows a flag, such as --secure-port=, on the command line of one of the lab's processes.
+func (l *Lab) Argument(t testing.TB, process, flag string) (value string) {
+	t.Helper()
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", l.Child(t, process)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for arg := range strings.SplitSeq(string(cmdline), "\x00") {
+		if v, ok := strings.CutPrefix(arg, flag); ok {
+			value = v
+		}
+	}
+	return value
 }
