@@ -15,7 +15,7 @@ func TestTargets(t *testing.T) {
 	targets := newTargets()
 	targets.address = "127.0.0.1:1"
 	targets.setProgram(schedulerAccount, "https", schedulerPortFlag, []string{"--v=2", "--secure-port=10", "--secure-port=11"})
-	targets.setProgram(schedulerAccount, "https", schedulerPortFlag, []string{"--secure-port=12"})
+	targets.setProgram(schedulerAccount, "https", schedulerPortFlag, []string{"--secure-port=11", "--secure-port=12"})
 	targets.setProgram(controllerAccount, "http", controllerAddressFlag, []string{"--metrics-bind-address=127.0.0.2:20"})
 	for _, node := range []string{"gpu-1", "gpu-0"} {
 		targets.agents[node] = http.NotFoundHandler()
