@@ -22,8 +22,8 @@ import (
 	"github.com/berth-dev/berth/test/integration/harness"
 )
 
-// TestPrometheusBesideALab: each part of the lab is scraped, also after it was killed, each series that alerts and rules are
-// about has data, and in a lab where all is well no alert is even pending.
+// TestPrometheusBesideALab: each part of the lab is scraped, also after it was killed, each series that alerts, rules and
+// dashboards are about has data, and in a lab where all is well no alert is even pending.
 func TestPrometheusBesideALab(t *testing.T) {
 	program := findTool(t, "prometheus", "prometheus")
 	lab := harness.Start(t, "--nodes", "2", "--gpus", "1", "--monitoring", "--prometheus", program, "--monitoring-address", "127.0.0.1:0")
@@ -49,6 +49,7 @@ func TestPrometheusBesideALab(t *testing.T) {
 		m.waitData(query)
 	}
 	m.waitNoAlert()
+	m.waitDashboards("gpu-1")
 
 	before := lab.Argument(t, "scheduler", "--secure-port=")
 	if err := syscall.Kill(lab.Child(t, "scheduler"), syscall.SIGKILL); err != nil {
