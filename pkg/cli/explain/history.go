@@ -153,10 +153,10 @@ func Sort(entries []Entry) []Entry {
 	return entries
 }
 
-// renderHistory writes what is recorded; wide shows all of it.
+// renderHistory writes what is recorded. Unless it is wide, what the answer says already is left out, and all but the latest.
 func (e *Explanation) renderHistory(out io.Writer, wide bool) error {
-	entries := slices.DeleteFunc(slices.Clone(e.History), func(h Entry) bool { // said above already
-		return h.Source == SourceEvent && slices.Contains(e.Recorded, h.Text)
+	entries := slices.DeleteFunc(slices.Clone(e.History), func(h Entry) bool {
+		return h.Source == SourceEvent && slices.Contains(e.Recorded, h.Text) || !wide && e.Why != "" && strings.HasSuffix(h.Text, ": "+e.Why)
 	})
 	if len(entries) == 0 {
 		return nil

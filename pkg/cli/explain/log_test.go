@@ -188,3 +188,22 @@ func TestWhatIsRecordedIsShownOnceAndTheLatestFirstToBeKept(t *testing.T) {
 		}
 	}
 }
+
+// TestTheAnswerIsNotRepeated: the condition and the Event of a pod that waits say what the first line says.
+func TestTheAnswerIsNotRepeated(t *testing.T) {
+	e := Gone(epoch, "ns", "p")
+	e.Gone, e.Why = false, "0/2 nodes are available."
+	e.History = []Entry{
+		{Source: SourcePod, Text: "PodScheduled=False, Unschedulable: 0/2 nodes are available."},
+		{Source: SourceEvent, Text: "FailedScheduling: 0/1 nodes are available."}, // earlier
+	}
+	for wide, want := range map[bool]int{false: 1, true: 2} {
+		var out strings.Builder
+		if err := e.renderHistory(&out, wide); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(out.String(), " nodes are available."); got != want {
+			t.Errorf("wide %t: %d of them are shown, want %d:\n%s", wide, got, want, out.String())
+		}
+	}
+}
