@@ -21,6 +21,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -199,12 +200,25 @@ func askedAbout(t *testing.T, lab *harness.Lab) {
 		Args("--gpu-memory-utilization=$(BERTH_GPU_MEMORY_UTILIZATION)")
 	embed := holds(berthtesting.MakePod("embed"), "38Gi").Memory("40Gi").Annotation("idle-after", "1h")
 	embed.Namespace, embed.Annotations[gpusim.AnnotationGPUActive] = "search", "false"
-	for _, s := range []*appsv1.StatefulSet{statefulSet(chat, 2), statefulSet(code, 1), statefulSet(embed, 1)} {
-		harness.Create(t, lab, s)
-		for i := range *s.Spec.Replicas {
-			lab.WaitReady(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: fmt.Sprintf("%s-%d", s.Name, i)}})
+	// Of two nodes that are alike, chance says which one gets a pod: the other is cordoned meanwhile.
+	place := func(node string, s *appsv1.StatefulSet) {
+		t.Helper()
+		for _, name := range []string{"gpu-0", "gpu-1"} {
+			patch(t, lab, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, fmt.Sprintf(`{"spec":{"unschedulable":%t}}`, name != node))
 		}
+		if s.ResourceVersion == "" {
+			harness.Create(t, lab, s)
+		} else {
+			patch(t, lab, s, fmt.Sprintf(`{"spec":{"replicas":%d}}`, *s.Spec.Replicas+1))
+		}
+		lab.WaitReady(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: fmt.Sprintf("%s-%d", s.Name, *s.Spec.Replicas-1)}})
 	}
+	chats := statefulSet(chat, 1)
+	place("gpu-0", chats)
+	place("gpu-1", chats)
+	place("gpu-0", statefulSet(code, 1))
+	place("gpu-1", statefulSet(embed, 1))
+	patch(t, lab, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "gpu-0"}}, `{"spec":{"unschedulable":false}}`)
 	harness.Create(t, lab, statefulSet(berthtesting.MakePod("report").Memory("60Gi"), 1))
 	lab.WaitUnschedulable(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "report-0"}})
 	harness.Eventually(t, "all pods are measured, and embed-0 to be idle", func(ctx context.Context) (bool, string) {
@@ -235,6 +249,13 @@ func askedAbout(t *testing.T, lab *harness.Lab) {
 }
 
 // statefulSet returns one whose pods end at once.
+func patch(t *testing.T, lab *harness.Lab, object client.Object, merge string) {
+	t.Helper()
+	if err := lab.Client.Patch(t.Context(), object, client.RawPatch(types.MergePatchType, []byte(merge))); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func statefulSet(p *berthtesting.Pod, replicas int32) *appsv1.StatefulSet {
 	pod := p.NoReference().Obj()
 	pod.Spec.TerminationGracePeriodSeconds = new(int64)

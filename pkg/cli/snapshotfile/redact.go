@@ -90,11 +90,15 @@ func keptOf(obj runtime.Object) runtime.Object {
 			TypeMeta: o.TypeMeta, ObjectMeta: keptMeta(&o.ObjectMeta), Status: storagev1.VolumeAttachmentStatus{Attached: o.Status.Attached},
 			Spec: storagev1.VolumeAttachmentSpec{Attacher: o.Spec.Attacher, NodeName: o.Spec.NodeName, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: o.Spec.Source.PersistentVolumeName}},
 		}
-	case *coordinationv1.Lease: // its holder is a pod
-		return &coordinationv1.Lease{
+	case *coordinationv1.Lease:
+		lease := &coordinationv1.Lease{
 			TypeMeta: o.TypeMeta, ObjectMeta: keptMeta(&o.ObjectMeta),
 			Spec: coordinationv1.LeaseSpec{RenewTime: o.Spec.RenewTime, LeaseDurationSeconds: o.Spec.LeaseDurationSeconds},
 		}
+		if holder := o.Spec.HolderIdentity; holder != nil && *holder != "" { // the name of a pod: that there is one is enough
+			lease.Spec.HolderIdentity = new(redacted)
+		}
+		return lease
 	case *storagev1.StorageClass:
 		o.ObjectMeta = keptMeta(&o.ObjectMeta)
 		o.Parameters, o.MountOptions = nil, nil
