@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -91,9 +92,12 @@ func logged(t *testing.T) (*fixture, *logBuffer) {
 	return f, processLog
 }
 
+// wantDecisions compares what was logged since it was last asked, in any order: victims are evicted beside the cycle.
 func (f *fixture) wantDecisions(what string, b *logBuffer, want ...string) {
 	f.t.Helper()
 	got := b.decisions(f.t.(*testing.T), "pod", "node", "reason", "after", "preemptor", "cost")
+	slices.Sort(want)
+	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		f.t.Errorf("%s (-want +got)\n%s", what, diff)
 	}

@@ -120,8 +120,9 @@ func TestAStandbyRecoversNothing(t *testing.T) {
 	f, _ := recoveryFixture(t)
 	f.follows(leader.New())
 	f.takeOver()
-	if f.pl.leader.Alone(); len(f.api.lists()) != 0 {
+	if len(f.api.lists()) != 0 {
 		t.Error("listed before it led")
 	}
+	f.pl.leader.Alone()
 	f.recovered()
 }
