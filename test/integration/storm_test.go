@@ -216,7 +216,12 @@ func (s *storm) waitReady(want int) {
 
 func (s *storm) wait(what string, count func() int, want int) {
 	s.t.Helper()
-	for deadline := time.Now().Add(stormTimeout); count() != want; time.Sleep(50 * time.Millisecond) {
+	s.waitFor(stormTimeout, what, count, want)
+}
+
+func (s *storm) waitFor(timeout time.Duration, what string, count func() int, want int) {
+	s.t.Helper()
+	for deadline := time.Now().Add(timeout); count() != want; time.Sleep(50 * time.Millisecond) {
 		if s.t.Failed() || time.Now().After(deadline) {
 			s.t.Fatalf("waited for this: %s; %d of %d", what, count(), want)
 		}
