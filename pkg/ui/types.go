@@ -5,6 +5,10 @@ package ui
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/berth-dev/berth/pkg/cli/explain"
+	"github.com/berth-dev/berth/pkg/cli/whatif"
+	"github.com/berth-dev/berth/pkg/estimator"
 )
 
 // APIVersion is that of all documents.
@@ -54,13 +58,8 @@ type Question struct {
 	Manifest  string `json:"manifest,omitempty"`
 	Form      *Form  `json:"form,omitempty"`
 	Namespace string `json:"namespace,omitempty"`
-	// The others are as the flags of the same names take them.
-	AddNode  []string `json:"addNode,omitempty"`
-	Cordon   []string `json:"cordon,omitempty"`
-	Drain    []string `json:"drain,omitempty"`
-	Without  []string `json:"without,omitempty"`
-	Priority string   `json:"priority,omitempty"`
-	Strategy string   `json:"strategy,omitempty"`
+	// The others are as the flags of the same names take them: addNode, cordon, drain, without, priority, strategy.
+	whatif.Changes `json:",inline"`
 }
 
 // Form is a Deployment in short. Values are as the annotations of the same names have them; GPUMemory or Model is needed.
@@ -98,22 +97,12 @@ type History struct {
 
 // HistoryEntry is an entry of the history of an Explanation, with the pod that it is of.
 type HistoryEntry struct {
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
+	whatif.Name `json:",inline"`
 	// Eviction says that it tells of an eviction of the pod; else it is of a decision about it.
 	Eviction bool `json:"eviction,omitempty"`
 	// For is the pod that it was evicted for, where that is known.
-	For *PodName `json:"for,omitempty"`
-	// Time, Source ("pod" or "event") and Text are as in an Explanation.
-	Time   metav1.Time `json:"time,omitzero"`
-	Source string      `json:"source"`
-	Text   string      `json:"text"`
-}
-
-// PodName is the name of a pod.
-type PodName struct {
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
+	For           *whatif.Name `json:"for,omitempty"`
+	explain.Entry `json:",inline"`
 }
 
 // Models is what is known of the models of a cluster. Memory is in bytes.
@@ -143,10 +132,14 @@ type Model struct {
 type Peak struct {
 	Namespace string `json:"namespace,omitempty"`
 	// Runtime is the engine, and Settings how it was told to run the model, as the ModelProfile has them.
-	Runtime  string         `json:"runtime,omitempty"`
-	Settings map[string]any `json:"settings"`
-	GPUs     int            `json:"gpus"`
-	Measured []int64        `json:"measured"`
+	Runtime  string             `json:"runtime,omitempty"`
+	Settings estimator.Settings `json:"settings"`
+	GPUs     int                `json:"gpus"`
+	Measured []int64            `json:"measured"`
+	// Fills says that the engine takes all that it is booked: then Measured says nothing of what it needs, and Excess, the most that a
+	// GPU held beyond what was booked by the estimate, says what the estimate lacks.
+	Fills  bool  `json:"fills,omitempty"`
+	Excess int64 `json:"excess,omitempty"`
 	// Samples is how many pods were measured, and Time when last.
 	Samples int         `json:"samples"`
 	Time    metav1.Time `json:"time"`
