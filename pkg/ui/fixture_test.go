@@ -28,12 +28,12 @@ var look = filepath.Join("..", "..", "hack", "look", "cluster.json.gz")
 
 // served is a server, and a client of it.
 type served struct {
-	t            *testing.T
-	host, token  string
-	server       *Server
-	stop         context.CancelFunc
-	ended        chan error
-	client       *http.Client
+	t           *testing.T
+	host, token string
+	server      *Server
+	stop        context.CancelFunc
+	ended       chan error
+	client      *http.Client
 }
 
 // serve serves a world as kubectl berth ui does.
