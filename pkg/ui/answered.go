@@ -42,13 +42,19 @@ func (c *answered) get(ctx context.Context, revision int64, key string, ask func
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p.waiting--; p.waiting == 0 {
+	p.waiting--
+	select {
+	case <-p.done:
+		return p.body, p.err
+	default:
+	}
+	if p.waiting == 0 {
 		p.cancel()
+		if c.answers[key] == p {
+			delete(c.answers, key) // who comes now asks anew
+		}
 	}
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	return p.body, p.err
+	return nil, ctx.Err()
 }
 
 func (c *answered) begin(ctx context.Context, revision int64, key string, ask func(context.Context) (any, error)) *pending {
@@ -58,7 +64,7 @@ func (c *answered) begin(ctx context.Context, revision int64, key string, ask fu
 		c.revision, c.answers, c.size = revision, map[string]*pending{}, 0
 	}
 	p := c.answers[key]
-	if p != nil && revision == c.revision && (p.waiting > 0 || p.err == nil) {
+	if p != nil && revision == c.revision {
 		p.waiting++
 		return p
 	}
