@@ -27,6 +27,8 @@ type api struct {
 	mu    sync.Mutex
 	lists map[string]int
 	pods  []corev1.Pod
+	// events are refused if they are nil.
+	events []corev1.Event
 	// changes has a value for each change of a pod; mayWatch says whether that may be watched.
 	changes  chan struct{}
 	mayWatch bool
@@ -91,6 +93,12 @@ func (a *api) list(w http.ResponseWriter, resource string) {
 		list = berthv1alpha1.GPUNodeList{TypeMeta: of(berth, "GPUNodeList"), Items: []berthv1alpha1.GPUNode{*bt.MakeGPUNode("gpu-a").GPU("GPU-a0", "80Gi").Obj()}}
 	case "modelprofiles":
 		list = berthv1alpha1.ModelProfileList{TypeMeta: of(berth, "ModelProfileList")}
+	case "events":
+		if a.events == nil {
+			refused(w)
+			return
+		}
+		list = corev1.EventList{TypeMeta: of("v1", "EventList"), Items: a.events}
 	default:
 		refused(w)
 		return
