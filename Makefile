@@ -131,12 +131,18 @@ look: ## See what the scheduler would do with a snapshot of a cluster: the map, 
 	@hack/build.sh -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth
 	@hack/look/look.sh
 
+.PHONY: ui
+ui: ## See that snapshot in a browser: fleet, pods, why they wait, what if
+	@hack/build.sh -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth
+	bin/kubectl-berth ui --open --from hack/look/cluster.json.gz
+
 # berth-lab has the scheduler and the controller in it. It prefers those that make build left beside it, so these must not
 # be of older source.
 .PHONY: demo
 demo: ## Bring up a real control plane with simulated GPUs, place deployments and draw the map
 	@hack/build.sh -ldflags '$(LDFLAGS)' -o bin/ ./cmd/berth-lab $(patsubst bin/%,./cmd/%,$(wildcard bin/scheduler bin/controller))
 	bin/berth-lab demo
+	@printf '\nmake ui shows such a cluster in a browser: a snapshot of this one, without a control plane.\n'
 
 .PHONY: bench
 bench: ## Run the benchmarks: planner and filter, then scheduler throughput

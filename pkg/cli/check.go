@@ -18,6 +18,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/cli/check"
 	"github.com/berth-dev/berth/pkg/cli/cluster"
+	"github.com/berth-dev/berth/pkg/cli/snapshotfile"
 	"github.com/berth-dev/berth/pkg/cli/terminal"
 )
 
@@ -111,7 +112,7 @@ func (o *checkOptions) run(cmd *cobra.Command) error {
 // look makes the checks, again and again while it waits.
 func (o *checkOptions) look(ctx context.Context) (*check.Report, error) {
 	if o.source.file != "" {
-		snapshot, err := o.source.read(ctx)
+		snapshot, err := snapshotfile.Read(o.source.file)
 		if err != nil {
 			return nil, err
 		}

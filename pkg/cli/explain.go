@@ -69,43 +69,12 @@ func (o *explainOptions) run(ctx context.Context, arg string) error {
 	if !ok || name == "" || !slices.Contains([]string{"pod", "pods", "po"}, kind) {
 		return fmt.Errorf("%q is no pod: write it as pod/NAME", arg)
 	}
-	namespace, err := o.source.namespace()
+	source, err := o.source.open()
 	if err != nil {
 		return err
 	}
-	snapshot, err := o.source.snapshot(ctx)
+	e, err := source.Explain(ctx, source.Namespace, name, o.logs)
 	if err != nil {
-		return err
-	}
-	pod := snapshot.Pod(namespace, name).DeepCopy()
-	if pod == nil && o.source.file == "" || pod != nil && pod.DeletionTimestamp != nil {
-		e := explain.Gone(snapshot.Time, namespace, name)
-		if err := o.addHistory(ctx, e, pod); err != nil {
-			return err
-		}
-		if len(e.History) > 0 {
-			return o.print(e)
-		}
-	}
-	e, err := explain.Ask(ctx, snapshot, namespace, name)
-	if err != nil {
-		return err
-	}
-	if (e.BoundTo != "" || len(e.Missing) > 0) && o.source.file == "" {
-		client, err := o.source.client()
-		if err != nil {
-			return err
-		}
-		events, note, err := client.EventsOf(ctx, pod)
-		if err != nil {
-			return err
-		}
-		e.Recorded = explain.RecordedBy(events)
-		if note != "" {
-			e.Notes = append(e.Notes, note)
-		}
-	}
-	if err := o.addHistory(ctx, e, pod); err != nil {
 		return err
 	}
 	return o.print(e)

@@ -75,7 +75,11 @@ func (o *snapshotOptions) run(ctx context.Context) error {
 			return fmt.Errorf("--replace-names=%s is not known: use pods, nodes, or pods,nodes", name)
 		}
 	}
-	s, err := o.source.snapshot(ctx)
+	source, err := o.source.open()
+	if err != nil {
+		return err
+	}
+	s, err := source.Snapshot(ctx)
 	if err != nil {
 		return err
 	}

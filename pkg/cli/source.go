@@ -4,21 +4,16 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"io"
 
 	"github.com/spf13/pflag"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/klog/v2"
 
-	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
-	"github.com/berth-dev/berth/internal/version"
-	"github.com/berth-dev/berth/pkg/cli/check"
+	"github.com/berth-dev/berth/pkg/cli/answers"
 	"github.com/berth-dev/berth/pkg/cli/cluster"
 	"github.com/berth-dev/berth/pkg/cli/snapshotfile"
-	"github.com/berth-dev/berth/pkg/simulator"
 )
 
 // source is what a command is about: a cluster, or a file with a snapshot of one.
@@ -34,34 +29,20 @@ func (s *source) addFlags(flags *pflag.FlagSet) {
 	flags.StringVarP(&s.name, "namespace", "n", "", "Namespace of what names none")
 }
 
-// snapshot reads the cluster, or the file.
-func (s *source) snapshot(ctx context.Context) (*simulator.Snapshot, error) {
+// open returns what is to be asked.
+func (s *source) open() (*answers.Source, error) {
 	quiet()
-	snapshot, err := s.read(ctx)
-	if err != nil {
-		return nil, err
+	out := &answers.Source{File: s.file, ReadFile: snapshotfile.Read}
+	if s.file == "" {
+		client, err := s.client()
+		if err != nil {
+			return nil, err
+		}
+		out.Client = client
 	}
-	own := version.Tag()
-	if tag := schedulerTag(snapshot); tag != "" && tag != own {
-		snapshot.Notes = append(snapshot.Notes, fmt.Sprintf(
-			"The scheduler of the cluster is of version %s, this program of %s: what they decide may differ", tag, own))
-	}
-	return snapshot, nil
-}
-
-func (s *source) read(ctx context.Context) (*simulator.Snapshot, error) {
-	if s.file != "" {
-		return snapshotfile.Read(s.file)
-	}
-	client, err := s.client()
-	if err != nil {
-		return nil, err
-	}
-	namespace, err := s.namespace()
-	if err != nil {
-		return nil, err
-	}
-	return client.Snapshot(ctx, namespace)
+	var err error
+	out.Namespace, err = s.namespace()
+	return out, err
 }
 
 // client returns a client of the cluster.
@@ -84,20 +65,6 @@ func (s *source) admission() (*cluster.Admission, error) {
 		return nil, err
 	}
 	return cluster.NewAdmission(config, mapper)
-}
-
-// schedulerTag returns the tag of the image of the scheduler's pods; empty if there are none, or it has none.
-func schedulerTag(s *simulator.Snapshot) string {
-	for _, obj := range s.Objects {
-		pod, ok := obj.(*corev1.Pod)
-		if !ok || pod.Namespace != berthv1alpha1.Namespace || pod.Labels[check.LabelName] != check.Scheduler {
-			continue
-		}
-		if tag := check.ImageTag(pod); tag != "" {
-			return tag
-		}
-	}
-	return ""
 }
 
 // namespace returns the namespace of what names none.

@@ -18,7 +18,6 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
-	"github.com/berth-dev/berth/pkg/cli/cluster"
 	"github.com/berth-dev/berth/pkg/cli/gpumap"
 	"github.com/berth-dev/berth/pkg/cli/terminal"
 	"github.com/berth-dev/berth/pkg/cli/usage"
@@ -162,88 +161,50 @@ func (o *topOptions) run(ctx context.Context) error {
 	return err
 }
 
-// look returns what reads the cluster, or the file, and draws it.
+// look returns what asks the cluster, or the file, and draws the answer.
 func (o *topOptions) look() (func(context.Context) ([]byte, error), error) {
-	draw := o.drawMap
-	if o.grouping != nil {
-		draw = o.drawUsage
-	}
-	if o.source.file != "" {
-		return func(ctx context.Context) ([]byte, error) {
-			snapshot, err := o.source.snapshot(ctx)
-			if err != nil {
-				return nil, err
-			}
-			objects, settings, err := cluster.UsageOf(snapshot, o.source.name)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", o.source.file, err)
-			}
-			return draw(objects, settings)
-		}, nil
-	}
-	client, err := o.source.client()
+	source, err := o.source.open()
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) ([]byte, error) {
-		settings, err := client.Settings(ctx)
+		if o.grouping != nil {
+			u, err := source.Usage(ctx, *o.grouping, o.source.name, o.nodes...)
+			if err != nil {
+				return nil, err
+			}
+			return o.drawUsage(u)
+		}
+		m, err := source.Map(ctx, o.nodes...)
 		if err != nil {
 			return nil, err
 		}
-		objects, err := o.read(ctx, client)
-		if err != nil {
-			return nil, err
-		}
-		return draw(objects, settings)
+		return o.drawMap(m)
 	}, nil
 }
 
-// read reads the cluster. A map needs all of it, for who else is on a GPU is what it shows.
-func (o *topOptions) read(ctx context.Context, client *cluster.Client) (*usage.Objects, error) {
-	if o.grouping == nil {
-		objects, err := client.Read(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return &usage.Objects{Objects: *objects}, nil
-	}
-	fallback, err := o.source.namespace()
-	if err != nil {
-		return nil, err
-	}
-	return client.ReadUsage(ctx, cluster.UsageScope{Namespace: o.source.name, Fallback: fallback, Owners: o.grouping.NeedsOwners()})
-}
-
-func (o *topOptions) drawMap(objects *usage.Objects, settings gpumap.Settings) ([]byte, error) {
-	m, err := gpumap.Build(&objects.Objects, settings, o.nodes...)
-	if err != nil {
-		return nil, err
-	}
+func (o *topOptions) drawMap(m *gpumap.Map) ([]byte, error) {
 	if o.output == "json" {
 		return indented(m)
 	}
 	var text bytes.Buffer
 	style := terminal.Style(o.Out, o.noColor)
 	style.Wide = o.output == "wide"
-	err = m.Render(&text, style)
+	err := m.Render(&text, style)
 	return text.Bytes(), err
 }
 
-func (o *topOptions) drawUsage(objects *usage.Objects, settings gpumap.Settings) ([]byte, error) {
-	u, err := usage.Build(objects, settings, *o.grouping, o.nodes...)
-	if err != nil {
-		return nil, err
-	}
+func (o *topOptions) drawUsage(u *usage.Usage) ([]byte, error) {
 	if o.output == "json" {
 		return indented(u)
 	}
 	var text bytes.Buffer
 	if o.output == "csv" {
 		printNotes(o.ErrOut, u.Notes)
-		err = u.CSV(&text)
-	} else {
-		err = u.Render(&text)
+		err := u.CSV(&text)
+		return text.Bytes(), err
 	}
+	err := u.Render(&text)
 	return text.Bytes(), err
 }
 

@@ -9,17 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
-	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/cli/whatif"
-	"github.com/berth-dev/berth/pkg/simulator"
 )
 
 const whatIfLong = `Say where pods would go, whom they would evict, and what would stay pending and why, without changing anything.
@@ -54,12 +50,7 @@ type whatIfOptions struct {
 	source source
 
 	manifests whatif.Manifests
-	addNodes  []string
-	cordon    []string
-	drain     []string
-	without   []string
-	priority  string
-	strategy  string
+	changes   whatif.Changes
 	dryRun    string
 	output    string
 }
@@ -83,12 +74,12 @@ func newWhatIfCommand(flags *genericclioptions.ConfigFlags, streams genericioopt
 	}
 	files.AddFlags(f)
 	f.StringVar(&o.dryRun, "dry-run", dryRunClient, "Who says what admission makes of manifests: client (this program) or server (the cluster, which stores nothing)")
-	f.StringArrayVar(&o.addNodes, "add-node", nil, "Add empty nodes of a shape, as h100-80x8=2: two nodes of 8 GPUs of model H100-80")
-	f.StringArrayVar(&o.cordon, "cordon", nil, "Keep new pods off a NODE, or off one GPU of it: NODE/GPU-UUID")
-	f.StringArrayVar(&o.drain, "drain", nil, "Cordon a NODE and place its pods anew")
-	f.StringArrayVar(&o.without, "without", nil, "Take a pod away: pod/NAMESPACE/NAME")
-	f.StringVar(&o.priority, "priority", "", "Priority of the new pods instead of their own: a number, or the name of a priority class")
-	f.StringVar(&o.strategy, "strategy", "", "Strategy of the scheduler instead of its own: MostAllocated, LeastAllocated or Fragmentation")
+	f.StringArrayVar(&o.changes.AddNode, "add-node", nil, "Add empty nodes of a shape, as h100-80x8=2: two nodes of 8 GPUs of model H100-80")
+	f.StringArrayVar(&o.changes.Cordon, "cordon", nil, "Keep new pods off a NODE, or off one GPU of it: NODE/GPU-UUID")
+	f.StringArrayVar(&o.changes.Drain, "drain", nil, "Cordon a NODE and place its pods anew")
+	f.StringArrayVar(&o.changes.Without, "without", nil, "Take a pod away: pod/NAMESPACE/NAME")
+	f.StringVar(&o.changes.Priority, "priority", "", "Priority of the new pods instead of their own: a number, or the name of a priority class")
+	f.StringVar(&o.changes.Strategy, "strategy", "", "Strategy of the scheduler instead of its own: MostAllocated, LeastAllocated or Fragmentation")
 	f.StringVarP(&o.output, "output", "o", "", "Output format: json")
 	answersByStatus(command)
 	return command
@@ -98,19 +89,21 @@ func (o *whatIfOptions) run(cmd *cobra.Command) error {
 	if !slices.Contains([]string{"", "json"}, o.output) {
 		return fmt.Errorf("--output=%s is not known: use json", o.output)
 	}
-	question, err := o.question()
+	question, err := o.changes.Question()
 	if err != nil {
 		return err
 	}
-	notes, err := o.readManifests(cmd.Context(), question)
+	if err := o.readManifests(cmd.Context(), question); err != nil {
+		return err
+	}
+	source, err := o.source.open()
 	if err != nil {
 		return err
 	}
-	answer, err := o.ask(cmd.Context(), question)
+	answer, err := source.WhatIf(cmd.Context(), question)
 	if err != nil {
 		return err
 	}
-	answer.Notes = append(notes, answer.Notes...)
 	if o.output == "json" {
 		text, err := json.MarshalIndent(answer, "", "  ")
 		if err != nil {
@@ -129,94 +122,36 @@ func (o *whatIfOptions) run(cmd *cobra.Command) error {
 	return nil
 }
 
-func (o *whatIfOptions) ask(ctx context.Context, q *whatif.Question) (*whatif.Answer, error) {
-	snapshot, err := o.source.snapshot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return whatif.Ask(ctx, snapshot, q)
-}
-
 const (
 	dryRunClient = "client"
 	dryRunServer = "server"
 )
 
-// readManifests reads the new pods, and says what of the manifests has none.
-func (o *whatIfOptions) readManifests(ctx context.Context, q *whatif.Question) (notes []string, err error) {
+// readManifests reads the new pods.
+func (o *whatIfOptions) readManifests(ctx context.Context, q *whatif.Question) error {
 	switch {
 	case o.dryRun != dryRunClient && o.dryRun != dryRunServer:
-		return nil, fmt.Errorf("--dry-run=%s is not known: use %s or %s", o.dryRun, dryRunClient, dryRunServer)
+		return fmt.Errorf("--dry-run=%s is not known: use %s or %s", o.dryRun, dryRunClient, dryRunServer)
 	case o.dryRun == dryRunServer && o.source.file != "":
-		return nil, errors.New("--dry-run=server asks a cluster, and --from is a file: leave one of them out")
-	case !o.manifests.Given() && o.priority != "":
-		return nil, errors.New("--priority is that of new pods: name their manifests by -f")
+		return errors.New("--dry-run=server asks a cluster, and --from is a file: leave one of them out")
 	case !o.manifests.Given() && o.dryRun == dryRunServer:
-		return nil, errors.New("--dry-run=server is about manifests: name them by -f")
+		return errors.New("--dry-run=server is about manifests: name them by -f")
 	case !o.manifests.Given():
-		return nil, nil
+		return nil
 	}
 	namespace, err := o.source.namespace()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if o.dryRun == dryRunServer {
 		admission, err := o.source.admission()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		q.Admit = admission.Pod
 		o.manifests.Admit = func(object *unstructured.Unstructured, namespace string) (*unstructured.Unstructured, error) {
 			return admission.Object(ctx, object, namespace)
 		}
 	}
-	read, err := o.manifests.Read(namespace)
-	if err != nil {
-		return nil, err
-	}
-	q.Pods, q.Beside = read.Pods, read.Beside
-	slices.Sort(read.Left)
-	if left := slices.Compact(read.Left); len(left) > 0 {
-		notes = append(notes, "Of the manifests, objects of these kinds are left out: "+strings.Join(left, ", "))
-	}
-	return notes, nil
-}
-
-// question reads the flags.
-func (o *whatIfOptions) question() (*whatif.Question, error) {
-	q := &whatif.Question{Priority: o.priority, Strategy: o.strategy, Drain: o.drain}
-	for _, text := range o.addNodes {
-		shape, count, many := strings.Cut(text, "=")
-		n := 1
-		if many {
-			var err error
-			if n, err = strconv.Atoi(count); err != nil || n < 1 {
-				return nil, fmt.Errorf("--add-node=%s: %q is not a number of nodes: write it as h100-80x8=2", text, count)
-			}
-		}
-		parsed, err := simulator.ParseShape(shape)
-		if err != nil {
-			return nil, fmt.Errorf("--add-node=%s: %w", text, err)
-		}
-		q.AddNodes = append(q.AddNodes, whatif.NewNodes{Shape: parsed, Count: n})
-	}
-	for _, text := range o.cordon {
-		if node, gpu, ok := strings.Cut(text, "/"); ok {
-			q.CordonGPUs = append(q.CordonGPUs, whatif.GPU{Node: node, UUID: gpu})
-		} else {
-			q.Cordon = append(q.Cordon, node)
-		}
-	}
-	for _, text := range o.without {
-		parts := strings.Split(text, "/")
-		if len(parts) != 3 || parts[0] != "pod" || parts[1] == "" || parts[2] == "" {
-			return nil, fmt.Errorf("--without=%s: write it as pod/NAMESPACE/NAME", text)
-		}
-		q.Without = append(q.Without, whatif.Name{Namespace: parts[1], Name: parts[2]})
-	}
-	strategies := []alloc.Strategy{"", alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation}
-	if !slices.Contains(strategies, alloc.Strategy(o.strategy)) {
-		return nil, fmt.Errorf("--strategy=%s is not known: use one of %s, %s, %s", o.strategy, strategies[1], strategies[2], strategies[3])
-	}
-	return q, nil
+	return o.manifests.AddTo(q, namespace)
 }

@@ -33,21 +33,33 @@ func (c *Client) HistoryEvents(ctx context.Context, namespace, name string) (eve
 		return nil, nil, fmt.Errorf("list Events of pod %s/%s: %w", namespace, name, err)
 	}
 	events = list.Items
-	evictions := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("reason", eventEvicted).String()}
-	list, err = c.kube.CoreV1().Events(metav1.NamespaceAll).List(ctx, evictions)
-	if apierrors.IsForbidden(err) {
-		notes = append(notes, "Events of other namespaces could not be read, so evictions there for this pod are not shown")
-		list, err = c.kube.CoreV1().Events(namespace).List(ctx, evictions)
-	}
+	evictions, all, err := c.Evictions(ctx, namespace)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list Events of evictions: %w", err)
+		return nil, nil, err
 	}
-	for i := range list.Items {
-		if e := &list.Items[i]; e.InvolvedObject.Namespace != namespace || e.InvolvedObject.Name != name {
+	if !all {
+		notes = append(notes, "Events of other namespaces could not be read, so evictions there for this pod are not shown")
+	}
+	for i := range evictions {
+		if e := &evictions[i]; e.InvolvedObject.Namespace != namespace || e.InvolvedObject.Name != name {
 			events = append(events, *e)
 		}
 	}
 	return events, notes, nil
+}
+
+// Evictions returns the Events on pods that were evicted for others, in all namespaces or, where these may not be read, in one.
+func (c *Client) Evictions(ctx context.Context, namespace string) (events []corev1.Event, all bool, err error) {
+	evictions := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("reason", eventEvicted).String()}
+	list, err := c.kube.CoreV1().Events(metav1.NamespaceAll).List(ctx, evictions)
+	all = !apierrors.IsForbidden(err)
+	if !all {
+		list, err = c.kube.CoreV1().Events(namespace).List(ctx, evictions)
+	}
+	if err != nil {
+		return nil, all, fmt.Errorf("list Events of evictions: %w", err)
+	}
+	return list.Items, all, nil
 }
 
 // SchedulerLogs calls read with each log of the scheduler's pods that there is, from a moment on: those of their containers

@@ -105,6 +105,13 @@ type Holder struct {
 	LeavesBy *time.Time `json:"leavesBy,omitempty"`
 }
 
+// ErrNoPod is why a pod cannot be explained that is not there, as far as can be seen.
+type ErrNoPod struct{ namespace, name, seen string }
+
+func (e *ErrNoPod) Error() string {
+	return fmt.Sprintf("there is no pod %s/%s%s; name its namespace by -n", e.namespace, e.name, e.seen)
+}
+
 // Ask explains a pod of a snapshot, which it takes. The pods that wait beside it are left out, unless they were promised a
 // place: what is explained is what the pod would find if it were tried next.
 func Ask(ctx context.Context, s *simulator.Snapshot, namespace, name string) (*Explanation, error) {
@@ -117,9 +124,9 @@ func Ask(ctx context.Context, s *simulator.Snapshot, namespace, name string) (*E
 	pod := s.Pod(namespace, name)
 	switch {
 	case pod == nil && len(s.Missing) > 0:
-		return nil, fmt.Errorf("there is no pod %s/%s that you may read; name its namespace by -n", namespace, name)
+		return nil, &ErrNoPod{namespace, name, " that you may read"}
 	case pod == nil:
-		return nil, fmt.Errorf("there is no pod %s/%s; name its namespace by -n", namespace, name)
+		return nil, &ErrNoPod{namespace, name, ""}
 	case pod.DeletionTimestamp != nil:
 		return nil, fmt.Errorf("pod %s/%s is being deleted: it is placed nowhere any more", namespace, name)
 	case len(s.Missing) > 0:

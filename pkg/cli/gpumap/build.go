@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	"github.com/berth-dev/berth/internal/redact"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 )
@@ -142,7 +143,7 @@ func (b *builder) hasGPUs(node *corev1.Node) bool {
 
 func (b *builder) node(node *corev1.Node) Node {
 	view := b.viewer.Explain(node, b.pods[node.Name], &gpustate.Query{})
-	n := Node{Name: node.Name, Reason: string(view.Reason), Devices: []Device{}}
+	n := Node{Name: node.Name, Reason: string(view.Reason), Pool: NodePool(node), Devices: []Device{}}
 	if renewed, ok := b.renewed[node.Name]; ok {
 		n.LastHeard = &metav1.Time{Time: renewed}
 	}
@@ -265,7 +266,11 @@ func (b *builder) share(report *gpustate.Report, c *gpustate.Charge, i int) PodS
 		Namespace: c.Namespace, Name: c.Name, UID: c.UID,
 		Booked: c.Booked[i].Int64(), Measured: c.Measured[i].Int64(), Charged: c.Charged[i].Int64(),
 	}
-	if pod := b.byID[c.UID]; pod != nil && !c.Booked[i].IsZero() {
+	pod := b.byID[c.UID]
+	if pod != nil {
+		p.Model = redact.URI(pod.Annotations[berthv1alpha1.AnnotationModel])
+	}
+	if pod != nil && !c.Booked[i].IsZero() {
 		until, loading := gpustate.LoadingUntil(pod, b.settings.LoadTimeout.Duration)
 		p.Loading = loading && (until.IsZero() || b.now.Before(until))
 	}

@@ -38,6 +38,8 @@ type Node struct {
 	// Problems are what else keeps pods away from the node, or explains Reason.
 	Problems      []string `json:"problems,omitempty"`
 	DriverVersion string   `json:"driverVersion,omitempty"`
+	// Pool is the node pool that it is of; empty if nothing says it.
+	Pool string `json:"pool,omitempty"`
 	// LastHeard is when the node's agent last renewed its Lease.
 	LastHeard *metav1.Time `json:"lastHeard,omitempty"`
 	// Devices are its GPUs, by index.
@@ -91,6 +93,8 @@ type PodShare struct {
 	Measured  int64     `json:"measured"`
 	// Charged is what counts: the larger of the two.
 	Charged int64 `json:"charged"`
+	// Model is what it runs, as its annotation says it.
+	Model string `json:"model,omitempty"`
 	// Loading says that the pod is not Ready yet.
 	Loading bool `json:"loading,omitempty"`
 	// IdleSince is since when it was measured to compute nothing; absent if it computes, or that is not measured.

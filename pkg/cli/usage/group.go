@@ -6,7 +6,6 @@ package usage
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +15,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/internal/redact"
+	"github.com/berth-dev/berth/pkg/cli/gpumap"
 )
 
 // None is the group of what has no such thing: no label, no model, no node pool.
@@ -55,35 +55,6 @@ func (b By) isNodePool() bool { return b.key == "node-pool" }
 // NeedsOwners says whether who owns the owners of pods must be known.
 func (b By) NeedsOwners() bool { return b.key == "owner" }
 
-// poolLabels are where the makers of nodes say which pool a node is of: GKE, EKS, eksctl, AKS, Karpenter (also AKS' and
-// EKS' own forms of it), OpenShift with hosted control planes.
-var poolLabels = []string{
-	"cloud.google.com/gke-nodepool",
-	"eks.amazonaws.com/nodegroup",
-	"alpha.eksctl.io/nodegroup-name",
-	"kubernetes.azure.com/agentpool",
-	"karpenter.sh/nodepool",
-	"hypershift.openshift.io/nodePool",
-}
-
-// openShiftConfig is where OpenShift names the configuration that its machine-config daemon gave a node: rendered-POOL-HASH.
-const openShiftConfig = "machineconfiguration.openshift.io/currentConfig"
-
-var renderedConfig = regexp.MustCompile(`^rendered-(.+)-[0-9a-f]{32}$`)
-
-// nodePool returns the pool of a node, "" if nothing says it.
-func nodePool(node *corev1.Node) string {
-	for _, label := range poolLabels {
-		if pool := node.Labels[label]; pool != "" {
-			return pool
-		}
-	}
-	if m := renderedConfig.FindStringSubmatch(node.Annotations[openShiftConfig]); m != nil {
-		return m[1]
-	}
-	return ""
-}
-
 // grouper puts pods into groups.
 type grouper struct {
 	objects *Objects
@@ -116,7 +87,7 @@ func (g *grouper) groupOf(p *pod) string {
 func (g *grouper) poolOf(node string) string {
 	name := ""
 	if n := g.nodes[node]; n != nil {
-		name = nodePool(n)
+		name = gpumap.NodePool(n)
 	}
 	g.labelled = g.labelled || name != ""
 	return cmp.Or(name, None)
@@ -160,7 +131,7 @@ func (g *grouper) notes(any bool) (notes []string) {
 	case g.by.label != "":
 		notes = append(notes, fmt.Sprintf("No pod on these GPUs has a label %s; --by takes one of %s, or the key of a label of pods", g.by.label, strings.Join(Keys, ", ")))
 	case g.by.isNodePool():
-		notes = append(notes, "No node says its pool by one of the labels that are known: "+strings.Join(poolLabels, ", "))
+		notes = append(notes, "No node says its pool by one of the labels that are known: "+strings.Join(gpumap.PoolLabels, ", "))
 	}
 	return notes
 }

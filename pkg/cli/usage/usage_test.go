@@ -88,7 +88,7 @@ func world() *Objects {
 	b := bt.MakeGPUNode("gpu-b").GPU("GPU-b", "80Gi").Active("train-0", "70Gi").AssignedTo("train-0")
 	o.GPUNodes = []berthv1alpha1.GPUNode{*a.Obj(), *b.Obj()}
 	far := bt.MakeNode("gpu-far")
-	far.Annotations = map[string]string{openShiftConfig: "rendered-edge-gpu-34991104f998905093971550eef782e9"}
+	far.Annotations = map[string]string{"machineconfiguration.openshift.io/currentConfig": "rendered-edge-gpu-34991104f998905093971550eef782e9"}
 	o.Nodes = []corev1.Node{*bt.MakeNode("gpu-a"), *bt.AdvertiseGPUs(bt.MakeNode("gpu-b"), 1), *far}
 	o.Nodes[0].Labels = map[string]string{"cloud.google.com/gke-nodepool": "h100"}
 	o.Nodes[1].Labels = map[string]string{berthv1alpha1.LabelDevicePlugin: berthv1alpha1.DevicePluginShared}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
@@ -33,6 +35,20 @@ type Manifests struct {
 
 // Given says whether there are any.
 func (m *Manifests) Given() bool { return len(m.Filenames) > 0 || m.Kustomize != "" }
+
+// AddTo adds to a question what the manifests have. namespace is that of objects that name none.
+func (m *Manifests) AddTo(q *Question, namespace string) error {
+	read, err := m.Read(namespace)
+	if err != nil {
+		return err
+	}
+	q.Pods, q.Beside = read.Pods, read.Beside
+	slices.Sort(read.Left)
+	if left := slices.Compact(read.Left); len(left) > 0 {
+		q.Notes = append(q.Notes, "Of the manifests, objects of these kinds are left out: "+strings.Join(left, ", "))
+	}
+	return nil
+}
 
 // Objects are what manifests have.
 type Objects struct {
@@ -88,6 +104,9 @@ func (m *Manifests) add(out *Objects, object *unstructured.Unstructured, namespa
 	if err != nil {
 		return err
 	}
+	if err := countable(object); err != nil {
+		return err
+	}
 	pods, claims, err := admission.PodsOf(typed, namespace)
 	if admission.HasNoPods(err) {
 		if !isBeside(typed) {
@@ -118,6 +137,24 @@ func (m *Manifests) add(out *Objects, object *unstructured.Unstructured, namespa
 	out.Pods = append(out.Pods, pods...)
 	for _, claim := range claims {
 		out.Beside = append(out.Beside, claim)
+	}
+	return nil
+}
+
+// maxPods is how many pods can be asked about at once: each is an object here, and has a scheduling cycle.
+const maxPods = 10_000
+
+// countable fails on an object that asks for more pods than can be asked about.
+func countable(object *unstructured.Unstructured) error {
+	product := int64(1)
+	for _, field := range [][]string{{"spec", "replicas"}, {"spec", "completions"}, {"spec", "parallelism"}, {"spec", "leaderWorkerTemplate", "size"}} {
+		n, found, err := unstructured.NestedInt64(object.Object, field...)
+		if found && err == nil && (n > maxPods || n > 0 && product > maxPods/n) {
+			return fmt.Errorf("it asks for too many pods: at most %d can be asked about", maxPods)
+		}
+		if n > 0 && field[len(field)-1] != "parallelism" { // which is how many of the completions there are at once
+			product *= n
+		}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ package whatif
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -44,6 +45,8 @@ type Question struct {
 	Without    []Name
 	// Strategy is another strategy of the plugin; empty = the scheduler's.
 	Strategy string
+	// Notes say what of the manifests is left out; the answer repeats them.
+	Notes []string
 }
 
 // NewNodes are nodes of one shape.
@@ -102,6 +105,9 @@ func (a *Answer) AllPlaced() bool {
 func Ask(ctx context.Context, s *simulator.Snapshot, q *Question) (*Answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if q.Priority != "" && len(q.Pods) == 0 {
+		return nil, errors.New("--priority is that of new pods: name their manifests by -f")
+	}
 	at := s.Time
 	pods, err := q.admitted(ctx, s)
 	if err != nil {
@@ -136,7 +142,11 @@ func Ask(ctx context.Context, s *simulator.Snapshot, q *Question) (*Answer, erro
 	if len(q.Pods) == 0 && len(q.Drain) == 0 {
 		asked, others = waiting, nil
 	}
-	return answer(sim, at, asked, others)
+	a, err := answer(sim, at, asked, others)
+	if err == nil {
+		a.Notes = append(q.Notes, a.Notes...)
+	}
+	return a, err
 }
 
 // admitted returns the new pods as the apiserver would store them, and adds what comes with them.

@@ -85,7 +85,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}
 	progress("every pod that fits was placed right, checked GPU by GPU; the others say why they wait")
 	if opts.Keep {
-		progress("the lab stays until Ctrl-C: export KUBECONFIG=%s", l.Kubeconfig())
+		progress("the lab stays until Ctrl-C: export KUBECONFIG=%s; kubectl berth ui shows it in a browser", l.Kubeconfig())
 		<-ctx.Done()
 	}
 	return nil
