@@ -88,7 +88,7 @@ func newWhatIfCommand(flags *genericclioptions.ConfigFlags, streams genericioopt
 	f.StringArrayVar(&o.drain, "drain", nil, "Cordon a NODE and place its pods anew")
 	f.StringArrayVar(&o.without, "without", nil, "Take a pod away: pod/NAMESPACE/NAME")
 	f.StringVar(&o.priority, "priority", "", "Priority of the new pods instead of their own: a number, or the name of a priority class")
-	f.StringVar(&o.strategy, "strategy", "", "Strategy of the scheduler instead of its own: MostAllocated, LeastAllocated or Fragmentation")
+	f.StringVar(&o.strategy, "strategy", "", "Strategy of the scheduler instead of its own: "+joined(alloc.Strategies))
 	f.StringVarP(&o.output, "output", "o", "", "Output format: json")
 	answersByStatus(command)
 	return command
@@ -214,9 +214,17 @@ func (o *whatIfOptions) question() (*whatif.Question, error) {
 		}
 		q.Without = append(q.Without, whatif.Name{Namespace: parts[1], Name: parts[2]})
 	}
-	strategies := []alloc.Strategy{"", alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation}
-	if !slices.Contains(strategies, alloc.Strategy(o.strategy)) {
-		return nil, fmt.Errorf("--strategy=%s is not known: use one of %s, %s, %s", o.strategy, strategies[1], strategies[2], strategies[3])
+	if o.strategy != "" && !slices.Contains(alloc.Strategies, alloc.Strategy(o.strategy)) {
+		return nil, fmt.Errorf("--strategy=%s is not known: use one of %s", o.strategy, joined(alloc.Strategies))
 	}
 	return q, nil
+}
+
+// joined joins names by commas.
+func joined[T ~string](names []T) string {
+	text := make([]string, len(names))
+	for i := range names {
+		text[i] = string(names[i])
+	}
+	return strings.Join(text, ", ")
 }

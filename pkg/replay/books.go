@@ -73,6 +73,16 @@ func (n *idleNode) fits(pod *Pod) bool {
 	return enough >= pod.GPUs && fgd.May(pod.Models, n.model)
 }
 
+// fitting returns a node on which a pod fits; nil if there is none.
+func (b *books) fitting(pod *Pod) *idleNode {
+	for i := range b.nodes {
+		if b.nodes[i].fits(pod) {
+			return &b.nodes[i]
+		}
+	}
+	return nil
+}
+
 // take books a pod.
 func (b *books) take(pod *Pod, at Placement) error {
 	if at.Node < 0 || at.Node >= len(b.nodes) {

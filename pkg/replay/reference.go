@@ -48,7 +48,8 @@ type reference struct {
 	fitting []int
 }
 
-func (r *reference) Place(pod *Pod) (Placement, bool, error) {
+// Place implements Placer.
+func (r *reference) Place(pod *Pod) (Placement, string, error) {
 	r.fitting = r.fitting[:0]
 	for i := range r.books.nodes {
 		if r.books.nodes[i].fits(pod) {
@@ -56,7 +57,7 @@ func (r *reference) Place(pod *Pod) (Placement, bool, error) {
 		}
 	}
 	if len(r.fitting) == 0 {
-		return Placement{}, false, nil
+		return Placement{}, "it fits on no node", nil
 	}
 	at := Placement{Node: r.chooser.node(r.books, pod, r.fitting)}
 	n := &r.books.nodes[at.Node]
@@ -68,10 +69,10 @@ func (r *reference) Place(pod *Pod) (Placement, bool, error) {
 		at.GPUs = tightest(n.gpus, pod)
 	}
 	if err := r.books.take(pod, at); err != nil {
-		return at, false, err
+		return at, "", err
 	}
 	r.chooser.changed(r.books, at.Node)
-	return at, true, nil
+	return at, "", nil
 }
 
 // Remove takes a pod off again that was placed.

@@ -20,11 +20,11 @@ func placements(t *testing.T, strategy string, trace *Trace) (got []string) {
 	t.Helper()
 	p := NewReference(strategy, trace.Nodes, trace, 1)
 	for i := range trace.Pods {
-		at, ok, err := p.Place(&trace.Pods[i])
+		at, nowhere, err := p.Place(&trace.Pods[i])
 		switch {
 		case err != nil:
 			t.Fatal(err)
-		case !ok:
+		case nowhere != "":
 			got = append(got, "nowhere")
 		default:
 			got = append(got, fmt.Sprint(trace.Nodes[at.Node].Name, at.GPUs))
@@ -113,7 +113,7 @@ func (n *naive) fragmentation(node *idleNode, cpu int64, gpus []int) (sum int64)
 	return sum
 }
 
-func (n *naive) Place(pod *Pod) (Placement, bool, error) {
+func (n *naive) Place(pod *Pod) (Placement, string, error) {
 	best, most := Placement{}, -1
 	for i := range n.books.nodes {
 		node := &n.books.nodes[i]
@@ -143,9 +143,9 @@ func (n *naive) Place(pod *Pod) (Placement, bool, error) {
 		}
 	}
 	if most < 0 {
-		return best, false, nil
+		return best, "it fits on no node", nil
 	}
-	return best, true, n.books.take(pod, best)
+	return best, "", n.books.take(pod, best)
 }
 
 // TestFGDRemembersRightly compares it with one that works everything out anew.
@@ -169,10 +169,10 @@ func TestFGDRemembersRightly(t *testing.T) {
 		}
 		fast, slow := NewReference("FGD", trace.Nodes, trace, 0), &naive{newBooks(trace.Nodes, trace.Typical()), trace.Typical()}
 		for i := range trace.Pods {
-			got, ok, err := fast.Place(&trace.Pods[i])
-			want, wantOK, wantErr := slow.Place(&trace.Pods[i])
-			if diff := cmp.Diff(want, got); diff != "" || ok != wantOK || err != nil || wantErr != nil {
-				t.Fatalf("pod %d of %d nodes: %v, want %v; %v, %v (-want +got):\n%s", i, len(trace.Nodes), ok, wantOK, err, wantErr, diff)
+			got, nowhere, err := fast.Place(&trace.Pods[i])
+			want, wantNowhere, wantErr := slow.Place(&trace.Pods[i])
+			if diff := cmp.Diff(want, got); diff != "" || nowhere != wantNowhere || err != nil || wantErr != nil {
+				t.Fatalf("pod %d of %d nodes: %q, want %q; %v, %v (-want +got):\n%s", i, len(trace.Nodes), nowhere, wantNowhere, err, wantErr, diff)
 			}
 		}
 	}

@@ -10,8 +10,8 @@ import (
 
 // Placer places pods, by some strategy.
 type Placer interface {
-	// Place places a pod, or says that it fits nowhere. A pod that fits nowhere is dropped.
-	Place(pod *Pod) (at Placement, ok bool, err error)
+	// Place places a pod, or says why it fits nowhere: not empty, then. A pod that fits nowhere is dropped.
+	Place(pod *Pod) (at Placement, nowhere string, err error)
 }
 
 // Run is what came of one strategy and one seed.
@@ -57,14 +57,18 @@ func Arrive(ctx context.Context, nodes []Node, t *Trace, arrivals []int, placer 
 			return nil, err
 		}
 		pod := &t.Pods[i]
-		at, ok, err := placer.Place(pod)
-		if err != nil {
+		at, nowhere, err := placer.Place(pod)
+		switch n := b.fitting(pod); {
+		case err != nil:
 			return nil, fmt.Errorf("pod %s: %w", pod.Name, err)
-		}
-		if !ok {
+		case nowhere != "" && n != nil:
+			return nil, fmt.Errorf("pod %s fits on node %s, and was not placed: %s", pod.Name, n.name, nowhere)
+		case nowhere != "":
 			r.Failed++
-		} else if err := b.take(pod, at); err != nil {
-			return nil, err
+		default:
+			if err := b.take(pod, at); err != nil {
+				return nil, err
+			}
 		}
 		asked += pod.Total()
 		r.Arrived = float64(asked) / float64(b.capacity)

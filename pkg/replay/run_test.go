@@ -81,34 +81,49 @@ func TestNodesAreShuffledBySeed(t *testing.T) {
 // script places pods as it says; a pod that it does not name fits nowhere.
 type script map[string]Placement
 
-func (s script) Place(pod *Pod) (Placement, bool, error) {
-	at, ok := s[pod.Name]
-	return at, ok, nil
+func (s script) Place(pod *Pod) (Placement, string, error) {
+	if at, ok := s[pod.Name]; ok {
+		return at, "", nil
+	}
+	return Placement{}, "full", nil
 }
 
 func TestArrive(t *testing.T) {
-	// Two GPUs: 2000 milli. Typical: a half (twice) and a whole one (once), of 3 pods.
-	trace := &Trace{Nodes: []Node{node("n", 2)}, Pods: []Pod{pod("a", 1, 500), pod("b", 1, 1000), pod("c", 1, 500)}}
-	got, err := Arrive(t.Context(), trace.Nodes, trace, []int{0, 1, 2, 1}, script{"a": {0, []int{0}}, "b": {}, "c": {0, []int{0}}}, nil)
-	if err == nil || !strings.Contains(err.Error(), "pod b was placed on 0 GPUs of node n, where it does not fit") {
-		t.Fatalf("%v, %v", got, err)
+	// Two GPUs: 2000 milli. Typical is half a GPU, of two pods, and two whole ones, of one pod.
+	trace := &Trace{Nodes: []Node{node("n", 2)}, Pods: []Pod{pod("a", 1, 500), pod("b", 2, 1000), pod("c", 1, 500)}}
+	arrive := func(s script, step func()) (*Run, error) {
+		return Arrive(t.Context(), trace.Nodes, trace, []int{0, 1, 2, 1}, s, step)
 	}
 	steps := 0
-	got, err = Arrive(t.Context(), trace.Nodes, trace, []int{0, 1, 2, 1}, script{"a": {0, []int{0}}, "c": {0, []int{1}}}, func() { steps++ })
+	got, err := arrive(script{"a": {0, []int{0}}, "c": {0, []int{1}}}, func() { steps++ })
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &Run{
-		Arrived: 1.5, Allocated: 0.5, Fragmentation: 1. / 3, Failed: 2,
+		Arrived: 2.5, Allocated: 0.5, Fragmentation: 1. / 3, Failed: 2,
 		Curve: []Point{
-			{0.25, 0.25, 500. / 3 / 1500}, // idle 500 and 1000: 500 of no use to the whole one, which is one of three
-			{0.75, 0.25, 500. / 3 / 1500}, // b fails
-			{1, 0.5, 1. / 3},              // 500 and 500: both of no use to it
+			{0.25, 0.25, 1. / 3}, // idle are 500 and 1000, all of no use to one of the three pods
+			{1.25, 0.25, 1. / 3}, // b fails
 			{1.5, 0.5, 1. / 3},
+			{2.5, 0.5, 1. / 3},
 		},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-12)); diff != "" || steps != 4 {
 		t.Errorf("%d steps (-want +got):\n%s", steps, diff)
+	}
+	for _, tt := range []struct {
+		name   string
+		script script
+		want   string
+	}{
+		{"a pod is placed where it does not fit", script{"a": {0, []int{0}}, "b": {}}, "pod b was placed on 0 GPUs of node n, where it does not fit"},
+		{"a pod that fits is not placed", script{}, "pod a fits on node n, and was not placed: full"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := arrive(tt.script, nil); err == nil || err.Error() != tt.want {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+		})
 	}
 }
 
@@ -193,4 +208,4 @@ func TestArriveTellsOfErrors(t *testing.T) {
 
 type broken struct{}
 
-func (broken) Place(*Pod) (Placement, bool, error) { return Placement{}, false, errors.New("broken") }
+func (broken) Place(*Pod) (Placement, string, error) { return Placement{}, "", errors.New("broken") }
