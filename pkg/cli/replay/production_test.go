@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/berth-dev/berth/pkg/replay"
 	request "github.com/berth-dev/berth/pkg/replay/fgd"
@@ -211,5 +212,37 @@ BestFit   93.18 (92.00 to 94.00)  -, -, 0.0                                   0 
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestTimes: in the queue of Berth's scheduler a pod waits until another one is gone, and is passed by a smaller one meanwhile.
+func TestTimes(t *testing.T) {
+	timed := func(p replay.Pod, created, deleted int64) replay.Pod {
+		p.Created, p.Deleted = created, deleted
+		return p
+	}
+	q := &Question{
+		Trace: &replay.Trace{
+			Nodes: []replay.Node{node("n", 1, "T4")}, HasTimes: true,
+			Pods: []replay.Pod{
+				timed(pod("a", 1, 600), 0, 100), timed(pod("b", 1, 600), 20, 300), timed(pod("c", 1, 400), 30, 300), timed(pod("d", 1, 1000), 50, 200),
+			},
+		},
+		Strategies: []string{"FGD", "MostAllocated"}, Seeds: 1, Parallel: 1,
+	}
+	a, err := AskTimes(t.Context(), q, &Progress{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []*replay.Waiting{
+		{Strategy: "FGD", Seed: 1, Pods: 4, NeverRan: 1, Waited: 1, MeanSeconds: 80. / 3, P99Seconds: 80, MaxSeconds: 80},
+		{Strategy: "MostAllocated", Seed: 1, Pods: 4, NeverRan: 1, Waited: 1, MeanSeconds: 80. / 3, P99Seconds: 80, MaxSeconds: 80},
+	}
+	if diff := cmp.Diff(want, a.Runs, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	q.Trace.HasTimes = false
+	if _, err := AskTimes(t.Context(), q, &Progress{}); err == nil || !strings.Contains(err.Error(), "leave --times out") {
+		t.Errorf("without times: %v", err)
 	}
 }
