@@ -4,7 +4,6 @@
 package replay
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,6 +55,12 @@ func TestProductionPlaces(t *testing.T) {
 			[]replay.Node{node("a", 1, "T4"), node("b", 1, "T4")},
 			[]replay.Pod{pod("p", 0, 0), pod("q", 0, 0), pod("r", 0, 0)},
 			[]string{"a[]", "b[]", "a[]"}, // they spread
+		},
+		{
+			"without them, to one without GPUs all nodes are equal", "MostAllocated",
+			[]replay.Node{node("a", 1, "T4"), node("b", 1, "T4")},
+			[]replay.Pod{pod("p", 0, 0), pod("q", 0, 0), pod("r", 0, 0)},
+			[]string{"a[]", "a[]", "a[]"},
 		},
 		{
 			"a model that the pod may have, one that it may not, and CPU that is too little", "MostAllocated",
@@ -158,37 +163,6 @@ func TestAskRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want %s", err, tt.want)
 		}
-	}
-}
-
-// TestAnswerAsJSON has the fields that others read.
-func TestAnswerAsJSON(t *testing.T) {
-	a, err := Ask(t.Context(), &Question{Trace: small(), Strategies: []string{"FGD"}, Seeds: 1, Percent: 130, Parallel: 1}, &Progress{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := json.Marshal(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got struct {
-		APIVersion, Kind string
-		Runs             []struct {
-			Strategy                                  string
-			Seed                                      int
-			Arrived, Allocated, Fragmentation, Failed *float64
-			Curve                                     []struct{ Arrived, Allocated, Fragmentation *float64 }
-		}
-	}
-	if err := json.Unmarshal(text, &got); err != nil {
-		t.Fatal(err)
-	}
-	if got.APIVersion != "cli.berth.dev/v1alpha1" || got.Kind != "Replay" || len(got.Runs) != 1 {
-		t.Fatalf("got %s", text)
-	}
-	r := got.Runs[0]
-	if r.Strategy != "FGD" || r.Seed != 1 || r.Arrived == nil || r.Allocated == nil || r.Fragmentation == nil || r.Failed == nil || len(r.Curve) < 10 || r.Curve[0].Allocated == nil {
-		t.Errorf("got %s", text)
 	}
 }
 
