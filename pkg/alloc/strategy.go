@@ -16,6 +16,9 @@ const (
 	Fragmentation Strategy = "Fragmentation"
 )
 
+// Strategies are all strategies, the default first.
+var Strategies = []Strategy{MostAllocated, LeastAllocated, Fragmentation}
+
 // weightCeiling bounds what one device can weigh, so that the weights of MaxDevices devices add up without
 // overflow. 2^56 bytes are 64 PiB.
 const weightCeiling = 1 << 56

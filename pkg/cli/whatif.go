@@ -79,7 +79,7 @@ func newWhatIfCommand(flags *genericclioptions.ConfigFlags, streams genericioopt
 	f.StringArrayVar(&o.changes.Drain, "drain", nil, "Cordon a NODE and place its pods anew")
 	f.StringArrayVar(&o.changes.Without, "without", nil, "Take a pod away: pod/NAMESPACE/NAME")
 	f.StringVar(&o.changes.Priority, "priority", "", "Priority of the new pods instead of their own: a number, or the name of a priority class")
-	f.StringVar(&o.changes.Strategy, "strategy", "", "Strategy of the scheduler instead of its own: MostAllocated, LeastAllocated or Fragmentation")
+	f.StringVar(&o.changes.Strategy, "strategy", "", "Strategy of the scheduler instead of its own: "+whatif.Strategies())
 	f.StringVarP(&o.output, "output", "o", "", "Output format: json")
 	answersByStatus(command)
 	return command

@@ -173,6 +173,10 @@ func (a *api) bind(r *request) error {
 	pod.Spec.NodeName, pod.Status.NominatedNodeName = binding.Target.Name, ""
 	pod.Annotations, pod.Labels = merged(pod.Annotations, binding.Annotations), merged(pod.Labels, binding.Labels)
 	setCondition(pod, corev1.PodScheduled, corev1.ConditionTrue, a.world.clock.Now())
+	if a.kubelet.atOnce {
+		a.kubelet.start(pod)
+		a.kubelet.ready(pod)
+	}
 	if err := a.world.put(pod); err != nil {
 		return err
 	}

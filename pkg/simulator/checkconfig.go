@@ -35,7 +35,7 @@ type ConfigCheck struct {
 func CheckConfig(ctx context.Context, text []byte) (*ConfigCheck, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	config, _, err := readConfig(text, nil)
+	config, _, err := readConfig(text, nil, false)
 	if err != nil {
 		return nil, err
 	}

@@ -23,8 +23,8 @@ import (
 const shippedConfig = "scheduler/config.yaml"
 
 // readConfig reads a KubeSchedulerConfiguration, the shipped one if there is none, for a scheduler that is driven by hand.
-// The notes say what of it cannot be simulated.
-func readConfig(text []byte, override map[string]any) (config *schedulerconfig.KubeSchedulerConfiguration, notes []string, err error) {
+// The notes say what of it cannot be simulated. onlyBerth leaves scoring to the plugin.
+func readConfig(text []byte, override map[string]any, onlyBerth bool) (config *schedulerconfig.KubeSchedulerConfiguration, notes []string, err error) {
 	if len(text) == 0 {
 		if text, err = manifests.FS.ReadFile(shippedConfig); err != nil {
 			return nil, nil, err
@@ -57,6 +57,12 @@ func readConfig(text []byte, override map[string]any) (config *schedulerconfig.K
 		if err := overrideArgs(p, override); err != nil {
 			return nil, nil, err
 		}
+		if onlyBerth && hasBerth(p) {
+			all := []schedulerconfig.Plugin{{Name: "*"}}
+			only := []schedulerconfig.Plugin{{Name: plugin.Name, Weight: 1}}
+			p.Plugins.PreScore = schedulerconfig.PluginSet{Enabled: only, Disabled: all}
+			p.Plugins.Score = schedulerconfig.PluginSet{Enabled: only, Disabled: all}
+		}
 		watched := []schedulerconfig.Plugin{{Name: probeName}}
 		p.Plugins.PreFilter.Enabled = append(p.Plugins.PreFilter.Enabled, watched...)
 		p.Plugins.Reserve.Enabled = append(p.Plugins.Reserve.Enabled, watched...)
@@ -85,10 +91,15 @@ func dropUnknown(p *schedulerconfig.KubeSchedulerProfile, known func(name string
 	return slices.Compact(dropped)
 }
 
+// hasBerth says whether a profile has the plugin.
+func hasBerth(p *schedulerconfig.KubeSchedulerProfile) bool {
+	return slices.ContainsFunc(slices.Concat(p.Plugins.MultiPoint.Enabled, p.Plugins.Bind.Enabled),
+		func(e schedulerconfig.Plugin) bool { return e.Name == plugin.Name })
+}
+
 // overrideArgs sets arguments of Berth in a profile that has the plugin.
 func overrideArgs(p *schedulerconfig.KubeSchedulerProfile, override map[string]any) error {
-	if len(override) == 0 || !slices.ContainsFunc(slices.Concat(p.Plugins.MultiPoint.Enabled, p.Plugins.Bind.Enabled),
-		func(e schedulerconfig.Plugin) bool { return e.Name == plugin.Name }) {
+	if len(override) == 0 || !hasBerth(p) {
 		return nil
 	}
 	args := map[string]any{}

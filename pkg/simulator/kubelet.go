@@ -37,6 +37,8 @@ type kubelet struct {
 	agent  *agent
 	claims *claims
 	timing Timing
+	// atOnce says that pods are Ready once they are bound, and hold what is booked without a report of it.
+	atOnce bool
 	// under counts what is still to happen.
 	under int
 	// failed is the first error.
@@ -63,25 +65,42 @@ func (k *kubelet) must(err error) {
 
 // bound starts a pod.
 func (k *kubelet) bound(pod *corev1.Pod) {
+	if k.atOnce {
+		return // it was stored so
+	}
 	k.after(k.timing.Start, pod, func(pod *corev1.Pod) error {
 		if pod.DeletionTimestamp != nil {
 			return nil
 		}
 		started := pod.DeepCopy()
-		now := metav1.NewTime(k.world.clock.Now())
-		started.Status.Phase, started.Status.StartTime = corev1.PodRunning, &now
-		started.Status.ContainerStatuses = nil
-		for i := range pod.Spec.Containers {
-			started.Status.ContainerStatuses = append(started.Status.ContainerStatuses, corev1.ContainerStatus{
-				Name: pod.Spec.Containers[i].Name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}},
-			})
-		}
+		k.start(started)
 		if err := k.world.put(started); err != nil {
 			return err
 		}
 		k.loads(started)
 		return k.agent.started(started)
 	})
+}
+
+// start makes the status of a pod that of one that runs.
+func (k *kubelet) start(pod *corev1.Pod) {
+	now := metav1.NewTime(k.world.clock.Now())
+	pod.Status.Phase, pod.Status.StartTime = corev1.PodRunning, &now
+	pod.Status.ContainerStatuses = nil
+	for i := range pod.Spec.Containers {
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
+			Name: pod.Spec.Containers[i].Name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}},
+		})
+	}
+}
+
+// ready makes the status of a pod that runs that of one that is Ready.
+func (k *kubelet) ready(pod *corev1.Pod) {
+	for i := range pod.Status.ContainerStatuses {
+		pod.Status.ContainerStatuses[i].Ready = true
+	}
+	setCondition(pod, corev1.ContainersReady, corev1.ConditionTrue, k.world.clock.Now())
+	setCondition(pod, corev1.PodReady, corev1.ConditionTrue, k.world.clock.Now())
 }
 
 // loads turns a pod Ready that runs.
@@ -91,11 +110,7 @@ func (k *kubelet) loads(pod *corev1.Pod) {
 			return nil
 		}
 		ready := pod.DeepCopy()
-		for i := range ready.Status.ContainerStatuses {
-			ready.Status.ContainerStatuses[i].Ready = true
-		}
-		setCondition(ready, corev1.ContainersReady, corev1.ConditionTrue, k.world.clock.Now())
-		setCondition(ready, corev1.PodReady, corev1.ConditionTrue, k.world.clock.Now())
+		k.ready(ready)
 		return k.world.put(ready)
 	})
 }
@@ -152,7 +167,7 @@ func (k *kubelet) gone(pod *corev1.Pod) error {
 	if err := k.world.remove(pod); err != nil {
 		return err
 	}
-	if err := k.claims.ended(pod); err != nil {
+	if err := k.claims.ended(pod); err != nil || k.atOnce {
 		return err
 	}
 	k.under++

@@ -18,13 +18,13 @@ type Event struct {
 	Type, Reason, Note string
 }
 
-// recorder keeps the Events of pods.
+// recorder keeps the Events of pods, unless of is nil.
 type recorder struct{ of map[types.UID][]Event }
 
 var _ events.EventRecorderLogger = recorder{}
 
 func (r recorder) Eventf(regarding, _ runtime.Object, eventType, reason, _, note string, args ...any) {
-	if pod, ok := regarding.(*corev1.Pod); ok {
+	if pod, ok := regarding.(*corev1.Pod); ok && r.of != nil {
 		r.of[pod.UID] = append(r.of[pod.UID], Event{Type: eventType, Reason: reason, Note: fmt.Sprintf(note, args...)})
 	}
 }

@@ -44,6 +44,58 @@ func (s *Simulator) Create(pods ...*corev1.Pod) error {
 	return nil
 }
 
+// Try creates a pod and gives it one cycle. It returns the pod as it is bound, or why it found no place; then it is gone again, and
+// waits for nothing. No other pod may be waiting.
+func (s *Simulator) Try(pod *corev1.Pod) (bound *corev1.Pod, why string, err error) {
+	if err := s.Create(pod); err != nil {
+		return nil, "", err
+	}
+	if n := s.toTry(); n == 1 {
+		if err := s.scheduleOne(); err != nil {
+			return nil, "", err
+		}
+	} else if n > 1 {
+		return nil, "", fmt.Errorf("%d pods are to be tried, not pod %s/%s alone", n, pod.Namespace, pod.Name)
+	}
+	if len(s.api.unknown) > 0 {
+		return nil, "", fmt.Errorf("the scheduler asked for what is not simulated: %q", s.api.unknown)
+	}
+	tried := s.Pod(pod.Namespace, pod.Name)
+	if tried.Spec.NodeName == "" {
+		why, err = s.whyPending(tried), s.world.remove(tried)
+	} else {
+		bound = tried
+	}
+	delete(s.history, tried.UID)
+	return bound, why, err
+}
+
+// Delete takes a pod away at once, without its grace period. No outcome of it is known any more.
+func (s *Simulator) Delete(pod *corev1.Pod) error {
+	delete(s.history, pod.UID)
+	return s.kubelet.gone(pod)
+}
+
+// RunUntil schedules until a moment, to which it moves the clock, past what happens by itself on the way.
+func (s *Simulator) RunUntil(t time.Time) error {
+	for {
+		if err := s.schedule(); err != nil {
+			return err
+		}
+		next, ok := s.clock.next()
+		if !ok || next.After(t) {
+			break
+		}
+		if err := s.moveTo(next); err != nil {
+			return err
+		}
+	}
+	if len(s.api.unknown) > 0 {
+		return fmt.Errorf("the scheduler asked for what is not simulated: %q", s.api.unknown)
+	}
+	return s.moveTo(t)
+}
+
 // Run schedules until nothing happens any more by itself: no pod starts or ends, and none waits for memory that is on its
 // way. What only a longer time would bring, such as the end of a min-runtime, is not waited for.
 func (s *Simulator) Run() error {

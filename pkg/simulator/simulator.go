@@ -34,6 +34,11 @@ type Options struct {
 	Timing Timing
 	// Args replaces arguments of the plugin, by their names in BerthArgs.
 	Args map[string]any
+	// Bare simulates where pods are placed, and nothing else: a pod is Ready as soon as it is bound, no agent measures what it
+	// takes, and no Event is kept.
+	Bare bool
+	// OnlyBerth lets the plugin alone score nodes, instead of all plugins of the profile.
+	OnlyBerth bool
 }
 
 // Simulator is a scheduler on a snapshot. It is not safe for concurrent use.
@@ -116,7 +121,7 @@ func New(ctx context.Context, snapshot *Snapshot, o Options) (*Simulator, error)
 	if err := utilfeature.DefaultMutableFeatureGate.Set(string(features.SchedulerAsyncPreemption) + "=false"); err != nil {
 		return nil, err
 	}
-	config, notes, err := readConfig(snapshot.Config, o.Args)
+	config, notes, err := readConfig(snapshot.Config, o.Args, o.OnlyBerth)
 	if err != nil {
 		return nil, err
 	}
@@ -126,10 +131,13 @@ func New(ctx context.Context, snapshot *Snapshot, o Options) (*Simulator, error)
 		cycle:     newCycle(), pending: map[types.UID]*corev1.Pod{}, history: map[types.UID]*history{},
 		events: recorder{of: map[types.UID][]Event{}}, notes: append(notes, snapshot.Notes...),
 	}
+	if o.Bare {
+		s.events.of = nil
+	}
 	s.world = newWorld(s.clock)
 	s.agent = &agent{world: s.world}
 	s.claims = newClaims(s.world, snapshot.Objects)
-	s.kubelet = &kubelet{world: s.world, agent: s.agent, claims: s.claims, timing: o.Timing}
+	s.kubelet = &kubelet{world: s.world, agent: s.agent, claims: s.claims, timing: o.Timing, atOnce: o.Bare}
 	s.api = &api{world: s.world, kubelet: s.kubelet, evicted: s.evicted}
 	if err := s.newScheduler(config); err != nil {
 		return nil, err

@@ -58,9 +58,17 @@ func (c *Changes) Question() (*Question, error) {
 		}
 		q.Without = append(q.Without, Name{Namespace: parts[1], Name: parts[2]})
 	}
-	strategies := []alloc.Strategy{"", alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation}
-	if !slices.Contains(strategies, alloc.Strategy(c.Strategy)) {
-		return nil, fmt.Errorf("--strategy=%s is not known: use one of %s, %s, %s", c.Strategy, strategies[1], strategies[2], strategies[3])
+	if c.Strategy != "" && !slices.Contains(alloc.Strategies, alloc.Strategy(c.Strategy)) {
+		return nil, fmt.Errorf("--strategy=%s is not known: use one of %s", c.Strategy, Strategies())
 	}
 	return q, nil
+}
+
+// Strategies names the strategies there are.
+func Strategies() string {
+	names := make([]string, len(alloc.Strategies))
+	for i, s := range alloc.Strategies {
+		names[i] = string(s)
+	}
+	return strings.Join(names, ", ")
 }

@@ -150,11 +150,8 @@ func (a *Args) Validate() error {
 		}
 	}
 	errs = append(errs, a.validatePolicies()...)
-	switch a.Strategy {
-	case alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation:
-	default:
-		errs = append(errs, field.NotSupported(field.NewPath("strategy"), a.Strategy,
-			[]alloc.Strategy{alloc.MostAllocated, alloc.LeastAllocated, alloc.Fragmentation}))
+	if !slices.Contains(alloc.Strategies, a.Strategy) {
+		errs = append(errs, field.NotSupported(field.NewPath("strategy"), a.Strategy, alloc.Strategies))
 	}
 	return errs.ToAggregate()
 }
