@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	"k8s.io/client-go/rest"
 
 	"github.com/berth-dev/berth/pkg/estimator"
 )
@@ -41,14 +40,9 @@ const estimateExample = `  # A GGUF file under llama.cpp, with a context of 32k 
 
 // estimateOptions are the flags of kubectl berth estimate.
 type estimateOptions struct {
-	genericiooptions.IOStreams
-	restConfig func() (*rest.Config, error)
+	modelReader
 
-	model       string
-	config      string
-	quantConfig string
-	projector   string
-	output      string
+	output string
 
 	settings    estimator.Settings
 	runtime     string
@@ -64,7 +58,7 @@ type estimateOptions struct {
 }
 
 func newEstimateCommand(flags *genericclioptions.ConfigFlags, streams genericiooptions.IOStreams) *cobra.Command {
-	o := &estimateOptions{IOStreams: streams, restConfig: flags.ToRESTConfig}
+	o := &estimateOptions{modelReader: modelReader{IOStreams: streams, restConfig: flags.ToRESTConfig}}
 	command := &cobra.Command{
 		Use:     "estimate [MODEL]",
 		Short:   "Say how much memory a model needs on each GPU",

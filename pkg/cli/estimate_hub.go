@@ -17,7 +17,7 @@ import (
 
 // fromHub reads a model's headers from its source, as the controller does in a cluster. HF_ENDPOINT and HF_TOKEN are
 // those of Hugging Face's own tools.
-func (o *estimateOptions) fromHub(ctx context.Context) (*estimator.Model, error) {
+func (o *modelReader) fromHub(ctx context.Context) (*estimator.Model, error) {
 	endpoint := os.Getenv("HF_ENDPOINT")
 	var trusted []string
 	if endpoint != "" {
@@ -64,7 +64,7 @@ func huggingFaceToken(endpoint string) modelsource.Credentials {
 
 // progress shows one line on standard error: in place on a terminal, elsewhere the first one only.
 type progress struct {
-	o *estimateOptions
+	o *modelReader
 
 	mu   sync.Mutex
 	said int // characters on the line

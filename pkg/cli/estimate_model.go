@@ -13,6 +13,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/rest"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -23,8 +24,19 @@ import (
 	"github.com/berth-dev/berth/pkg/modelsource"
 )
 
-// load reads the model that the command line names.
-func (o *estimateOptions) load(ctx context.Context) (*estimator.Model, error) {
+// modelReader reads the model that a command line names.
+type modelReader struct {
+	genericiooptions.IOStreams
+	restConfig func() (*rest.Config, error)
+
+	model       string
+	config      string
+	quantConfig string
+	projector   string
+}
+
+// load reads the model.
+func (o *modelReader) load(ctx context.Context) (*estimator.Model, error) {
 	model, err := o.loadModel(ctx)
 	if err != nil || o.projector == "" {
 		return model, err
@@ -41,7 +53,7 @@ func (o *estimateOptions) load(ctx context.Context) (*estimator.Model, error) {
 	return model, nil
 }
 
-func (o *estimateOptions) loadModel(ctx context.Context) (*estimator.Model, error) {
+func (o *modelReader) loadModel(ctx context.Context) (*estimator.Model, error) {
 	switch {
 	case o.config != "" && o.model != "":
 		return nil, errors.New("give either MODEL or --config")
@@ -63,7 +75,7 @@ func (o *estimateOptions) loadModel(ctx context.Context) (*estimator.Model, erro
 }
 
 // loadConfig reads a configuration alone; the weights beside it, if any, are not looked at.
-func (o *estimateOptions) loadConfig() (*estimator.Model, error) {
+func (o *modelReader) loadConfig() (*estimator.Model, error) {
 	dir, name := filepath.Dir(o.config), filepath.Base(o.config)
 	if o.quantConfig != "" {
 		return modelfile.ReadConfigs(o.config, o.quantConfig)
@@ -74,7 +86,7 @@ func (o *estimateOptions) loadConfig() (*estimator.Model, error) {
 
 // loadSource looks a source up among the ModelProfiles of the cluster. Without a cluster that answers, or where it has
 // none of the source, the headers are read from the source itself.
-func (o *estimateOptions) loadSource(ctx context.Context) (*estimator.Model, error) {
+func (o *modelReader) loadSource(ctx context.Context) (*estimator.Model, error) {
 	model, missing, err := o.loadProfile(ctx)
 	if err == nil || missing == "" {
 		return model, err
@@ -97,7 +109,7 @@ const profileTimeout = 10 * time.Second
 
 // loadProfile returns the model of a ModelProfile. missing says that there is no profile to be had, and why; the source
 // may then be asked itself.
-func (o *estimateOptions) loadProfile(ctx context.Context) (model *estimator.Model, missing string, err error) {
+func (o *modelReader) loadProfile(ctx context.Context) (model *estimator.Model, missing string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, profileTimeout)
 	defer cancel()
 	name := berthv1alpha1.ModelProfileName(o.model)

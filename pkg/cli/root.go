@@ -31,7 +31,7 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	flags.Namespace = nil
 	flags.AddFlags(root.PersistentFlags())
 	root.AddCommand(newTopCommand(flags, streams), newEstimateCommand(flags, streams),
-		newExplainCommand(flags, streams), newWhatIfCommand(flags, streams), newReplayCommand(streams), newSnapshotCommand(flags, streams),
-		newCheckCommand(flags, streams), newUICommand(flags, streams))
+		newExplainCommand(flags, streams), newWhatIfCommand(flags, streams), newPlanCommand(flags, streams), newReplayCommand(streams),
+		newSnapshotCommand(flags, streams), newCheckCommand(flags, streams), newUICommand(flags, streams))
 	return root
 }

@@ -36,14 +36,30 @@ var models = []Model{
 	{"T4-16", "Tesla T4", 15360 * mib, 450 * mib, "7.5", false},
 }
 
-// Find returns the model of a name, short or the driver's, in any case.
+// Find returns the model of a name, short or the driver's, in any case. The short one may leave out the memory where there is
+// one model of that name: "L40S".
 func Find(name string) (*Model, error) {
+	var alike []*Model
 	for i := range models {
-		if m := &models[i]; strings.EqualFold(name, m.Short) || strings.EqualFold(name, m.Name) {
+		m := &models[i]
+		if strings.EqualFold(name, m.Short) || strings.EqualFold(name, m.Name) {
 			return m, nil
 		}
+		if family, _, _ := strings.Cut(m.Short, "-"); strings.EqualFold(name, family) {
+			alike = append(alike, m)
+		}
 	}
-	return nil, fmt.Errorf("GPU model %q is not known: use one of %s", name, strings.Join(Names(), ", "))
+	switch len(alike) {
+	case 0:
+		return nil, fmt.Errorf("GPU model %q is not known: use one of %s", name, strings.Join(Names(), ", "))
+	case 1:
+		return alike[0], nil
+	}
+	names := make([]string, len(alike))
+	for i, m := range alike {
+		names[i] = m.Short
+	}
+	return nil, fmt.Errorf("there are several GPU models %q: write one of %s", name, strings.Join(names, ", "))
 }
 
 // Names are the short names of the models.

@@ -222,7 +222,7 @@ func (s *Snapshot) AddNodes(shape Shape, count int) error {
 		for byName[*corev1.Node](s, "", name) != nil {
 			name += "-x"
 		}
-		s.addNode(name, like, report, shape)
+		s.AddNode(name, like, report.Status, shape)
 	}
 	if report == nil || len(report.Status.Devices) == 0 || report.Status.Devices[0].Model != shape.Model.Name {
 		s.Notes = append(s.Notes, fmt.Sprintf("no node has GPUs of model %s: new nodes are like %s but for their GPUs", shape.Model.Name, like.Name))
@@ -248,7 +248,9 @@ func (s *Snapshot) nodeLike(model string) (like *corev1.Node, report *gpunode.Ob
 	return like, report
 }
 
-func (s *Snapshot) addNode(name string, like *corev1.Node, report *gpunode.Object, shape Shape) {
+// AddNode adds an empty node of a shape that is like another one: its labels, its taints, what can be allocated beside GPUs,
+// and, of the report, driver and container runtime.
+func (s *Snapshot) AddNode(name string, like *corev1.Node, report *berthv1alpha1.GPUNodeStatus, shape Shape) {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: maps.Clone(like.Labels), Annotations: maps.Clone(like.Annotations)}}
 	if n.Labels == nil {
 		n.Labels = map[string]string{}
@@ -262,7 +264,7 @@ func (s *Snapshot) addNode(name string, like *corev1.Node, report *gpunode.Objec
 
 	o := &gpunode.Object{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID("sim-gpunode-" + name)}}
 	o.Status = &berthv1alpha1.GPUNodeStatus{
-		DriverVersion: report.Status.DriverVersion, HandOff: report.Status.HandOff.DeepCopy(), ObservedTime: metav1.NewTime(s.Time),
+		DriverVersion: report.DriverVersion, HandOff: report.HandOff.DeepCopy(), ObservedTime: metav1.NewTime(s.Time),
 	}
 	for i := range shape.GPUs {
 		d := berthv1alpha1.GPUDevice{

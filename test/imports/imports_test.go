@@ -46,6 +46,12 @@ var rules = []rule{
 		never:    []string{"pkg/evict"},
 	},
 	{
+		name:     "how many nodes pods need is found with nothing but the planner and the standard library",
+		prefixes: []string{"k8s.io/", "sigs.k8s.io/", "github.com/", "golang.org/", "google.golang.org/", "gopkg.in/"},
+		except:   []string{module + "pkg/alloc"},
+		never:    []string{"pkg/planner"},
+	},
+	{
 		name:     "only tests use what is made for tests",
 		prefixes: []string{module + "internal/alloctest", module + "internal/metricsdoc"},
 		only:     []string{},
@@ -189,6 +195,8 @@ func TestRules(t *testing.T) {
 		{"pkg/alloc", "pgregory.net/rapid", true, true},
 		{"pkg/alloc", module + "pkg/gpustate", false, false},
 		{"pkg/evict", module + "pkg/alloc", false, true},
+		{"pkg/planner", module + "pkg/alloc", false, true},
+		{"pkg/planner", module + "pkg/gpustate", false, false},
 		{"pkg/evict", module + "pkg/gpustate", false, false},
 		{"pkg/evict", module + "internal/alloctest", true, true},
 		{"pkg/evict", module + "internal/alloctest", false, false},

@@ -4,9 +4,12 @@
 package whatif
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -64,18 +67,56 @@ func (m *Manifests) Read(namespace string) (*Objects, error) {
 	builder := resource.NewLocalBuilder().Unstructured().ContinueOnError().Flatten()
 	options := m.FilenameOptions
 	options.Filenames = nil
-	for _, file := range m.Filenames {
-		if file == "-" {
-			builder = builder.Stream(m.Stdin, "stdin")
-			continue
-		}
-		options.Filenames = append(options.Filenames, file)
-	}
-	if len(options.Filenames) > 0 || m.Kustomize != "" {
-		builder = builder.FilenameParam(false, &options)
-	}
 	out := &Objects{}
-	err := builder.Do().Visit(func(info *resource.Info, err error) error {
+	rest := m.Kustomize != ""
+	for _, file := range m.Filenames {
+		text, err := m.text(file)
+		if err != nil {
+			return nil, err
+		}
+		pods, isModels, err := readModels(text, filepath.Dir(file))
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", file, err)
+		case isModels:
+			for _, pod := range pods {
+				pod.Namespace = namespace
+			}
+			out.Pods = append(out.Pods, pods...)
+		case file == "-":
+			builder, rest = builder.Stream(bytes.NewReader(text), "stdin"), true
+		default:
+			options.Filenames, rest = append(options.Filenames, file), true
+		}
+	}
+	if rest {
+		if err := m.visit(builder, &options, out, namespace); err != nil {
+			return nil, err
+		}
+	}
+	if len(out.Pods) == 0 {
+		return nil, errors.New("the manifests have no pods, and nothing that makes pods (Deployment, StatefulSet, ReplicaSet, Job, CronJob, LeaderWorkerSet)")
+	}
+	return out, nil
+}
+
+// text returns what is in a file; nil if it is none, but a folder, an address or nothing.
+func (m *Manifests) text(file string) ([]byte, error) {
+	if file == "-" {
+		return io.ReadAll(m.Stdin)
+	}
+	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+		return nil, nil
+	}
+	return os.ReadFile(file)
+}
+
+// visit reads the manifests that are not lists of models.
+func (m *Manifests) visit(builder *resource.Builder, options *resource.FilenameOptions, out *Objects, namespace string) error {
+	if len(options.Filenames) > 0 || m.Kustomize != "" {
+		builder = builder.FilenameParam(false, options)
+	}
+	return builder.Do().Visit(func(info *resource.Info, err error) error {
 		if err != nil {
 			return err
 		}
@@ -88,10 +129,6 @@ func (m *Manifests) Read(namespace string) (*Objects, error) {
 		}
 		return nil
 	})
-	if err == nil && len(out.Pods) == 0 {
-		err = errors.New("the manifests have no pods, and nothing that makes pods (Deployment, StatefulSet, ReplicaSet, Job, CronJob, LeaderWorkerSet)")
-	}
-	return out, err
 }
 
 // add adds an object, with the pods that it makes.
