@@ -68,6 +68,10 @@ type Args struct {
 	OnMissingPolicies OnMissingPolicies `json:"onMissingPolicies,omitempty"`
 	// PoliciesLeftOut are policies that are not installed on purpose, and not checked. Default none.
 	PoliciesLeftOut []string `json:"policiesLeftOut,omitempty"`
+	// GPUMemoryResource says that nodes advertise their GPU memory as the resource berth.dev/gpu-memory, by the controller's
+	// flag --gpu-memory-resource: a pod for which there is enough in sum on a node, and no GPU, is told so, for autoscalers see
+	// the sum. Whatever it says, a node that lists the resource gets no more pods than its kubelet takes. Default false.
+	GPUMemoryResource bool `json:"gpuMemoryResource,omitempty"`
 	// PerNodeMetrics adds metrics of the GPU memory of each node to those of the fleet. Default false.
 	PerNodeMetrics bool `json:"perNodeMetrics,omitempty"`
 }
