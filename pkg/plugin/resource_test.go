@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
+	"k8s.io/kubernetes/pkg/scheduler"
+	"k8s.io/kubernetes/pkg/scheduler/framework"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
@@ -29,7 +31,8 @@ func asking(name, memory string) *bt.Pod {
 	return bt.MakePod(name).Memory(memory).Limit(berthv1alpha1.ResourceGPUMemory, memory)
 }
 
-// TestKubeletsSum: where a node lists the resource, its kubelet counts all pods there, and refuses one that is too much.
+// TestKubeletsSum: where a node lists the resource, its kubelet counts all pods there, and refuses one that is too much; the
+// scheduler and the kubelet's own code say the same.
 func TestKubeletsSum(t *testing.T) {
 	other := func(p *bt.Pod) *bt.Pod {
 		p.Spec.SchedulerName = corev1.DefaultSchedulerName
@@ -62,7 +65,23 @@ func TestKubeletsSum(t *testing.T) {
 			reason = ""
 		}
 		wantStatus(t, tt.name, f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("n")), tt.code, reason)
+		if taken := kubeletTakes(tt.node, f.pods, pod); taken != (tt.code == fwk.Success) {
+			t.Errorf("%s: a kubelet takes it: %v", tt.name, taken)
+		}
 	}
+}
+
+// kubeletTakes asks the code by which kubelets judge a pod (pkg/kubelet/lifecycle/predicate.go), after it started anew: what
+// can be allocated is its node's capacity then. Extended resources that its node does not list it leaves out.
+func kubeletTakes(node *corev1.Node, others []*corev1.Pod, pod *corev1.Pod) bool {
+	node, pod = node.DeepCopy(), pod.DeepCopy()
+	node.Status.Allocatable = node.Status.Capacity
+	if _, listed := node.Status.Allocatable[berthv1alpha1.ResourceGPUMemory]; !listed {
+		delete(pod.Spec.Containers[0].Resources.Requests, berthv1alpha1.ResourceGPUMemory)
+	}
+	ni := framework.NewNodeInfo(others...)
+	ni.SetNode(node)
+	return len(scheduler.AdmissionCheck(pod, ni, true)) == 0
 }
 
 // TestKubeletsSumWithoutVictims: what a victim asks for comes back in a dry run.
