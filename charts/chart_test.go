@@ -250,6 +250,48 @@ func TestChartRefusesWrongValues(t *testing.T) {
 	}
 }
 
+// TestResourceOfTheChart: the value has the policies of the kustomize component, and tells both programs.
+func TestResourceOfTheChart(t *testing.T) {
+	want := map[string]map[string]any{}
+	for _, file := range []string{"mutating", "validating"} {
+		text, err := os.ReadFile("../manifests/components/gpu-memory-resource/" + file + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		decode(t, text, want)
+	}
+	off, err := render(t, "berth-system", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range map[string]map[string]any{
+		"the value":                    {"gpuMemoryResource": true},
+		"the argument of the plugin":   {"scheduler": map[string]any{"args": map[string]any{"gpuMemoryResource": true}}},
+		"the value and another amount": {"gpuMemoryResource": true, "scheduler": map[string]any{"args": map[string]any{"headroom": "1Gi"}}},
+	} {
+		objects, err := render(t, "berth-system", values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for object := range want {
+			if diff := cmp.Diff(want[object], objects[object]); diff != "" || off[object] != nil {
+				t.Errorf("%s: %s is there without it: %v; with it (-component +chart):\n%s", name, object, off[object] != nil, diff)
+			}
+		}
+		headroom := "--headroom=256Mi\n"
+		if strings.Contains(name, "another") {
+			headroom = "--headroom=1Gi\n"
+		}
+		haveTexts(t, objects, map[string][]string{
+			"ConfigMap berth-scheduler-config": {"gpuMemoryResource: true"},
+			"Deployment berth-controller":      {"- --gpu-memory-resource\n", headroom},
+		})
+	}
+	if _, err := render(t, "berth-system", map[string]any{"gpuMemoryResource": true, "handOffPolicy": "none"}); err == nil || !strings.Contains(err.Error(), "gpuMemoryResource needs") {
+		t.Errorf("without mutating policies: %v", err)
+	}
+}
+
 // haveTexts checks that rendered objects have some texts.
 func haveTexts(t *testing.T, objects map[string]map[string]any, texts map[string][]string) {
 	t.Helper()

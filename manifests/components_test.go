@@ -69,6 +69,27 @@ func TestPolicyComponents(t *testing.T) {
 	}
 }
 
+// TestResourceComponent adds its policies to what there is, and a flag to the controller's, and nothing else.
+func TestResourceComponent(t *testing.T) {
+	all, with := buildWith(t, ""), buildWith(t, "gpu-memory-resource")
+	for _, object := range []string{
+		"MutatingAdmissionPolicy berth-resource", "MutatingAdmissionPolicy berth-resource-node",
+		"ValidatingAdmissionPolicy berth-resource-quota", "ValidatingAdmissionPolicy berth-resource-jobs",
+	} {
+		binding := strings.Replace(object, "Policy ", "PolicyBinding ", 1)
+		if all[object] != "" || with[object] == "" || with[binding] == "" {
+			t.Errorf("%s: without the component %q, with it %q, binding %q", object, all[object], with[object], with[binding])
+		}
+		delete(with, object)
+		delete(with, binding)
+	}
+	const controller = "Deployment berth-controller"
+	all[controller] = strings.Replace(all[controller], "config.yaml\n", "config.yaml\n        - --gpu-memory-resource\n", 1)
+	if diff := cmp.Diff(all, with); diff != "" {
+		t.Errorf("other objects (-without +with the component):\n%s", diff)
+	}
+}
+
 // TestRulesComponent adds the rules to what there is, and nothing else.
 func TestRulesComponent(t *testing.T) {
 	all, with := buildWith(t, ""), buildWith(t, "monitoring-rules")

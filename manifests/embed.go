@@ -20,7 +20,7 @@ import (
 
 // FS holds the files of this folder, by their paths below it.
 //
-//go:embed *.yaml */*.yaml
+//go:embed *.yaml */*.yaml components/gpu-memory-resource/*.yaml
 var FS embed.FS
 
 // Objects returns the objects of files and of folders with a kustomization, in the order in which they are listed;

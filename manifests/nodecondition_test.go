@@ -12,9 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// TestControllerWritesOnlyTheConditionOfNodes: its right to patch the status of Nodes, which RBAC cannot narrow, says nothing
+// TestControllerWritesOnlyItsOwnOfNodes: its right to patch the status of Nodes, which RBAC cannot narrow, says nothing
 // else of them. Each field of the status that a kubelet writes is tried, and metadata, which passes through the status too.
-func TestControllerWritesOnlyTheConditionOfNodes(t *testing.T) {
+func TestControllerWritesOnlyItsOwnOfNodes(t *testing.T) {
 	c := needCluster(t)
 	const name = "node-condition"
 	nodes := c.admin.CoreV1().Nodes()
@@ -41,7 +41,11 @@ func TestControllerWritesOnlyTheConditionOfNodes(t *testing.T) {
 		{"its own beside another", `{"status":{"conditions":[{"type":"GPUUnhealthy","status":"True"},{"type":"Ready","status":"False"}]}}`, false},
 		{"no conditions", `{"status":{"conditions":null}}`, false},
 		{"more of a resource", `{"status":{"capacity":{"cpu":"16"}}}`, false},
-		{"a new resource", `{"status":{"capacity":{"berth.dev/gpu-memory":"80Gi"}}}`, false},
+		{"its resource", `{"status":{"capacity":{"berth.dev/gpu-memory":"80Gi"},"allocatable":{"berth.dev/gpu-memory":"80Gi"}}}`, true},
+		{"another amount of it", `{"status":{"capacity":{"berth.dev/gpu-memory":"40Gi"},"allocatable":{"berth.dev/gpu-memory":"40Gi"}}}`, true},
+		{"its resource beside another", `{"status":{"capacity":{"berth.dev/gpu-memory":"80Gi","cpu":"16"}}}`, false},
+		{"that there is none of it any more", `{"status":{"capacity":{"berth.dev/gpu-memory":null},"allocatable":{"berth.dev/gpu-memory":null}}}`, true},
+		{"a new resource", `{"status":{"capacity":{"berth.dev/other":"80Gi"}}}`, false},
 		{"what can be allocated", `{"status":{"allocatable":{"cpu":"16"}}}`, false},
 		{"no capacity", `{"status":{"capacity":null}}`, false},
 		{"an address", `{"status":{"addresses":[{"type":"Hostname","address":"m"}]}}`, false},

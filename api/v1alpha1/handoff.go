@@ -29,7 +29,7 @@ const VisibleDevicesVoid = "void"
 
 // GPUContainers returns the names of the containers that share the pod's GPUs: those that the annotation names, in its
 // order, else the one that already has the reference (decided once, whatever is injected into the pod later), else the
-// one that kubectl would take, else the only one. The first is the one whose engine the GPUs are for: a container or a
+// one that asks for GPU memory by the resource, else the one that kubectl would take, else the only one. The first is the one whose engine the GPUs are for: a container or a
 // sidecar, which stays. It fails when that leaves a choice, and when a container has the reference and is none of them.
 func GPUContainers(pod *corev1.Pod) ([]string, error) {
 	c := containersOf(pod)
@@ -49,6 +49,8 @@ func GPUContainers(pod *corev1.Pod) ([]string, error) {
 	case len(c.referring) > 1:
 		return nil, fmt.Errorf("the containers %s refer to the GPUs: name those that share them, as %s: %s",
 			strings.Join(c.referring, " and "), AnnotationContainer, strings.Join(c.referring, ","))
+	case len(c.asking) == 1:
+		return c.asking, nil
 	case slices.Contains(c.main, byKubectl):
 		return []string{byKubectl}, nil
 	case len(c.main) == 1:
@@ -64,8 +66,8 @@ type containers struct {
 	// staying are the main ones, and init containers that are sidecars.
 	staying []string
 	all     []string
-	// referring are those that have the reference.
-	referring []string
+	// referring are those that have the reference, and asking those staying that ask for GPU memory by the resource.
+	referring, asking []string
 }
 
 func containersOf(pod *corev1.Pod) *containers {
@@ -80,6 +82,11 @@ func containersOf(pod *corev1.Pod) *containers {
 	}
 	for i := range pod.Spec.Containers {
 		add(&pod.Spec.Containers[i], &c.main, &c.staying, &c.all)
+	}
+	for _, a := range askingByResource(pod) {
+		if a.stays {
+			c.asking = append(c.asking, a.container.Name)
+		}
 	}
 	for i := range pod.Spec.InitContainers {
 		if container := &pod.Spec.InitContainers[i]; isSidecar(container) {

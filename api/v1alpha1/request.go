@@ -31,7 +31,7 @@ var allocationKeys = []string{
 const keyPrefix = GroupName + "/"
 
 // ParsePodRequest returns what the pod asks for, or nil if it asks for no GPU memory. It is the only reader of the
-// request annotations; the admission policies in manifests/policies refuse the same mistakes, earlier. The error
+// request annotations and of the resource; the admission policies in manifests/policies refuse the same mistakes, earlier. The error
 // is a field.ErrorList's aggregate: it names every mistake, with the corrected form where there is one. Allocation
 // annotations, which the scheduler writes, are not looked at.
 func ParsePodRequest(pod *corev1.Pod) (*PodRequest, error) {
@@ -52,7 +52,7 @@ func ParsePodRequest(pod *corev1.Pod) (*PodRequest, error) {
 func AsksForGPUMemory(pod *corev1.Pod) bool {
 	_, hasMemory := pod.Annotations[AnnotationGPUMemory]
 	_, hasModel := pod.Annotations[AnnotationModel]
-	return hasMemory || hasModel
+	return hasMemory || hasModel || AsksByResource(pod)
 }
 
 // IsEvictable says whether a pod of another scheduler lets Berth evict it.
@@ -77,10 +77,10 @@ func (p *parser) forbidden(key, detail string) {
 	p.errs = append(p.errs, field.Forbidden(p.path.Key(key), detail))
 }
 
-// hasRequest says whether the pod has a request annotation, and reports keys that are none of ours: a misspelt
-// request must not become a pod without one.
+// hasRequest says whether the pod has a request, and reports keys that are none of ours: a misspelt request must not become
+// a pod without one.
 func (p *parser) hasRequest() bool {
-	found := false
+	found := AsksByResource(p.pod)
 	var unknown []string
 	for key := range p.pod.Annotations {
 		switch {
@@ -142,6 +142,7 @@ func (p *parser) parse() *PodRequest {
 	if names, ok := p.pod.Annotations[AnnotationContainer]; ok {
 		r.Containers = strings.Split(names, ",")
 	}
+	p.readResource(r)
 	if len(p.errs) == before {
 		p.completeCounts(r)
 	}
@@ -181,7 +182,11 @@ func (p *parser) checkPod() {
 	}
 	p.checkWholeGPUs(spec.Child("initContainers"), p.pod.Spec.InitContainers)
 	p.checkWholeGPUs(spec.Child("containers"), p.pod.Spec.Containers)
-	if _, err := GPUContainers(p.pod); err != nil {
+	names, err := GPUContainers(p.pod)
+	if err == nil {
+		err = checkAsking(p.pod, names[0])
+	}
+	if err != nil {
 		p.invalid(AnnotationContainer, err)
 	}
 }

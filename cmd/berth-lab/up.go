@@ -29,6 +29,8 @@ const (
 	binDirUsage = "folder of the programs scheduler and controller (default: those beside berth-lab, else those within it)"
 	// schedulerConfig is the file of the manifests with the scheduler's configuration.
 	schedulerConfig = "scheduler/config.yaml"
+	// resourceComponent has the policies by which pods ask for their GPU memory as a resource.
+	resourceComponent = "components/gpu-memory-resource"
 )
 
 const upLong = `Bring up a Kubernetes control plane (etcd, kube-apiserver and controllers, v1.37), install Berth's manifests, run
@@ -62,6 +64,9 @@ const upExample = `  # Two nodes of 8 H100
   # Before an older apiserver, built by "make test-skew"
   berth-lab up --kube-apiserver=bin/skew/kube-apiserver-1.36
 
+  # Quotas and autoscalers count GPU memory, see docs/quota.md
+  berth-lab up --gpu-memory-resource
+
   # With Prometheus beside it, see docs/monitoring.md
   berth-lab up --monitoring
 
@@ -77,6 +82,7 @@ type upFlags struct {
 	schedulerArgs, controllerArgs                                []string
 	kubeAPIServer                                                string
 	apiserverArgs                                                []string
+	gpuMemoryResource                                            bool
 	monitoring                                                   monitoringFlags
 }
 
@@ -110,6 +116,7 @@ func newUpCommand(stdout io.Writer) *cobra.Command {
 	flags.StringVar(&f.schedulerConfig, "scheduler-config", "", "file of a KubeSchedulerConfiguration (default: that of the manifests)")
 	flags.StringArrayVar(&f.schedulerArgs, "scheduler-arg", nil, "further argument of the scheduler, such as --v=4 (repeatable)")
 	flags.StringArrayVar(&f.controllerArgs, "controller-arg", nil, "further argument of the controller (repeatable)")
+	flags.BoolVar(&f.gpuMemoryResource, "gpu-memory-resource", false, "have nodes advertise their GPU memory as the resource berth.dev/gpu-memory, and pods ask for it; so does the argument gpuMemoryResource in --scheduler-config")
 	flags.StringVar(&f.kubeAPIServer, "kube-apiserver", "", "program to run as kube-apiserver, of Kubernetes 1.34 or later (default: the v1.37 that is linked in); policies that it does not serve are left out")
 	flags.StringArrayVar(&f.apiserverArgs, "apiserver-arg", nil, "further argument of kube-apiserver, such as --emulated-version=1.36 (repeatable)")
 	flags.StringVar(&f.logDir, "log-dir", "", "folder for logs, which stay there (default: a temporary folder)")
@@ -165,7 +172,24 @@ func (f *upFlags) options(cmd *cobra.Command) (*lab.Options, error) {
 			fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %s: models are not looked up\n", err)
 		}
 	}
-	return options, nil
+	return options, f.addResource(options)
+}
+
+// addResource adds the policies by which pods ask for their GPU memory as a resource, if nodes are to advertise it.
+func (f *upFlags) addResource(options *lab.Options) error {
+	wants, err := lab.WantsGPUMemoryResource(options.SchedulerConfig)
+	if err != nil {
+		return fmt.Errorf("--scheduler-config: %w", err)
+	}
+	if options.GPUMemoryResource = wants || f.gpuMemoryResource; !options.GPUMemoryResource {
+		return nil
+	}
+	policies, err := manifests.Objects(resourceComponent)
+	if err != nil {
+		return fmt.Errorf("manifests: %w", err)
+	}
+	options.Objects = append(options.Objects, policies...)
+	return nil
 }
 
 // program returns how to run one of the programs: the file of that name in the folder that is given or, without one,

@@ -32,6 +32,7 @@ func All() []Case {
 	var all []Case
 	for _, group := range [][]Case{
 		memoryCases(), countCases(), settingCases(), modelCases(), keyCases(), podCases(), containerCases(), envCases(),
+		resourceCases(),
 	} {
 		all = append(all, group...)
 	}

@@ -15,6 +15,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/internal/firstlist"
+	"github.com/berth-dev/berth/pkg/controller/noderesource"
 	"github.com/berth-dev/berth/pkg/gpunode"
 )
 
@@ -27,6 +28,7 @@ func CacheOptions() cache.Options {
 			Transform: trimPod,
 		},
 		&gpunode.Object{}:             {Transform: trimGPUNode},
+		&corev1.Node{}:                {Transform: trimNode},
 		&berthv1alpha1.ModelProfile{}: {Transform: cache.TransformStripManagedFields()},
 	}}
 }
@@ -57,6 +59,7 @@ func trimPod(obj any) (any, error) {
 			ContainerStatuses: trimStatuses(pod.Status.ContainerStatuses), InitContainerStatuses: trimStatuses(pod.Status.InitContainerStatuses),
 		},
 	}
+	noderesource.TrimPod(trimmed, pod)
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodReady {
 			trimmed.Status.Conditions = append(trimmed.Status.Conditions, c)
@@ -87,6 +90,14 @@ func trimPod(obj any) (any, error) {
 // allocationAnnotations are those by which a pod was given its GPUs, but for NRI's.
 var allocationAnnotations = []string{
 	berthv1alpha1.AnnotationAllocation, berthv1alpha1.AnnotationGPUUUIDs, berthv1alpha1.AnnotationVisibleDevices,
+}
+
+// trimNode keeps of a Node the resource that it advertises; see addResource.
+func trimNode(obj any) (any, error) {
+	if node, ok := obj.(*corev1.Node); ok {
+		return noderesource.TrimNode(node), nil
+	}
+	return obj, nil
 }
 
 // trimContainers keeps the references to GPUs, and the containers that have one.
@@ -130,8 +141,8 @@ func trimGPUNode(obj any) (any, error) {
 	for i := range node.Status.Devices {
 		d := &node.Status.Devices[i]
 		trimmed.Status.Devices = append(trimmed.Status.Devices, berthv1alpha1.GPUDevice{
-			UUID: d.UUID, Index: d.Index, Memory: berthv1alpha1.GPUMemory{Total: d.Memory.Total}, Processes: d.Processes,
-			Health: d.Health, Reason: d.Reason, AssignedTo: d.AssignedTo, AssignedPods: d.AssignedPods,
+			UUID: d.UUID, Index: d.Index, Memory: berthv1alpha1.GPUMemory{Total: d.Memory.Total, Reserved: d.Memory.Reserved},
+			Parent: d.Parent, Processes: d.Processes, Health: d.Health, Reason: d.Reason, AssignedTo: d.AssignedTo, AssignedPods: d.AssignedPods,
 		})
 	}
 	if h := node.Status.HandOff; h != nil {

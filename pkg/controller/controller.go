@@ -44,6 +44,10 @@ type Options struct {
 	OveruseMargin uint64
 	// PodMetrics adds a metric of what each pod has booked.
 	PodMetrics bool
+	// GPUMemoryResource makes nodes advertise their GPU memory as the resource berth.dev/gpu-memory. Headroom is what of each
+	// GPU they leave out, in bytes: the scheduler's argument of that name.
+	GPUMemoryResource bool
+	Headroom          uint64
 	// Clock is time; default: the real one.
 	Clock clock.PassiveClock
 }
@@ -58,6 +62,7 @@ func DefaultOptions() Options {
 		Concurrency:          8,
 		ProfilesPerNamespace: 100,
 		OveruseMargin:        256 << 20,
+		Headroom:             256 << 20,
 		Clock:                clock.RealClock{},
 	}
 }
@@ -121,7 +126,10 @@ func Add(mgr ctrl.Manager, resolver Resolver, o Options) error {
 	if err := addCheck(mgr, &o); err != nil {
 		return err
 	}
-	return addCondition(mgr, &o)
+	if err := addCondition(mgr, &o); err != nil {
+		return err
+	}
+	return addResource(mgr, &o)
 }
 
 // addIndices makes cached pods findable by their profile and by their UID, and profiles by whom they were made for.

@@ -373,7 +373,7 @@ func BookingOf(pod *corev1.Pod) (*Allocation, error) {
 // LacksAllocation says whether a pod asks for GPU memory and is bound without any: somebody else bound it, or its node's
 // kubelet made it of a file.
 func LacksAllocation(pod *corev1.Pod) bool {
-	if pod.Spec.NodeName == "" || len(pod.Annotations) == 0 {
+	if pod.Spec.NodeName == "" {
 		return false
 	}
 	_, allocated := pod.Annotations[berthv1alpha1.AnnotationAllocation]

@@ -48,6 +48,8 @@ const (
 	ReasonOnlyUUIDs alloc.Reason = "node(s) had a container runtime that takes no bare UUIDs, so not berth.dev/gpu-uuids but berth.dev/visible-devices"
 	// ReasonLongName: the annotation that an NRI plugin reads has no room for the container's name.
 	ReasonLongName alloc.Reason = "node(s) hand GPUs over by NRI, which takes container names of at most 53 characters"
+	// ReasonResourceSum: a GPU would do, and the kubelet counts what the node advertises: it would refuse the pod.
+	ReasonResourceSum alloc.Reason = "node(s) had too little of the resource berth.dev/gpu-memory left"
 	// ReasonHandOffOverride: what an admin wrote on the node cannot be followed.
 	ReasonHandOffOverride alloc.Reason = "node(s) had an annotation berth.dev/hand-off that is none of CDI, UUID and NRI"
 )

@@ -53,6 +53,9 @@ type Options struct {
 	Nodes []*corev1.Node
 	// Bare leaves Node and GPUNode objects to the caller: no agents run, and no report ever counts as stale.
 	Bare bool
+	// GPUMemoryResource has nodes advertise their GPU memory as the resource berth.dev/gpu-memory, as does the scheduler's
+	// argument gpuMemoryResource. The policies for it are among Objects then.
+	GPUMemoryResource bool
 	// Monitoring is the Prometheus to run beside the lab; nil for none.
 	Monitoring *Monitoring
 	// LogDir is where logs go and stay; in the lab's folder, with which they go, when empty.

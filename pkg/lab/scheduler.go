@@ -51,7 +51,7 @@ func (l *Lab) startScheduler(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := schedulerConfig(l.opts.SchedulerConfig, kubeconfig, l.opts.Bare)
+	config, err := schedulerConfig(&l.opts, kubeconfig)
 	if err != nil {
 		return fmt.Errorf("configuration of the scheduler: %w", err)
 	}
@@ -106,7 +106,7 @@ func (l *Lab) startController(ctx context.Context) error {
 			"--leader-elect-lease-duration=" + leaseDuration,
 			"--leader-elect-renew-deadline=" + renewDeadline,
 			"--leader-elect-retry-period=" + retryPeriod,
-		}, l.opts.ControllerArgs...)
+		}, append(resourceFlags(&l.opts), l.opts.ControllerArgs...)...)
 		l.targets.setProgram(controllerAccount, "http", controllerAddressFlag, args)
 		return args, err
 	})
@@ -147,29 +147,64 @@ func (l *Lab) startChild(name string, program []string, args func() ([]string, e
 
 // schedulerConfig returns the shipped configuration changed for a lab: its credentials, quick leader election, and
 // on a bare lab reports that never count as stale.
-func schedulerConfig(shipped []byte, kubeconfig string, bare bool) ([]byte, error) {
+func schedulerConfig(opts *Options, kubeconfig string) ([]byte, error) {
 	var config map[string]any
-	if err := yaml.Unmarshal(shipped, &config); err != nil {
+	if err := yaml.Unmarshal(opts.SchedulerConfig, &config); err != nil {
 		return nil, err
 	}
 	section(config, "clientConnection")["kubeconfig"] = kubeconfig
 	election := section(config, "leaderElection")
 	election["leaseDuration"], election["renewDeadline"], election["retryPeriod"] = leaseDuration, renewDeadline, retryPeriod
+	eachArgs(config, func(args map[string]any) {
+		args["bindTimeout"] = bindTimeout
+		if opts.Bare {
+			args["staleAfter"] = "0s"
+		}
+		if opts.GPUMemoryResource {
+			args[resourceArg] = true
+		}
+	})
+	return yaml.Marshal(config)
+}
+
+// resourceArg is the argument of the scheduler that has nodes advertise their GPU memory.
+const resourceArg = "gpuMemoryResource"
+
+// WantsGPUMemoryResource says whether a KubeSchedulerConfiguration has that argument.
+func WantsGPUMemoryResource(schedulerConfig []byte) (wants bool, err error) {
+	var config map[string]any
+	err = yaml.Unmarshal(schedulerConfig, &config)
+	eachArgs(config, func(args map[string]any) { wants = wants || args[resourceArg] == true })
+	return wants, err
+}
+
+// resourceFlags are the controller's flags for it, with the scheduler's headroom.
+func resourceFlags(opts *Options) (flags []string) {
+	if !opts.GPUMemoryResource {
+		return nil
+	}
+	var config map[string]any
+	_ = yaml.Unmarshal(opts.SchedulerConfig, &config) // the scheduler says what is wrong with it
+	flags = []string{"--gpu-memory-resource"}
+	eachArgs(config, func(args map[string]any) {
+		if headroom, ok := args["headroom"].(string); ok {
+			flags = append(flags, "--headroom="+headroom)
+		}
+	})
+	return flags
+}
+
+// eachArgs calls f for the arguments of Berth in each profile.
+func eachArgs(config map[string]any, f func(args map[string]any)) {
 	profiles, _ := config["profiles"].([]any)
 	for _, profile := range profiles {
 		plugins, _ := section(profile)["pluginConfig"].([]any)
 		for _, plugin := range plugins {
-			if section(plugin)["name"] != pluginName {
-				continue
-			}
-			args := section(plugin, "args")
-			args["bindTimeout"] = bindTimeout
-			if bare {
-				args["staleAfter"] = "0s"
+			if section(plugin)["name"] == pluginName {
+				f(section(plugin, "args"))
 			}
 		}
 	}
-	return yaml.Marshal(config)
 }
 
 // section returns the object at a path of keys below an object, and makes what is missing of it.

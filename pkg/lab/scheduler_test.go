@@ -36,7 +36,7 @@ func TestSchedulerConfig(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := schedulerConfig([]byte(tt.shipped), "k", tt.bare)
+			got, err := schedulerConfig(&Options{SchedulerConfig: []byte(tt.shipped), Bare: tt.bare}, "k")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,11 +11,12 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/verdicts"
 )
 
-// Filter says whether any option of the pod fits on the node that it is handed.
+// Filter says whether any option of the pod fits on the node that it is handed, and its kubelet would take the pod.
 func (pl *Plugin) Filter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, ni fwk.NodeInfo) *fwk.Status {
 	s := cycle.Of(state)
 	if s == nil {
@@ -27,6 +28,11 @@ func (pl *Plugin) Filter(ctx context.Context, state fwk.CycleState, pod *corev1.
 	view := s.View(ni)
 	f := s.Fit(&view)
 	if f.Fits {
+		if lacks, always := s.Lacks(ni); always {
+			return rejected(fwk.UnschedulableAndUnresolvable, gpustate.ReasonResourceSum)
+		} else if lacks {
+			return rejected(fwk.Unschedulable, gpustate.ReasonResourceSum)
+		}
 		if !s.Loaded { // else it is a try, under assumptions
 			s.Scores.Store(ni.Node(), f.Score)
 		}

@@ -6,6 +6,7 @@ package plugin
 import (
 	"context"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -20,8 +21,8 @@ import (
 )
 
 // PostFilter makes room for a pod that fits nowhere. In this order: what it claims already is kept while what it waits
-// for is under way; a node where memory comes back soon is waited for; the cheapest pods are evicted; a node where memory
-// comes back at all is waited for. A pod that asks for no GPU memory goes through the default preemption.
+// for is under way; a node where memory comes back soon is waited for; the cheapest pods are evicted, once preemptionDelay is
+// over; a node where memory comes back at all is waited for. A pod that asks for no GPU memory goes through the default preemption.
 func (pl *Plugin) PostFilter(ctx context.Context, state fwk.CycleState, pod *corev1.Pod, m fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	s := cycle.Of(state)
 	if s == nil && pl.isPlain(pod) {
@@ -72,6 +73,10 @@ func (pl *Plugin) makeRoom(ctx context.Context, s *cycle.State, state fwk.CycleS
 		if claim != nil {
 			return nominate(""), fwk.NewStatus(fwk.Unschedulable, msg)
 		}
+	}
+	if from := pl.wake.EvictsFrom(pod); !held && !from.IsZero() {
+		why := append(pl.verdicts.Explain(s, pod, m), "nobody is evicted for it before "+from.UTC().Format(time.RFC3339)+" (preemptionDelay)")
+		return nominate(""), fwk.NewStatus(fwk.Unschedulable, why...)
 	}
 	result, status, more := pl.evictFor(ctx, s, state, pod, m)
 	switch {

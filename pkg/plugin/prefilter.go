@@ -68,6 +68,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	}
 	shared := &cycle.Pod{
 		UID: pod.UID, Priority: priorityOf(pod), Request: resolved.Request, HandOff: handOff, Shape: resolved.Shape,
+		Asked:  cycle.AskedOf(pod),
 		Viewer: viewer, Strategy: pl.args.Strategy,
 		Group: state.IsPodGroupSchedulingCycle(),
 	}

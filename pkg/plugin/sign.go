@@ -12,6 +12,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
 
@@ -24,6 +25,7 @@ type podSignature struct {
 	HandOff     gpustate.HandOff
 	Options     []requests.OptionSignature
 	Sizing      string
+	Asked       int64
 }
 
 // SignPod returns the signature of what a pod asks for. A pod whose request is not known cannot be signed.
@@ -44,6 +46,7 @@ func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragmen
 	signature := podSignature{
 		Priority: corev1helpers.PodPriority(pod), Runtime: r.Request.Runtime, MixedModels: r.Request.MixedModels(),
 		HandOff: handOff, Options: requests.OptionSignatures(r.Request), Sizing: r.Request.Sizing(),
+		Asked: cycle.AskedOf(pod),
 	}
 	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: signature}}, nil
 }

@@ -64,6 +64,7 @@ func TestPodsThatAreAlikeHaveOneSignature(t *testing.T) {
 		"a RuntimeClass":          classed("p", "nvidia"),
 		"another RuntimeClass":    classed("q", "other"),
 		"a reference to UUIDs":    uuids,
+		"the resource beside it":  base("s").Limit("berth.dev/gpu-memory", "60Gi"),
 		"a plain pod":             bt.MakePod("n"),
 		"an invalid request":      bt.MakePod("o").Memory("30"),
 	} {

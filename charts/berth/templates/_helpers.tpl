@@ -66,3 +66,14 @@ none
 {{ $root.Files.Get $path | replace "berth-system" $root.Release.Namespace }}
 {{- end }}
 {{- end }}
+
+{{/* "true" if nodes advertise their GPU memory as a resource, else empty. Kubelets need a policy for it that changes what they
+write. */}}
+{{- define "berth.gpuMemoryResource" -}}
+{{- if or .Values.gpuMemoryResource .Values.scheduler.args.gpuMemoryResource -}}
+{{- if eq (include "berth.handOffPolicy" .) "none" -}}
+{{- fail "gpuMemoryResource needs mutating admission policies, which the cluster does not serve, or which handOffPolicy leaves out" -}}
+{{- end -}}
+true
+{{- end -}}
+{{- end }}

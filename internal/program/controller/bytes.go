@@ -9,8 +9,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// bytesFlag is an amount of memory, such as 256Mi.
-type bytesFlag struct{ bytes *uint64 }
+// bytesFlag is an amount of memory, such as 256Mi; with orNone it may be 0.
+type bytesFlag struct {
+	bytes  *uint64
+	orNone bool
+}
 
 // String implements pflag.Value.
 func (f *bytesFlag) String() string {
@@ -23,7 +26,7 @@ func (f *bytesFlag) String() string {
 // Set implements pflag.Value.
 func (f *bytesFlag) Set(value string) error {
 	q, err := resource.ParseQuantity(value)
-	if err != nil || q.Sign() <= 0 {
+	if err != nil || q.Sign() < 0 || q.Sign() == 0 && !f.orNone {
 		return fmt.Errorf("want an amount of memory such as 256Mi, not %q", value)
 	}
 	*f.bytes = uint64(q.Value())

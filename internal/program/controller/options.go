@@ -61,7 +61,9 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.ResolveTimeout, "resolve-timeout", c.ResolveTimeout, "How long looking up one model may take")
 	fs.IntVar(&c.Concurrency, "concurrent-resolutions", c.Concurrency, "How many models are looked up at once: at most half of them of one host, and a quarter for one namespace")
 	fs.IntVar(&c.ProfilesPerNamespace, "profiles-per-namespace", c.ProfilesPerNamespace, "How many ModelProfiles are made for the pods of one namespace")
-	fs.Var(&bytesFlag{&c.OveruseMargin}, "overuse-margin", "By how much memory a pod may exceed its booking on a GPU before its owner is told")
+	fs.Var(&bytesFlag{bytes: &c.OveruseMargin}, "overuse-margin", "By how much memory a pod may exceed its booking on a GPU before its owner is told")
+	fs.BoolVar(&c.GPUMemoryResource, "gpu-memory-resource", c.GPUMemoryResource, "Make nodes advertise their GPU memory as the resource "+string(berthv1alpha1.ResourceGPUMemory)+"; without it, none does")
+	fs.Var(&bytesFlag{bytes: &c.Headroom, orNone: true}, "headroom", "What of each GPU is not advertised: the scheduler's argument headroom")
 	fs.BoolVar(&c.PodMetrics, "pod-metrics", c.PodMetrics, "Tell by a metric what each pod has booked: one series for each pod and GPU")
 }
 

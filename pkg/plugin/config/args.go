@@ -40,6 +40,9 @@ type Args struct {
 	// WaitBeforeEviction is how soon memory must come back for a pod to wait for it rather than to evict others elsewhere.
 	// Default 30s.
 	WaitBeforeEviction *metav1.Duration `json:"waitBeforeEviction,omitempty"`
+	// PreemptionDelay is how long after a pod was refused first others may be evicted for it; until then it is nominated to no
+	// node for that, so that an autoscaler can add one. Default 0s.
+	PreemptionDelay *metav1.Duration `json:"preemptionDelay,omitempty"`
 	// EvictOtherSchedulers lets pods of other schedulers be evicted that did not opt in by berth.dev/evictable. Default
 	// false.
 	EvictOtherSchedulers bool `json:"evictOtherSchedulers,omitempty"`
@@ -68,6 +71,10 @@ type Args struct {
 	OnMissingPolicies OnMissingPolicies `json:"onMissingPolicies,omitempty"`
 	// PoliciesLeftOut are policies that are not installed on purpose, and not checked. Default none.
 	PoliciesLeftOut []string `json:"policiesLeftOut,omitempty"`
+	// GPUMemoryResource says that nodes advertise their GPU memory as the resource berth.dev/gpu-memory, by the controller's
+	// flag --gpu-memory-resource: a pod for which there is enough in sum on a node, and no GPU, is told so, for autoscalers see
+	// the sum. Whatever it says, a node that lists the resource gets no more pods than its kubelet takes. Default false.
+	GPUMemoryResource bool `json:"gpuMemoryResource,omitempty"`
 	// PerNodeMetrics adds metrics of the GPU memory of each node to those of the fleet. Default false.
 	PerNodeMetrics bool `json:"perNodeMetrics,omitempty"`
 }
@@ -94,6 +101,7 @@ func (a *Args) SetDefaults() {
 		{&a.MaxMinRuntime, time.Hour},
 		{&a.MemoryReturnTimeout, 2 * time.Minute},
 		{&a.WaitBeforeEviction, 30 * time.Second},
+		{&a.PreemptionDelay, 0},
 		{&a.BindTimeout, 4 * time.Second},
 		{&a.PolicyCheckInterval, 5 * time.Minute},
 	} {
@@ -128,6 +136,7 @@ func (a *Args) Validate() error {
 		{"maxMinRuntime", a.MaxMinRuntime, 0},
 		{"memoryReturnTimeout", a.MemoryReturnTimeout, time.Second},
 		{"waitBeforeEviction", a.WaitBeforeEviction, 0},
+		{"preemptionDelay", a.PreemptionDelay, 0},
 		{"bindTimeout", a.BindTimeout, 100 * time.Millisecond},
 		{"policyCheckInterval", a.PolicyCheckInterval, 0},
 	} {

@@ -44,6 +44,8 @@ type Pod struct {
 	HandOff gpustate.HandOff
 	// Shape is the number of what is asked for.
 	Shape uint64
+	// Asked is what it asks for by the resource berth.dev/gpu-memory, in bytes; 0 if it does not.
+	Asked int64
 	// Viewer has the reports as they were when the cycle began.
 	Viewer   *gpustate.Viewer
 	Strategy alloc.Strategy
@@ -55,7 +57,7 @@ type Pod struct {
 
 // With returns the pod with another viewer.
 func (p *Pod) With(v *gpustate.Viewer) *Pod {
-	return &Pod{UID: p.UID, Priority: p.Priority, Request: p.Request, HandOff: p.HandOff, Shape: p.Shape, Viewer: v, Strategy: p.Strategy, Group: p.Group}
+	return &Pod{UID: p.UID, Priority: p.Priority, Request: p.Request, HandOff: p.HandOff, Shape: p.Shape, Asked: p.Asked, Viewer: v, Strategy: p.Strategy, Group: p.Group}
 }
 
 // FormOn returns the form in which a node is told the pod's GPUs, or the reason why there is none; neither if the node

@@ -152,7 +152,7 @@ func (e *Evictor) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.
 			q := now.Query()
 			view = viewer.View(ni.Node(), slices.DeleteFunc(cycle.PodsOf(ni), e.isGone), &q)
 		}
-		if now.Fit(&view).Fits {
+		if lacks, _ := now.Lacks(ni); !lacks && now.Fit(&view).Fits {
 			return ni.Node().Name
 		}
 	}

@@ -73,7 +73,7 @@ type Reader struct {
 
 // Of returns what a pod asks for. Annotations are parsed once for each version of the pod and of its profile.
 func (r *Reader) Of(pod *corev1.Pod) *Resolved {
-	if !hasOurKeys(pod.Annotations) && !hasOurKeys(pod.Labels) {
+	if !hasOurKeys(pod.Annotations) && !hasOurKeys(pod.Labels) && !berthv1alpha1.AsksByResource(pod) {
 		return nothing // nothing to parse, nothing to remember
 	}
 	var profile *berthv1alpha1.ModelProfile

@@ -37,6 +37,9 @@ func (r Reader) Explain(s *cycle.State, pod *corev1.Pod, m fwk.NodeToStatusReade
 	if why := r.explainHandOff(s, m); why != "" {
 		reasons = append(reasons, why)
 	}
+	if sum := r.explainSum(s, m); sum != "" {
+		reasons = append(reasons, sum)
+	}
 	if len(reasons) == 0 {
 		reasons = append(reasons, "no pods can be evicted that would make room")
 	}

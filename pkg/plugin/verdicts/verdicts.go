@@ -80,6 +80,8 @@ func (r Reader) verdictOn(s *cycle.State, ni fwk.NodeInfo) Node {
 	if view.Reason == "" {
 		if _, reason := s.FormOn(ni); reason != "" {
 			v.Reason = reason
+		} else if lacks, _ := s.Lacks(ni); lacks {
+			v.Reason = gpustate.ReasonResourceSum
 		}
 		v.Options = alloc.Explain(&view.Node, s.Request.On(&view.Node))
 	}

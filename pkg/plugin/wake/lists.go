@@ -54,6 +54,7 @@ func (w *Waker) list(in *podSet, pod *corev1.Pod) {
 func (w *Waker) Forget(uid types.UID) []parked.Change {
 	w.unlisted.remove(uid)
 	w.claimants.remove(uid)
+	w.refusals.forget(uid)
 	return w.Parked.Remove(uid)
 }
 

@@ -26,6 +26,8 @@ type Waker struct {
 	unlisted podSet
 	// claimants are those that would get a GPU by a resource claim.
 	claimants podSet
+	// refusals is when pods were refused first.
+	refusals refusals
 	// answers are those to the framework's questions whom an event helps.
 	answers answers
 }
