@@ -27,6 +27,8 @@ const (
 	ReasonResourceClaimed Reason = "the GPU is held by a resource claim"
 	// ReasonContested: more than one node says that it has the device.
 	ReasonContested Reason = "another node reports the same GPU"
+	// ReasonCordoned: an admin keeps new pods off the device.
+	ReasonCordoned Reason = "the GPU is cordoned"
 	// ReasonLoading: another pod is loading its model there, and one of the two engines measures free memory while
 	// it loads.
 	ReasonLoading Reason = "another pod is loading its model on the GPU"

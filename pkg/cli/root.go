@@ -31,6 +31,7 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	flags.Namespace = nil
 	flags.AddFlags(root.PersistentFlags())
 	root.AddCommand(newTopCommand(flags, streams), newEstimateCommand(flags, streams),
-		newExplainCommand(flags, streams), newWhatIfCommand(flags, streams), newSnapshotCommand(flags, streams), newCheckCommand(flags, streams))
+		newExplainCommand(flags, streams), newWhatIfCommand(flags, streams), newSnapshotCommand(flags, streams), newCheckCommand(flags, streams),
+		newCordonCommand(flags, streams), newUncordonCommand(flags, streams), newDrainCommand(flags, streams))
 	return root
 }

@@ -84,7 +84,7 @@ func newWhatIfCommand(flags *genericclioptions.ConfigFlags, streams genericioopt
 	files.AddFlags(f)
 	f.StringVar(&o.dryRun, "dry-run", dryRunClient, "Who says what admission makes of manifests: client (this program) or server (the cluster, which stores nothing)")
 	f.StringArrayVar(&o.addNodes, "add-node", nil, "Add empty nodes of a shape, as h100-80x8=2: two nodes of 8 GPUs of model H100-80")
-	f.StringArrayVar(&o.cordon, "cordon", nil, "Keep new pods off a NODE, or off one GPU of it: NODE/GPU-UUID")
+	f.StringArrayVar(&o.cordon, "cordon", nil, "Keep new pods off a NODE, or off one GPU of it: NODE/UUID or NODE/INDEX")
 	f.StringArrayVar(&o.drain, "drain", nil, "Cordon a NODE and place its pods anew")
 	f.StringArrayVar(&o.without, "without", nil, "Take a pod away: pod/NAMESPACE/NAME")
 	f.StringVar(&o.priority, "priority", "", "Priority of the new pods instead of their own: a number, or the name of a priority class")
@@ -202,7 +202,7 @@ func (o *whatIfOptions) question() (*whatif.Question, error) {
 	}
 	for _, text := range o.cordon {
 		if node, gpu, ok := strings.Cut(text, "/"); ok {
-			q.CordonGPUs = append(q.CordonGPUs, whatif.GPU{Node: node, UUID: gpu})
+			q.CordonGPUs = append(q.CordonGPUs, whatif.GPU{Node: node, GPU: gpu})
 		} else {
 			q.Cordon = append(q.Cordon, node)
 		}

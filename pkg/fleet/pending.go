@@ -93,7 +93,7 @@ var sentences = []struct {
 	{NodesUnusable, []alloc.Reason{
 		gpustate.ReasonUnreadableReport, gpustate.ReasonStaleReport, gpustate.ReasonDriverUpgrade, gpustate.ReasonDevicePlugin,
 		gpustate.ReasonDRA, gpustate.ReasonUnknownResourceClaim, gpustate.ReasonUnknownAllocation, gpustate.ReasonUnreportedDevicePod,
-		gpustate.ReasonUnhealthyDevices, gpustate.ReasonResourceClaimedDevices, gpustate.ReasonContestedDevices,
+		gpustate.ReasonUnhealthyDevices, gpustate.ReasonResourceClaimedDevices, gpustate.ReasonContestedDevices, gpustate.ReasonCordonedDevices,
 		gpustate.ReasonNoRuntimeHandler, gpustate.ReasonNoHandOff, gpustate.ReasonOnlyUUIDs, gpustate.ReasonLongName,
 		gpustate.ReasonHandOffOverride,
 	}},

@@ -156,6 +156,7 @@ func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, dra *Node
 		view.blockContested(v.Snapshot, v.Policy.StaleAfter)
 		c.timeless = false // a rival may fall silent
 	}
+	view.blockCordoned(node)
 	if explain {
 		view.Charges = make([]Charge, 0, len(pods))
 	}

@@ -80,6 +80,8 @@ const (
 	StateAssigned State = "Assigned"
 	// StateContested: other nodes report the device too.
 	StateContested State = "Contested"
+	// StateCordoned: an admin keeps new pods off the device.
+	StateCordoned State = "Cordoned"
 )
 
 // PodShare is one pod on one device.

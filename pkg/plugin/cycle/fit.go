@@ -38,6 +38,7 @@ const (
 	Unhealthy
 	ResourceClaimed
 	Contested
+	Cordoned
 )
 
 func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
@@ -54,6 +55,8 @@ func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
 			return ResourceClaimed
 		case alloc.CanEverFit(usable(n, alloc.ReasonContested), asked):
 			return Contested
+		case alloc.CanEverFit(usable(n, alloc.ReasonCordoned), asked):
+			return Cordoned
 		}
 		return Unhealthy
 	}

@@ -33,6 +33,8 @@ func Why(s *cycle.State, ni fwk.NodeInfo, view *gpustate.View, why uint8) (fwk.C
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonResourceClaimedDevices
 	case cycle.Contested:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonContestedDevices
+	case cycle.Cordoned:
+		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonCordonedDevices
 	case cycle.Unhealthy:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonUnhealthyDevices
 	}
