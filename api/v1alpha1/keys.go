@@ -28,6 +28,8 @@ const (
 	AnnotationIdleAfter = GroupName + "/idle-after"
 	// AnnotationMinRuntime is how long the pod is protected from eviction after it was first Ready.
 	AnnotationMinRuntime = GroupName + "/min-runtime"
+	// AnnotationGPUSharing is who may be on the pod's GPUs beside it: any, other-workloads or none.
+	AnnotationGPUSharing = GroupName + "/gpu-sharing"
 	// AnnotationContainer names the containers that get the GPUs, with commas between them.
 	AnnotationContainer = GroupName + "/container"
 )

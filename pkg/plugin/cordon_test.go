@@ -25,20 +25,6 @@ func cordoned(node, gpus string) *corev1.Node {
 	return n
 }
 
-// setNode changes a node for everyone: the scheduler's snapshot, and the informer.
-func (f *fixture) setNode(node *corev1.Node) {
-	f.t.Helper()
-	for i := range f.nodes {
-		if f.nodes[i].Name == node.Name {
-			f.nodes[i] = node
-		}
-	}
-	f.snapshot()
-	if err := f.pl.handle.SharedInformerFactory().Core().V1().Nodes().Informer().GetIndexer().Update(node); err != nil {
-		f.t.Fatal(err)
-	}
-}
-
 func TestACordonedGPUIsNotGivenAway(t *testing.T) {
 	f := newFixture(t)
 	f.node(cordoned("a", "GPU-1"), bt.MakeGPUNode("a").GPU("GPU-0", "40Gi").GPU("GPU-1", "80Gi"))
@@ -73,7 +59,7 @@ func TestPodsThatACordonKeptAwayAreRetried(t *testing.T) {
 		{"no cordon", bt.MakeNode("a"), fwk.Queue, []string{"p"}},
 	} {
 		before := f.nodes[0]
-		f.setNode(change.after)
+		f.changeNode("a", func(n *corev1.Node) { *n = *change.after })
 		events, err := f.pl.EventsToRegister(f.ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -95,7 +81,7 @@ func TestThePodOfACordonedGPUIsTold(t *testing.T) {
 	f.pl.feed.PodSeen(bt.MakePod("p").Memory("30Gi").Bound("a", epoch, "GPU-1=30Gi").Obj())
 	f.pl.feed.PodSeen(bt.MakePod("q").Memory("30Gi").Bound("a", epoch, "GPU-0=30Gi").Obj())
 	before, after := f.nodes[0], cordoned("a", "GPU-1,GPU-of-yore")
-	f.setNode(after)
+	f.changeNode("a", func(n *corev1.Node) { *n = *after })
 	f.pl.faults.NodeSeen(before, after)
 	f.clock.Step(faults.LostAfter + time.Millisecond)
 	f.eventually("the owner is told", func() bool { return len(f.api.notes()) == 1 })

@@ -64,6 +64,8 @@ func TestPodsThatAreAlikeHaveOneSignature(t *testing.T) {
 		"a RuntimeClass":          classed("p", "nvidia"),
 		"another RuntimeClass":    classed("q", "other"),
 		"a reference to UUIDs":    uuids,
+		"a GPU for itself":        base("s").Annotation("gpu-sharing", "none"),
+		"no replica beside it":    base("t").Annotation("gpu-sharing", "other-workloads"),
 		"a plain pod":             bt.MakePod("n"),
 		"an invalid request":      bt.MakePod("o").Memory("30"),
 	} {

@@ -274,6 +274,7 @@ func (b *builder) share(report *gpustate.Report, c *gpustate.Charge, i int) PodS
 		Booked: c.Booked[i].Int64(), Measured: c.Measured[i].Int64(), Charged: c.Charged[i].Int64(),
 	}
 	if pod := b.byID[c.UID]; pod != nil && !c.Booked[i].IsZero() {
+		p.Whole = berthv1alpha1.SharingOf(pod) == berthv1alpha1.ShareNone
 		until, loading := gpustate.LoadingUntil(pod, b.settings.LoadTimeout.Duration)
 		p.Loading = loading && (until.IsZero() || b.now.Before(until))
 	}

@@ -93,6 +93,8 @@ type PodShare struct {
 	Measured  int64     `json:"measured"`
 	// Charged is what counts: the larger of the two.
 	Charged int64 `json:"charged"`
+	// Whole says that the pod has the device to itself, whatever it needs of it.
+	Whole bool `json:"whole,omitempty"`
 	// Loading says that the pod is not Ready yet.
 	Loading bool `json:"loading,omitempty"`
 	// IdleSince is since when it was measured to compute nothing; absent if it computes, or that is not measured.

@@ -67,7 +67,7 @@ func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
 // blocked for one of the reasons given.
 func usable(n *alloc.Node, but ...alloc.Reason) *alloc.Node {
 	isUsable := func(d *alloc.Device) bool {
-		return d.Blocked == "" || d.Blocked == alloc.ReasonLoading || slices.Contains(but, d.Blocked)
+		return d.Blocked == "" || d.Blocked == alloc.ReasonLoading || d.Blocked == alloc.ReasonSameWorkload || slices.Contains(but, d.Blocked)
 	}
 	out := n
 	for i := range n.Devices {
