@@ -10,6 +10,9 @@ const ConditionGPUUnhealthy = "GPUUnhealthy"
 // DeviceReasonMIGPending: the GPU waits for its clients to let go, to change its MIG mode.
 const DeviceReasonMIGPending = "MIGModePending"
 
+// DeviceReasonDriverUnavailable: there is no driver, it is being replaced, or it does not answer.
+const DeviceReasonDriverUnavailable = "DriverUnavailable"
+
 // HasFault says whether something is wrong with the device. One that gets no pods because an admin cut it into instances, or
 // because its memory cannot be told by design, works.
 func (d *GPUDevice) HasFault() bool {

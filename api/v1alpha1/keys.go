@@ -28,6 +28,8 @@ const (
 	AnnotationIdleAfter = GroupName + "/idle-after"
 	// AnnotationMinRuntime is how long the pod is protected from eviction after it was first Ready.
 	AnnotationMinRuntime = GroupName + "/min-runtime"
+	// AnnotationGPUSharing is who may be on the pod's GPUs beside it: any, other-workloads or none.
+	AnnotationGPUSharing = GroupName + "/gpu-sharing"
 	// AnnotationContainer names the containers that get the GPUs, with commas between them.
 	AnnotationContainer = GroupName + "/container"
 )
@@ -89,6 +91,9 @@ const (
 	// AnnotationHandOff says, on a node and against whatever its agent found, in which form its container runtimes are told
 	// the GPUs: a DeviceForm, CDI, UUID or NRI.
 	AnnotationHandOff = GroupName + "/hand-off"
+	// AnnotationCordonedGPUs names, on a node, its GPUs that get no new pods, by their UUIDs with commas between them. A GPU
+	// that is cut into MIG instances stands for all of them.
+	AnnotationCordonedGPUs = GroupName + "/cordoned-gpus"
 	// ResourceNVIDIAGPU is the extended resource of the stock device plugin.
 	ResourceNVIDIAGPU = "nvidia.com/gpu"
 )

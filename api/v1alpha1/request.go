@@ -18,6 +18,7 @@ import (
 var requestKeys = []string{
 	AnnotationGPUMemory, AnnotationModel, AnnotationRuntime, AnnotationGPUCount, AnnotationContextLength,
 	AnnotationParallel, AnnotationKVCacheType, AnnotationIdleAfter, AnnotationMinRuntime, AnnotationContainer,
+	AnnotationGPUSharing,
 }
 
 // allocationKeys are the annotations that the scheduler writes.
@@ -135,6 +136,7 @@ func (p *parser) parse() *PodRequest {
 		KVCacheType:   value(p, AnnotationKVCacheType, parseKVCacheType),
 		IdleAfter:     value(p, AnnotationIdleAfter, parseDuration),
 		MinRuntime:    value(p, AnnotationMinRuntime, parseDuration),
+		Sharing:       value(p, AnnotationGPUSharing, parseSharing),
 	}
 	if r.Runtime == "" {
 		r.Runtime = RuntimeCustom

@@ -3,7 +3,32 @@
 
 package v1alpha1
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// GPUSharing is who may be on the GPUs of a pod beside it.
+type GPUSharing string
+
+const (
+	// ShareAny: whoever fits. The default.
+	ShareAny GPUSharing = "any"
+	// ShareOtherWorkloads: no replica of the pod's own workload, be it there before or come later.
+	ShareOtherWorkloads GPUSharing = "other-workloads"
+	// ShareNone: no other pod. The GPU is booked whole.
+	ShareNone GPUSharing = "none"
+)
+
+// SharingOf returns who may be on the GPUs of a pod beside it; what cannot be read is ShareAny, and refused elsewhere.
+func SharingOf(pod *corev1.Pod) GPUSharing {
+	if s := pod.Annotations[AnnotationGPUSharing]; slices.Contains(sharings, s) {
+		return GPUSharing(s)
+	}
+	return ShareAny
+}
 
 // PodRequest is what a pod asks for by its annotations, parsed; ParsePodRequest makes it. A nil *PodRequest is a
 // pod that asks for no GPU memory.
@@ -27,6 +52,8 @@ type PodRequest struct {
 	IdleAfter time.Duration
 	// MinRuntime is how long the pod must have been Ready before it can be a victim.
 	MinRuntime time.Duration
+	// Sharing is who may be on the pod's GPUs beside it; empty is ShareAny.
+	Sharing GPUSharing
 	// Containers are the names given by the annotation; nil when not said.
 	Containers []string
 }

@@ -236,6 +236,22 @@ func parseKVCacheType(s string) (string, error) {
 	return "", hinted("no such type", hint, "write one of "+strings.Join(kvCacheTypes, ", "))
 }
 
+// sharings are the values of gpu-sharing.
+var sharings = []string{string(ShareAny), string(ShareOtherWorkloads), string(ShareNone)}
+
+func parseSharing(s string) (GPUSharing, error) {
+	if slices.Contains(sharings, s) {
+		return GPUSharing(s), nil
+	}
+	hint := ""
+	for _, known := range sharings {
+		if plain(known) == plain(s) {
+			hint = known
+		}
+	}
+	return "", hinted("nobody can be meant by it", hint, "write one of "+strings.Join(sharings, ", "))
+}
+
 // plain folds the ways to spell one name: llama.cpp, Llama-cpp, llamacpp.
 func plain(s string) string {
 	return strings.NewReplacer(".", "", "-", "", "_", "", " ", "").Replace(strings.ToLower(s))

@@ -118,7 +118,7 @@ func (r *Reading) pids() []int {
 // Reasons of an unhealthy device that the agent gives beside those of package v1alpha1.
 const (
 	// ReasonDriverUnavailable: there is no driver, it is being replaced, or it does not answer.
-	ReasonDriverUnavailable = "DriverUnavailable"
+	ReasonDriverUnavailable = berthv1alpha1.DeviceReasonDriverUnavailable
 	// ReasonDeviceLost: the GPU fell off the bus, or is no longer listed by the driver.
 	ReasonDeviceLost = "DeviceLost"
 	// ReasonUnreadable: the driver lists the device but not its memory, and gives no reason that is known here.

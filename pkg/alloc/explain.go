@@ -160,7 +160,11 @@ func explainDevices(n *Node, o *Option, mixed bool) []DeviceVerdict {
 			return cmp.Or(cmp.Compare(o.Room(y, y.Free()), o.Room(x, x.Free())), y.Free().Compare(x.Free()))
 		})
 		for rank, j := range members {
-			verdicts[j] = explainDevice(&n.Devices[j], o.On(min(rank, len(o.Shares)-1), &n.Devices[j]))
+			share := min(rank, len(o.Shares)-1)
+			verdicts[j] = explainDevice(&n.Devices[j], o.Needs(share, &n.Devices[j]))
+			if verdicts[j].Reason == ReasonInsufficientFree && !verdicts[j].Free.Less(o.On(share, &n.Devices[j])) {
+				verdicts[j].Reason = ReasonNotAlone
+			}
 			if !o.opens(&n.Devices[j]) {
 				verdicts[j].Reason = ReasonInstances
 			}

@@ -20,7 +20,7 @@ func (o *Option) Room(d *Device, available Bytes) int {
 	if !o.opens(d) {
 		return 0
 	}
-	if available.Less(o.takes(d)) {
+	if available.Less(o.takes(d)) || available.Less(o.alone(d)) {
 		return 0
 	}
 	k := len(o.Shares)

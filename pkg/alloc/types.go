@@ -36,6 +36,8 @@ type Device struct {
 	// Unused is the memory that may be free when a pod that is placed now starts: what no process holds by the last report,
 	// but those of pods that go. An engine that takes a fraction of what is free takes it of this. Nothing is planned by it.
 	Unused Bytes
+	// Foreign is the part of Used that no pod is charged for.
+	Foreign Bytes
 	// Blocked says why nothing may be placed here now, whatever is free; empty = it may.
 	Blocked Reason
 	// Links has bit i set if this device has a fast link (NVLink) to Node.Devices[i], which then has one to it.
@@ -71,6 +73,9 @@ type Option struct {
 	// Outside is what lies outside the engine's own fraction on each device. Also used to derive the fraction
 	// that is handed to the engine from its booking.
 	Outside Bytes
+	// Alone: the option goes only on devices that no pod is charged on, and nobody is to join it. What it books there is for
+	// whoever writes the booking: its shares say what it needs.
+	Alone bool
 	// OfFree: Take is a fraction of what is free when the engine starts. It then takes no more than the device has: what
 	// does not leave room for anybody else is the whole device.
 	OfFree bool
@@ -78,6 +83,17 @@ type Option struct {
 
 // On returns what share i of the option books on device d.
 func (o *Option) On(i int, d *Device) Bytes { return o.Shares[i].Max(o.takes(d)) }
+
+// Needs is what must be free on device d for share i: all that pods can have of it if they are to be alone there.
+func (o *Option) Needs(i int, d *Device) Bytes { return o.On(i, d).Max(o.alone(d)) }
+
+// alone is what must be free on the device for nobody else to be there; zero if others may be.
+func (o *Option) alone(d *Device) Bytes {
+	if !o.Alone {
+		return Bytes{}
+	}
+	return d.Capacity.Minus(d.Foreign)
+}
 
 // takes is what the engine takes of a device whatever it needs.
 func (o *Option) takes(d *Device) Bytes {
@@ -139,6 +155,15 @@ func NewRequest(options []Option, mixedModels bool) (Request, error) {
 	options = slices.Clone(options)
 	slices.SortFunc(options, func(a, b Option) int { return cmp.Compare(len(a.Shares), len(b.Shares)) })
 	return Request{options: options, mixedModels: mixedModels}, nil
+}
+
+// Sharing returns the request as it would be if others could be beside it.
+func (r *Request) Sharing() *Request {
+	shared := &Request{options: slices.Clone(r.options), mixedModels: r.mixedModels}
+	for i := range shared.options {
+		shared.options[i].Alone = false
+	}
+	return shared
 }
 
 // Options returns the options, fewest devices first, which must not be changed. Allocation.Option is an index into

@@ -27,6 +27,12 @@ const (
 	ReasonResourceClaimed Reason = "the GPU is held by a resource claim"
 	// ReasonContested: more than one node says that it has the device.
 	ReasonContested Reason = "another node reports the same GPU"
+	// ReasonCordoned: an admin keeps new pods off the device.
+	ReasonCordoned Reason = "the GPU is cordoned"
+	// ReasonSameWorkload: a replica of the pod's own workload is there, and one of the two does not want that.
+	ReasonSameWorkload Reason = "a replica of the same workload is on the GPU"
+	// ReasonNotAlone: the share would fit, and the pod wants nobody beside it.
+	ReasonNotAlone Reason = "another pod is on the GPU, and this one would be alone"
 	// ReasonLoading: another pod is loading its model there, and one of the two engines measures free memory while
 	// it loads.
 	ReasonLoading Reason = "another pod is loading its model on the GPU"

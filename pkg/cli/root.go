@@ -32,6 +32,7 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	flags.AddFlags(root.PersistentFlags())
 	root.AddCommand(newTopCommand(flags, streams), newEstimateCommand(flags, streams),
 		newExplainCommand(flags, streams), newWhatIfCommand(flags, streams), newPlanCommand(flags, streams), newReplayCommand(streams),
-		newSnapshotCommand(flags, streams), newCheckCommand(flags, streams), newUICommand(flags, streams))
+		newSnapshotCommand(flags, streams), newCheckCommand(flags, streams), newUICommand(flags, streams),
+		newCordonCommand(flags, streams), newUncordonCommand(flags, streams), newDrainCommand(flags, streams))
 	return root
 }

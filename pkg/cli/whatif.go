@@ -75,7 +75,7 @@ func newWhatIfCommand(flags *genericclioptions.ConfigFlags, streams genericioopt
 	files.AddFlags(f)
 	f.StringVar(&o.dryRun, "dry-run", dryRunClient, "Who says what admission makes of manifests: client (this program) or server (the cluster, which stores nothing)")
 	f.StringArrayVar(&o.changes.AddNode, "add-node", nil, "Add empty nodes of a shape, as h100-80x8=2: two nodes of 8 GPUs of model H100-80")
-	f.StringArrayVar(&o.changes.Cordon, "cordon", nil, "Keep new pods off a NODE, or off one GPU of it: NODE/GPU-UUID")
+	f.StringArrayVar(&o.changes.Cordon, "cordon", nil, "Keep new pods off a NODE, or off one GPU of it: NODE/UUID or NODE/INDEX")
 	f.StringArrayVar(&o.changes.Drain, "drain", nil, "Cordon a NODE and place its pods anew")
 	f.StringArrayVar(&o.changes.Without, "without", nil, "Take a pod away: pod/NAMESPACE/NAME")
 	f.StringVar(&o.changes.Priority, "priority", "", "Priority of the new pods instead of their own: a number, or the name of a priority class")

@@ -101,7 +101,7 @@ func TestWhatIf(t *testing.T) {
 		{name: "on a new node", stdin: manifest("3", "60Gi"), args: []string{"-f", "-", "--add-node", "h100-80x2"}, want: "new-h100-80x2-0"},
 		{name: "without a pod", pods: []*corev1.Pod{running("low", "60Gi")}, stdin: manifest("1", "60Gi"), args: []string{"-f", "-", "--without", "pod/default/low"}, want: "1 of 1 pod would be placed, and nobody"},
 		{name: "on a node that is cordoned", stdin: manifest("1", "60Gi"), args: []string{"-f", "-", "--cordon", "gpu-a"}, code: 1, want: "unschedulable"},
-		{name: "beside a GPU that is cordoned", stdin: manifest("1", "60Gi"), args: []string{"-f", "-", "--cordon", "gpu-a/GPU-a0"}, code: 1, want: "healthy GPUs"},
+		{name: "beside a GPU that is cordoned", stdin: manifest("1", "60Gi"), args: []string{"-f", "-", "--cordon", "gpu-a/GPU-a0"}, code: 1, want: "not cordoned"},
 		{name: "a drain", pods: []*corev1.Pod{running("low", "60Gi")}, args: []string{"--drain", "gpu-a"}, code: 1, want: "default/low stays pending"},
 		{name: "a drain onto a new node", pods: []*corev1.Pod{running("low", "60Gi")}, args: []string{"--drain", "gpu-a", "--add-node", "h100-80x1"}, want: "new-h100-80x1-0"},
 		{name: "the pods that wait", pods: []*corev1.Pod{bt.MakePod("waits").Memory("60Gi").Obj()}, want: "default/waits"},
@@ -119,6 +119,7 @@ func TestWhatIf(t *testing.T) {
 		{name: "an unknown shape", args: []string{"--add-node", "h900x8"}, code: 2, want: "h900"},
 		{name: "a shape without a number", args: []string{"--add-node", "h100-80=2"}, code: 2, want: "h100-80x8"},
 		{name: "an unknown strategy", args: []string{"--strategy", "Best"}, code: 2, want: "MostAllocated"},
+		{name: "beside a GPU that is cordoned by its index", stdin: manifest("1", "60Gi"), args: []string{"-f", "-", "--cordon", "gpu-a/0"}, code: 1, want: "not cordoned"},
 		{name: "an unknown GPU", args: []string{"--cordon", "gpu-a/GPU-z"}, code: 2, want: "it has GPU-a0"},
 		{name: "a priority of nobody", args: []string{"--priority", "7"}, code: 2, want: "-f"},
 	}

@@ -144,7 +144,11 @@ func measure(pod *corev1.Pod, devices map[string]int64) *measurement {
 			return nil
 		}
 		m.devices = append(m.devices, held)
-		m.booked = append(m.booked, d.Memory.Minus(booking.Correction).Int64())
+		estimated := d.Memory.Minus(booking.Correction).Int64()
+		if berthv1alpha1.SharingOf(pod) == berthv1alpha1.ShareNone {
+			estimated = 0 // it has the GPU whole, whatever was estimated
+		}
+		m.booked = append(m.booked, estimated)
 	}
 	return m
 }

@@ -84,7 +84,7 @@ func (s *search) begin(o *alloc.Option, together uint64) bool {
 		if d.Blocked == "" && together>>i&1 == 1 && o.Room(d, d.Capacity) > 0 {
 			s.devices = append(s.devices, uint8(i))
 			for _, share := range s.levels {
-				s.demand = append(s.demand, demandOf(d, o.On(share, d)))
+				s.demand = append(s.demand, demandOf(d, o.Needs(share, d)))
 			}
 		}
 	}

@@ -88,12 +88,12 @@ var sentences = []struct {
 	{ModelUnknown, []alloc.Reason{gpustate.ReasonModelUnknown}},
 	{Binding, []alloc.Reason{gpustate.ReasonBindUnknown}},
 	{NotTried, []alloc.Reason{gpustate.ReasonRecovering}}, // by the leader before this one
-	{InsufficientMemory, []alloc.Reason{gpustate.ReasonInsufficientMemory}},
+	{InsufficientMemory, []alloc.Reason{gpustate.ReasonInsufficientMemory, gpustate.ReasonSameWorkload, gpustate.ReasonNotAlone}},
 	{Loading, []alloc.Reason{gpustate.ReasonLoading}},
 	{NodesUnusable, []alloc.Reason{
 		gpustate.ReasonUnreadableReport, gpustate.ReasonStaleReport, gpustate.ReasonDriverUpgrade, gpustate.ReasonDevicePlugin,
 		gpustate.ReasonDRA, gpustate.ReasonUnknownResourceClaim, gpustate.ReasonUnknownAllocation, gpustate.ReasonUnreportedDevicePod,
-		gpustate.ReasonUnhealthyDevices, gpustate.ReasonResourceClaimedDevices, gpustate.ReasonContestedDevices,
+		gpustate.ReasonUnhealthyDevices, gpustate.ReasonResourceClaimedDevices, gpustate.ReasonContestedDevices, gpustate.ReasonCordonedDevices,
 		gpustate.ReasonNoRuntimeHandler, gpustate.ReasonNoHandOff, gpustate.ReasonOnlyUUIDs, gpustate.ReasonLongName,
 		gpustate.ReasonHandOffOverride,
 	}},

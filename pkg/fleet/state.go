@@ -37,7 +37,7 @@ const (
 	NotOurs
 	// UnknownAllocation: a pod of the node has GPUs, and nobody can tell which.
 	UnknownAllocation
-	// Cordoned: the node is cordoned.
+	// Cordoned: the device is cordoned, or its node.
 	Cordoned
 
 	states
@@ -72,6 +72,8 @@ func stateOf(node *corev1.Node, view *gpustate.View, device int, fresh bool) Sta
 		return ResourceClaimed
 	case alloc.ReasonContested:
 		return Contested
+	case alloc.ReasonCordoned:
+		return Cordoned
 	default:
 		return Unhealthy
 	}

@@ -199,7 +199,7 @@ func (c *counter) countForeign() {
 	for i := range c.view.Devices {
 		d := &c.view.Devices[i]
 		foreign := c.report.measured[i].Minus(c.attributed[i])
-		d.Used, d.Unused = d.Used.Plus(foreign), d.Unused.Minus(foreign)
+		d.Used, d.Unused, d.Foreign = d.Used.Plus(foreign), d.Unused.Minus(foreign), foreign
 		if c.explain {
 			c.view.Foreign = append(c.view.Foreign, foreign)
 		}

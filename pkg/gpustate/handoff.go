@@ -5,6 +5,7 @@ package gpustate
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,9 +13,10 @@ import (
 	"github.com/berth-dev/berth/pkg/alloc"
 )
 
-// Allocation returns what an allocation that was planned on a node books for the pod of this request.
+// Allocation returns what an allocation that was planned on a node books for the pod of this request: the shares of its plan,
+// or the devices whole, so that nobody can be placed beside it by any version of the scheduler.
 func (r *Request) Allocation(a *alloc.Allocation, node *alloc.Node) *Allocation {
-	booked := &Allocation{Devices: a.Devices, TensorParallelSize: a.TensorParallelSize, Runtime: r.Runtime}
+	booked := &Allocation{Devices: slices.Clone(a.Devices), TensorParallelSize: a.TensorParallelSize, Runtime: r.Runtime}
 	if corrections := r.sizedOn(node).corrections; a.Option < len(corrections) {
 		booked.Correction = corrections[a.Option]
 	}
@@ -22,6 +24,9 @@ func (r *Request) Allocation(a *alloc.Allocation, node *alloc.Node) *Allocation 
 		for j := range node.Devices {
 			if node.Devices[j].UUID == a.Devices[i].UUID {
 				booked.setParent(i, node.Devices[j].Parent)
+				if r.Company.Sharing == berthv1alpha1.ShareNone {
+					booked.Devices[i].Memory = node.Devices[j].Capacity
+				}
 			}
 		}
 	}

@@ -68,6 +68,8 @@ type Entry struct {
 	Claim *Claim
 	// replaced is the claim that an Assumed or Unknown entry took the place of, and gives it back to.
 	replaced *Entry
+	// Company is next to whom it may be.
+	Company Company
 	// Terms are the pod's own terms as a victim.
 	Terms Terms
 	// Since is when the entry came into its state, by the monotonic clock.
@@ -94,6 +96,9 @@ type Ledger struct {
 	nodes sync.Map // node name → *nodeList
 	// claims holds the Claimed entries likewise, apart: views are remembered without them, since they count by priority.
 	claims sync.Map
+
+	// choosy counts the entries whose pods want no replica of their own workload beside them.
+	choosy atomic.Int64
 
 	mu sync.Mutex // serialises writers
 }
@@ -304,6 +309,7 @@ func (l *Ledger) newEntry(pod *corev1.Pod, node string, s State, a *Allocation) 
 	return &Entry{
 		UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name, Node: node, Priority: priorityOf(pod),
 		State: s, Allocation: a, Since: l.clock.Now(), Terms: termsOf(pod, l.Get(pod.UID)),
+		Company: companyOf(pod),
 	}
 }
 
@@ -321,7 +327,9 @@ func (l *Ledger) drop(uid types.UID, in State) {
 }
 
 func (l *Ledger) put(e *Entry) {
-	if old := l.Get(e.UID); old != nil && (old.Node != e.Node || (old.State == Claimed) != (e.State == Claimed)) {
+	old := l.Get(e.UID)
+	l.choosy.Add(e.isChoosy() - old.isChoosy()) // before anybody can see it
+	if old != nil && (old.Node != e.Node || (old.State == Claimed) != (e.State == Claimed)) {
 		l.unlist(old)
 	}
 	l.entries.Store(e.UID, e)
@@ -329,8 +337,17 @@ func (l *Ledger) put(e *Entry) {
 }
 
 func (l *Ledger) delete(e *Entry) {
+	l.choosy.Add(-e.isChoosy())
 	l.entries.Delete(e.UID)
 	l.unlist(e)
+}
+
+// isChoosy is 1 for an entry that counts in choosy, else 0.
+func (e *Entry) isChoosy() int64 {
+	if e != nil && e.Company.Sharing == berthv1alpha1.ShareOtherWorkloads {
+		return 1
+	}
+	return 0
 }
 
 func (l *Ledger) list(e *Entry) {

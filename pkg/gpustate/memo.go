@@ -126,7 +126,7 @@ func (v *Viewer) Recall(node *corev1.Node, q *Query) (View, bool) {
 		r.fresh == slot.state.stale(v.Snapshot.sinceStart, v.Policy.StaleAfter) || v.isBooked(q.Pod) {
 		return View{}, false
 	}
-	return v.chargeClaims(r.view, q), true
+	return v.keepApart(v.chargeClaims(r.view, q), q), true
 }
 
 // isBooked says whether a pod has a booking, which it does not see. Claims are not part of what is remembered.

@@ -38,6 +38,12 @@ const (
 	ReasonResourceClaimedDevices alloc.Reason = "node(s) had no GPU with enough memory that no resource claim holds"
 	// ReasonContestedDevices: GPUs are large enough, but that other nodes report them too.
 	ReasonContestedDevices alloc.Reason = "node(s) had no GPU with enough memory that no other node reports too"
+	// ReasonCordonedDevices: GPUs are large enough, but that they are cordoned.
+	ReasonCordonedDevices alloc.Reason = "node(s) had no GPU with enough memory that is not cordoned"
+	// ReasonSameWorkload: memory would be free, but replicas of the same workload are on the GPUs.
+	ReasonSameWorkload alloc.Reason = "node(s) had a replica of the same workload on the GPUs with enough free memory"
+	// ReasonNotAlone: memory would be free, but other pods are on the GPUs.
+	ReasonNotAlone alloc.Reason = "node(s) had no GPU with enough memory that no other pod is on"
 	// ReasonLoading: memory would be free, but another pod is still loading on the GPUs.
 	ReasonLoading alloc.Reason = "node(s) had a pod still loading on the GPUs"
 	// ReasonNoRuntimeHandler: the kubelet would refuse to start the pod.

@@ -34,6 +34,8 @@ type Report struct {
 	pci []string
 	// unhealthy[i] is why device i is unhealthy, as its agent says; nil if all are healthy.
 	unhealthy []string
+	// failed are, as bits, the devices with a fault, see Failed.
+	failed uint64
 	// instances says whether any device is a MIG instance.
 	instances bool
 	// rivals[i] are the other nodes that report device i too, stale ones included; nil if there are none for any device.
@@ -134,6 +136,9 @@ func (r *Report) readDevice(i int, d *berthv1alpha1.GPUDevice, headroom alloc.By
 			r.unhealthy = make([]string, len(r.Devices))
 		}
 		r.unhealthy[i] = d.Reason
+	}
+	if d.HasFault() && d.Reason != berthv1alpha1.DeviceReasonDriverUnavailable {
+		r.failed |= 1 << i
 	}
 	r.pci[i], r.instances = shortBusID(d.PCIBusID), r.instances || d.Parent != ""
 	for _, pod := range d.Assigned() {
@@ -262,6 +267,10 @@ func (r *Report) Unhealthy(device int) string {
 	}
 	return r.unhealthy[device]
 }
+
+// Failed returns, as bits, the devices that their agent says have a fault. One whose driver is away is not among them: that
+// is how it looks while the driver is replaced, or loads.
+func (r *Report) Failed() uint64 { return r.failed }
 
 // EachPod calls f for each pod of whose processes the report tells, with what they hold on each device. The slice must not
 // be changed.

@@ -21,6 +21,8 @@ type Request struct {
 	alloc.Request
 	// Runtime is the engine.
 	Runtime berthv1alpha1.Runtime
+	// Company is next to whom it may be.
+	Company Company
 	// Containers are the names of those that get the GPUs.
 	Containers []string
 	// told is the variable of a fraction of what is free that the command refers to, empty if it refers to none.
@@ -65,6 +67,7 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 	}
 	r := &Request{
 		Runtime: engine.Name, HandOff: handOffOf(containers), IdleAfter: parsed.IdleAfter, MinRuntime: parsed.MinRuntime,
+		Company: companyOf(pod),
 	}
 	for _, c := range containers {
 		r.Containers = append(r.Containers, c.Name)

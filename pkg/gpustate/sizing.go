@@ -64,6 +64,9 @@ func (z sizer) on(dev estimator.DeviceInfo) (*sizes, error) {
 	if err != nil {
 		return nil, err
 	}
+	for i := range options {
+		options[i].Alone = z.parsed.Sharing == berthv1alpha1.ShareNone
+	}
 	s.request, err = alloc.NewRequest(options, z.engine.SplitsByLayers)
 	return s, err
 }

@@ -40,6 +40,8 @@ type Query struct {
 	Drained bool
 	// Loaded leaves the loader rule out: what would fit once all pods are loaded.
 	Loaded bool
+	// Company decides next to whom it can be placed; the zero value = next to anybody.
+	Company Company
 	// Priority is the pod's: claims of pods of at least that priority count.
 	Priority int32
 	// Generation names the list of pods that the view is made with: lists of one node with the same generation are
@@ -119,7 +121,7 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 		v.remember(q, r)
 		view = r.view
 	}
-	return v.chargeClaims(view, q)
+	return v.keepApart(v.chargeClaims(view, q), q)
 }
 
 // Explain is View with the charges of each pod. What it returns for a query that has all memory back and everyone loaded
@@ -130,7 +132,7 @@ func (v *Viewer) Explain(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	}
 	report, fresh := v.Snapshot.Report(node.Name, v.Policy.StaleAfter)
 	view, _ := v.derive(node, report, fresh, v.dra(node.Name), v.Ledger.OnNode(node.Name), pods, q, true)
-	return v.chargeClaims(view, q)
+	return v.keepApart(v.chargeClaims(view, q), q)
 }
 
 // derive makes a view without what nominated pods claim. timeless says that the same inputs would give the same
@@ -156,6 +158,7 @@ func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, dra *Node
 		view.blockContested(v.Snapshot, v.Policy.StaleAfter)
 		c.timeless = false // a rival may fall silent
 	}
+	view.blockCordoned(node)
 	if explain {
 		view.Charges = make([]Charge, 0, len(pods))
 	}
@@ -193,7 +196,11 @@ func (v *Viewer) chargeClaims(view View, q *Query) View {
 			// An instance that is gone holds nothing: the report that lacks it wakes the pod, which claims another device.
 			for on := view.Report.placesOf(share.UUID, ""); on != 0; on &= on - 1 {
 				i := bits.TrailingZeros64(on)
-				view.Devices[i].Used = view.Devices[i].Used.Plus(share.Memory)
+				memory := share.Memory
+				if e.Company.Sharing == berthv1alpha1.ShareNone {
+					memory = view.Devices[i].Capacity // as it will book
+				}
+				view.Devices[i].Used = view.Devices[i].Used.Plus(memory)
 			}
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
@@ -115,6 +116,9 @@ func TestClaimFollowsTheCluster(t *testing.T) {
 		{"its GPUs are smaller than before", func(f *fixture) {
 			f.pl.feed.ReportSeen(bt.MakeGPUNode("a").ResourceVersion("2").GPU("GPU-a", "40Gi").Obj(), true)
 		}, "could ever hold"},
+		{"its GPU is cordoned", func(f *fixture) {
+			f.changeNode("a", func(n *corev1.Node) { n.Annotations = map[string]string{berthv1alpha1.AnnotationCordonedGPUs: "GPU-a"} })
+		}, string(gpustate.ReasonCordonedDevices)},
 		{"the node is gone", func(f *fixture) { f.removeNode("a") }, "the node is gone"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

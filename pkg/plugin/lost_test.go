@@ -38,7 +38,7 @@ func TestRegressionThePodOfAGPUThatIsGoneIsTold(t *testing.T) {
 	f.eventually("it is known that the owner was told", func() bool {
 		f.clock.Step(faults.LostAfter + time.Millisecond)
 		report(1)
-		return !f.pl.world.Timers.Has("lost/a")
+		return !f.pl.world.Timers.Has("devices/a")
 	})
 	if got := f.api.notes(); len(got) != 1 {
 		t.Errorf("told %q", got)
@@ -51,7 +51,7 @@ func TestALossThatCannotBeToldIsToldLater(t *testing.T) {
 	f.api.failEvents(true)
 	f.pl.feed.PodSeen(bt.MakePod("p").Memory("30Gi").Bound("a", epoch, "GPU-1=30Gi").Obj())
 	f.clock.Step(faults.LostAfter + time.Millisecond)
-	f.eventually("it is to be tried again", func() bool { return f.pl.world.Timers.Has("lost/a") })
+	f.eventually("it is to be tried again", func() bool { return f.pl.world.Timers.Has("devices/a") })
 	f.api.failEvents(false)
 	f.clock.Step(faults.LostRetry + time.Millisecond)
 	f.eventually("the owner is told", func() bool { return len(f.api.notes()) == 1 })

@@ -26,6 +26,7 @@ type podSignature struct {
 	Options     []requests.OptionSignature
 	Sizing      string
 	Asked       int64
+	Company     gpustate.Company
 }
 
 // SignPod returns the signature of what a pod asks for. A pod whose request is not known cannot be signed.
@@ -43,7 +44,12 @@ func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragmen
 	if reason != "" {
 		return nil, rejected(fwk.Unschedulable, reason)
 	}
+	company := r.Request.Company
+	if !pl.tracker.Ledger.KeepsApart(&company) {
+		company.Workload = "" // whose replica it is decides nothing
+	}
 	signature := podSignature{
+		Company:  company,
 		Priority: corev1helpers.PodPriority(pod), Runtime: r.Request.Runtime, MixedModels: r.Request.MixedModels(),
 		HandOff: handOff, Options: requests.OptionSignatures(r.Request), Sizing: r.Request.Sizing(),
 		Asked: cycle.AskedOf(pod),

@@ -65,6 +65,8 @@ func TestPodsThatAreAlikeHaveOneSignature(t *testing.T) {
 		"another RuntimeClass":    classed("q", "other"),
 		"a reference to UUIDs":    uuids,
 		"the resource beside it":  base("s").Limit("berth.dev/gpu-memory", "60Gi"),
+		"a GPU for itself":        base("s").Annotation("gpu-sharing", "none"),
+		"no replica beside it":    base("t").Annotation("gpu-sharing", "other-workloads"),
 		"a plain pod":             bt.MakePod("n"),
 		"an invalid request":      bt.MakePod("o").Memory("30"),
 	} {

@@ -123,22 +123,21 @@ func (s *Snapshot) Cordon(node string) error {
 	return nil
 }
 
-// CordonGPU keeps new pods off one GPU of a node; those that are on it stay.
-func (s *Snapshot) CordonGPU(node, uuid string) error {
-	o := byName[*gpunode.Object](s, "", node)
-	if o == nil || o.Status == nil {
-		return fmt.Errorf("there is no readable GPUNode %q", node)
+// CordonGPU keeps new pods off one GPU of a node, given by its UUID or its index; those that are on it stay.
+func (s *Snapshot) CordonGPU(node, gpu string) error {
+	n, o := byName[*corev1.Node](s, "", node), byName[*gpunode.Object](s, "", node)
+	if n == nil || o == nil || o.Status == nil {
+		return fmt.Errorf("there is no node %q with a readable GPUNode", node)
 	}
-	var known []string
-	for i := range o.Status.Devices {
-		d := &o.Status.Devices[i]
-		if d.UUID == uuid {
-			d.Health, d.Reason = berthv1alpha1.DeviceUnhealthy, "Cordoned"
-			return nil
-		}
-		known = append(known, d.UUID)
+	d, err := o.Status.Find(gpu)
+	if err != nil {
+		return fmt.Errorf("node %s has %w", node, err)
 	}
-	return fmt.Errorf("node %s has no GPU %q: it has %s", node, uuid, strings.Join(known, ", "))
+	if n.Annotations == nil {
+		n.Annotations = map[string]string{}
+	}
+	n.Annotations[berthv1alpha1.AnnotationCordonedGPUs] = berthv1alpha1.CordonedGPUs(n, []string{d.UUID}, nil)
+	return nil
 }
 
 // Drain cordons a node and takes its pods away, as kubectl drain does once they are gone. It returns the pods that have
@@ -259,6 +258,7 @@ func (s *Snapshot) AddNode(name string, like *corev1.Node, report *berthv1alpha1
 	n.Spec.Taints = slices.DeleteFunc(slices.Clone(like.Spec.Taints), func(t corev1.Taint) bool { // of its state
 		return strings.HasPrefix(t.Key, "node.kubernetes.io/")
 	})
+	delete(n.Annotations, berthv1alpha1.AnnotationCordonedGPUs)
 	n.Status = *like.Status.DeepCopy()
 	n.UID = types.UID("sim-node-" + name)
 

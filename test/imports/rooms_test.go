@@ -34,7 +34,7 @@ var plugin = map[string][]string{
 	"shared":         {"config", "history", "timers"},
 	"preempt":        {"claims", "cycle", "history"},
 	"wake":           {"claims", "config", "needs", "parked", "requests", "shared"},
-	"verdicts":       {"claims", "cycle", "preempt", "shared", "words"},
+	"verdicts":       {"claims", "cycle", "shared", "words"},
 	"follow":         {"claims", "config", "cycle", "parked", "preempt", "shared", "wake", "words"},
 	"faults":         {"config", "history", "policies", "shared", "wake", "words"},
 	"recovery":       {"config", "shared", "wake"},

@@ -159,6 +159,12 @@ func (b *builder) node(node *corev1.Node) Node {
 	}
 	slices.SortStableFunc(n.Devices, func(a, b Device) int { return cmp.Compare(a.Index, b.Index) })
 	n.Problems = append(nodeProblems(node), b.podProblems(node.Name, reported, view.Charges)...)
+	if view.Report != nil {
+		if _, unknown := view.Report.Cordoned(node); len(unknown) > 0 {
+			n.Problems = append(n.Problems, fmt.Sprintf("its annotation %s names what it does not report: %s",
+				berthv1alpha1.AnnotationCordonedGPUs, strings.Join(unknown, ", ")))
+		}
+	}
 	if problem := b.unreadable[node.Name]; problem != "" {
 		n.Problems = append(n.Problems, "its report cannot be read: "+problem)
 	}
@@ -233,6 +239,8 @@ func (b *builder) device(view *gpustate.View, i int, r *berthv1alpha1.GPUDevice)
 		out.State, out.Reason = StateAssigned, "held by a resource claim"
 	case alloc.ReasonContested:
 		out.State, out.Reason = StateContested, "reported by "+strings.Join(b.rivals(view.Name, d.UUID), ", ")+" too"
+	case alloc.ReasonCordoned:
+		out.State, out.Reason = StateCordoned, "by the node's annotation "+berthv1alpha1.AnnotationCordonedGPUs
 	}
 	booked, measured := alloc.Bytes{}, view.Foreign[i]
 	counted := map[types.UID]bool{}
@@ -271,6 +279,7 @@ func (b *builder) share(report *gpustate.Report, c *gpustate.Charge, i int) PodS
 		p.Model = redact.URI(pod.Annotations[berthv1alpha1.AnnotationModel])
 	}
 	if pod != nil && !c.Booked[i].IsZero() {
+		p.Whole = berthv1alpha1.SharingOf(pod) == berthv1alpha1.ShareNone
 		until, loading := gpustate.LoadingUntil(pod, b.settings.LoadTimeout.Duration)
 		p.Loading = loading && (until.IsZero() || b.now.Before(until))
 	}

@@ -37,6 +37,9 @@ func labelled(devices []Device) (map[key]label, []*podOnNode) {
 // legend says which pod a label stands for, and what it holds.
 func (r *renderer) legend(p *podOnNode, l label) {
 	text := p.key.namespace + "/" + p.key.name + "  " + p.amounts()
+	if p.shares[0].Whole {
+		text += ", alone on the GPU"
+	}
 	if p.shares[0].Loading {
 		text += ", loading"
 	}

@@ -82,6 +82,8 @@ const (
 	StateAssigned State = "Assigned"
 	// StateContested: other nodes report the device too.
 	StateContested State = "Contested"
+	// StateCordoned: an admin keeps new pods off the device.
+	StateCordoned State = "Cordoned"
 )
 
 // PodShare is one pod on one device.
@@ -95,6 +97,8 @@ type PodShare struct {
 	Charged int64 `json:"charged"`
 	// Model is what it runs, as its annotation says it.
 	Model string `json:"model,omitempty"`
+	// Whole says that the pod has the device to itself, whatever it needs of it.
+	Whole bool `json:"whole,omitempty"`
 	// Loading says that the pod is not Ready yet.
 	Loading bool `json:"loading,omitempty"`
 	// IdleSince is since when it was measured to compute nothing; absent if it computes, or that is not measured.

@@ -154,6 +154,9 @@ func (d *Device) words() []string {
 	charged := d.Leaving + d.Foreign
 	for i := range d.Pods {
 		charged += d.Pods[i].Charged
+		if d.Pods[i].Whole {
+			charged -= d.Foreign // which it was placed beside
+		}
 	}
 	if over := charged - d.Capacity; over > 0 && len(d.Pods) > 0 {
 		words = append(words, size(over)+" more than the GPU has for pods")

@@ -100,6 +100,8 @@ func adviceFor(o *Objects, pod *corev1.Pod, held []*holding) (a *Advice, reason 
 		return nil, "it has a booking and no request"
 	case seen.Fills:
 		return nil, seen.Engine + " takes all that it is booked, so what it holds says nothing of what it needs"
+	case seen.Request.Sharing == berthv1alpha1.ShareNone:
+		return nil, "it has its GPUs to itself (" + berthv1alpha1.AnnotationGPUSharing + "), so they are booked whole"
 	case seen.Request.Model == "":
 		return nil, "it names no model in " + berthv1alpha1.AnnotationModel + ", and peaks are kept by model"
 	case len(o.Profiles) == 0:

@@ -46,7 +46,7 @@ func (c *Changes) Question() (*Question, error) {
 	}
 	for _, text := range c.Cordon {
 		if node, gpu, ok := strings.Cut(text, "/"); ok {
-			q.CordonGPUs = append(q.CordonGPUs, GPU{Node: node, UUID: gpu})
+			q.CordonGPUs = append(q.CordonGPUs, GPU{Node: node, GPU: gpu})
 		} else {
 			q.Cordon = append(q.Cordon, node)
 		}

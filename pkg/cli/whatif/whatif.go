@@ -55,8 +55,8 @@ type NewNodes struct {
 	Count int
 }
 
-// GPU is one GPU of a node.
-type GPU struct{ Node, UUID string }
+// GPU is one GPU of a node, by its UUID or its index.
+type GPU struct{ Node, GPU string }
 
 // Name is that of a pod.
 type Name struct {
@@ -215,7 +215,7 @@ func (q *Question) change(s *simulator.Snapshot) (displaced []*corev1.Pod, err e
 		}
 	}
 	for _, gpu := range q.CordonGPUs {
-		if err := s.CordonGPU(gpu.Node, gpu.UUID); err != nil {
+		if err := s.CordonGPU(gpu.Node, gpu.GPU); err != nil {
 			return nil, err
 		}
 	}

@@ -38,6 +38,7 @@ const (
 	Unhealthy
 	ResourceClaimed
 	Contested
+	Cordoned
 )
 
 func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
@@ -54,6 +55,8 @@ func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
 			return ResourceClaimed
 		case alloc.CanEverFit(usable(n, alloc.ReasonContested), asked):
 			return Contested
+		case alloc.CanEverFit(usable(n, alloc.ReasonCordoned), asked):
+			return Cordoned
 		}
 		return Unhealthy
 	}
@@ -64,7 +67,7 @@ func whyNot(n *alloc.Node, r *gpustate.Request) uint8 {
 // blocked for one of the reasons given.
 func usable(n *alloc.Node, but ...alloc.Reason) *alloc.Node {
 	isUsable := func(d *alloc.Device) bool {
-		return d.Blocked == "" || d.Blocked == alloc.ReasonLoading || slices.Contains(but, d.Blocked)
+		return d.Blocked == "" || d.Blocked == alloc.ReasonLoading || d.Blocked == alloc.ReasonSameWorkload || slices.Contains(but, d.Blocked)
 	}
 	out := n
 	for i := range n.Devices {

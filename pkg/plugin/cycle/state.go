@@ -31,6 +31,8 @@ type State struct {
 	Gone sets.Set[types.UID]
 	// Loaded says that everyone counts as loaded: the loader rule is left out, since it is waited for.
 	Loaded bool
+	// Together leaves out that replicas of one workload keep apart.
+	Together bool
 	// Drained says that memory that is on its way back counts as free.
 	Drained bool
 }
@@ -89,10 +91,14 @@ func Of(state fwk.CycleState) *State {
 
 // Query is how the pod looks at nodes.
 func (s *State) Query() gpustate.Query {
-	return gpustate.Query{
+	q := gpustate.Query{
 		Pod: s.UID, Runtime: s.Request.Runtime, Priority: s.Priority, Gone: s.Gone,
 		Loaded: s.Loaded, Drained: s.Drained,
 	}
+	if !s.Together {
+		q.Company = s.Request.Company
+	}
+	return q
 }
 
 // generation names the list of pods of a NodeInfo; zero = nothing does. While a group of pods is placed, its pods come to

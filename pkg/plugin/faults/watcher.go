@@ -26,7 +26,7 @@ type Watcher struct {
 	Metrics
 
 	overbooked  overbooked
-	lost        lost
+	told        toldTroubles
 	unreadable  unreadable
 	contested   contested
 	unallocated unallocated
@@ -41,7 +41,7 @@ type Metrics struct {
 
 // Forget forgets a pod that is gone.
 func (w *Watcher) Forget(uid types.UID) {
-	w.lost.forget(uid)
+	w.told.forget(uid)
 	w.unallocated.forget(uid)
 	w.overbooked.forget(uid)
 }

@@ -135,7 +135,7 @@ func (f *Feed) PodSeen(pod *corev1.Pod) {
 	if bound && f.Tracker.Ledger.Get(pod.UID) != nil {
 		f.Wake.WatchLoads(pod.Spec.NodeName)
 		f.Wake.WatchVictims(pod.Spec.NodeName)
-		f.Faults.WatchLost(pod.Spec.NodeName)
+		f.Faults.WatchDevices(pod.Spec.NodeName)
 		f.Faults.WatchBookings(pod.Spec.NodeName)
 	}
 }

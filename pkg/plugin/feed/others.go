@@ -20,7 +20,11 @@ func (f *Feed) watchHandOff() error {
 		return err
 	}
 	return f.handleEvents(factory.Core().V1().Nodes().Informer(), cache.ResourceEventHandlerDetailedFuncs{
-		UpdateFunc: func(old, obj any) { f.Wake.NodeSeen(old.(*corev1.Node), obj.(*corev1.Node)) },
+		AddFunc: func(obj any, _ bool) { f.Faults.NodeSeen(&corev1.Node{}, obj.(*corev1.Node)) },
+		UpdateFunc: func(old, obj any) {
+			f.Wake.NodeSeen(old.(*corev1.Node), obj.(*corev1.Node))
+			f.Faults.NodeSeen(old.(*corev1.Node), obj.(*corev1.Node))
+		},
 	})
 }
 

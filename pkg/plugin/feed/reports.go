@@ -47,7 +47,7 @@ func (f *Feed) ReportSeen(gn *berthv1alpha1.GPUNode, live bool) {
 	f.Tracker.ReportSeen(gn, live)
 	f.Wake.Settle(gn.Name)
 	f.Wake.WatchVictims(gn.Name)
-	f.Faults.WatchLost(gn.Name)
+	f.Faults.WatchDevices(gn.Name)
 	f.Faults.WatchBookings(gn.Name)
 	f.Faults.WatchContested(gn.Name)
 }

@@ -15,6 +15,7 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/config"
@@ -150,7 +151,8 @@ func (f *Follower) judge(ctx context.Context, s *cycle.State, state fwk.CycleSta
 		return nil, status
 	}
 	view := assumed.View(ni)
-	if len(e.Allocation.Devices) > 0 && alloc.Validate(&view.Node, e.Allocation.Devices) == nil {
+	// That a pod would be alone on its devices is not for Validate to say.
+	if len(e.Allocation.Devices) > 0 && s.Request.Company.Sharing != berthv1alpha1.ShareNone && alloc.Validate(&view.Node, e.Allocation.Devices) == nil {
 		return e.Allocation.Devices, nil
 	}
 	best, ok := alloc.Best(&view.Node, s.Request.On(&view.Node), f.Args.Strategy)
@@ -227,7 +229,7 @@ func (f *Follower) ClaimForUntried(viewer *gpustate.Viewer) {
 			continue
 		}
 		q := gpustate.Query{
-			Pod: pod.UID, Runtime: r.Request.Runtime, Priority: corev1helpers.PodPriority(pod), Drained: true, Loaded: true,
+			Pod: pod.UID, Runtime: r.Request.Runtime, Company: r.Request.Company, Priority: corev1helpers.PodPriority(pod), Drained: true, Loaded: true,
 		}
 		view := viewer.View(ni.Node(), cycle.PodsOf(ni), &q)
 		best, ok := alloc.Best(&view.Node, r.Request.On(&view.Node), f.Args.Strategy)

@@ -251,7 +251,7 @@ func (s *Search) mayGo(c *candidate, e *gpustate.Entry, report *gpustate.Report)
 	switch p := corev1helpers.PodPriority(c.pod); {
 	case p > s.shared.Priority:
 		return false
-	case p == s.shared.Priority && (!s.evictIdle || !c.idle || sameWorkload(s.preemptor, c.pod)):
+	case p == s.shared.Priority && (!s.evictIdle || !c.idle || gpustate.SameWorkload(s.preemptor, c.pod)):
 		return false
 	}
 	return e == nil || !now.Before(e.ProtectedUntil(s.e.LoadTimeout, s.e.MaxMinRuntime))

@@ -11,6 +11,7 @@ type OptionSignature struct {
 	Take    uint32
 	Outside uint64
 	OfFree  bool
+	Alone   bool
 }
 
 // OptionSignatures returns those of a request's options, in their order.
@@ -18,7 +19,7 @@ func OptionSignatures(r *gpustate.Request) []OptionSignature {
 	var signatures []OptionSignature
 	for i := range r.Options() {
 		o := &r.Options()[i]
-		s := OptionSignature{Take: uint32(o.Take), Outside: o.Outside.Uint64(), OfFree: o.OfFree}
+		s := OptionSignature{Take: uint32(o.Take), Outside: o.Outside.Uint64(), OfFree: o.OfFree, Alone: o.Alone}
 		for _, share := range o.Shares {
 			s.Shares = append(s.Shares, share.Uint64())
 		}

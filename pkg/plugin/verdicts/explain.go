@@ -13,9 +13,9 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
-	"github.com/berth-dev/berth/pkg/plugin/preempt"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
@@ -106,8 +106,7 @@ func missOf(v *alloc.OptionVerdict, devices int) (alloc.Bytes, string) {
 
 // isSurge says whether the pod is to replace others of its own Deployment that hold GPU memory.
 func (r Reader) isSurge(pod *corev1.Pod) bool {
-	workload := preempt.WorkloadOf(pod)
-	if !strings.HasPrefix(workload, "Deployment/") {
+	if !strings.HasPrefix(gpustate.WorkloadOf(pod), "Deployment/") {
 		return false
 	}
 	siblings, err := r.Pods.Pods(pod.Namespace).List(labels.Everything())
@@ -115,7 +114,7 @@ func (r Reader) isSurge(pod *corev1.Pod) bool {
 		return false
 	}
 	for _, other := range siblings {
-		if other.Spec.NodeName != "" && preempt.WorkloadOf(other) == workload && claims.ControllerOf(other) != claims.ControllerOf(pod) {
+		if other.Spec.NodeName != "" && gpustate.SameWorkload(other, pod) && claims.ControllerOf(other) != claims.ControllerOf(pod) {
 			return true
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	fwk "k8s.io/kube-scheduler/framework"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
@@ -33,26 +34,35 @@ func Why(s *cycle.State, ni fwk.NodeInfo, view *gpustate.View, why uint8) (fwk.C
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonResourceClaimedDevices
 	case cycle.Contested:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonContestedDevices
+	case cycle.Cordoned:
+		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonCordonedDevices
 	case cycle.Unhealthy:
 		return fwk.UnschedulableAndUnresolvable, gpustate.ReasonUnhealthyDevices
 	}
-	if !s.Loaded && hasLoading(&view.Node) {
-		loaded := *s
-		loaded.Loaded = true
-		if v := loaded.View(ni); alloc.Fits(&v.Node, s.Request.On(&v.Node)) {
+	try := *s
+	fits := func() bool {
+		v := try.View(ni)
+		return alloc.Fits(&v.Node, s.Request.On(&v.Node))
+	}
+	if !s.Loaded && isBlocked(&view.Node, alloc.ReasonLoading) {
+		if try.Loaded = true; fits() {
 			return fwk.Unschedulable, gpustate.ReasonLoading
 		}
+	}
+	if isBlocked(&view.Node, alloc.ReasonSameWorkload) {
+		if try.Together = true; fits() {
+			return fwk.Unschedulable, gpustate.ReasonSameWorkload
+		}
+	}
+	if s.Request.Company.Sharing == berthv1alpha1.ShareNone && alloc.Fits(&view.Node, s.Request.On(&view.Node).Sharing()) {
+		return fwk.Unschedulable, gpustate.ReasonNotAlone
 	}
 	return fwk.Unschedulable, gpustate.ReasonInsufficientMemory
 }
 
-func hasLoading(n *alloc.Node) bool {
-	for i := range n.Devices {
-		if n.Devices[i].Blocked == alloc.ReasonLoading {
-			return true
-		}
-	}
-	return false
+// isBlocked says whether any device is blocked for a reason.
+func isBlocked(n *alloc.Node, reason alloc.Reason) bool {
+	return slices.ContainsFunc(n.Devices, func(d alloc.Device) bool { return d.Blocked == reason })
 }
 
 // AnyCouldEverFit fails fast for a pod that no node could hold: only when every node has a fresh report, since a

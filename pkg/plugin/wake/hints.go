@@ -179,15 +179,21 @@ func (w *Waker) afterClaimsChanged(_ klog.Logger, pod *corev1.Pod, _, _ any) (fw
 
 func anyClaim(*gpustate.Entry) bool { return true }
 
-// afterNodeAnnotated retries a pod if an admin says in another way how GPUs are handed over on the node. Other
-// annotations come and go often, and help nobody.
-func (w *Waker) afterNodeAnnotated(_ klog.Logger, _ *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
+// afterNodeAnnotated retries a pod if an admin says in another way how GPUs are handed over on the node, and one that
+// other cordons of its GPUs help, or keep from what it waits for. Other annotations come and go often, and help nobody.
+func (w *Waker) afterNodeAnnotated(_ klog.Logger, pod *corev1.Pod, oldObj, newObj any) (fwk.QueueingHint, error) {
 	before, ok1 := oldObj.(*corev1.Node)
 	after, ok2 := newObj.(*corev1.Node)
-	if ok1 && ok2 && before.Annotations[berthv1alpha1.AnnotationHandOff] == after.Annotations[berthv1alpha1.AnnotationHandOff] {
-		return fwk.QueueSkip, nil
+	differs := func(key string) bool { return !ok1 || !ok2 || before.Annotations[key] != after.Annotations[key] }
+	switch {
+	case differs(berthv1alpha1.AnnotationHandOff):
+		return fwk.Queue, nil
+	case differs(berthv1alpha1.AnnotationCordonedGPUs):
+		return w.hint(w.answer(oldObj, newObj, after.Name, func() question {
+			return question{room: true, what: parked.Reshaped, ends: anyClaim}
+		}), pod), nil
 	}
-	return fwk.Queue, nil
+	return fwk.QueueSkip, nil
 }
 
 // withOurKeys returns those of some annotations or labels that are Berth's.

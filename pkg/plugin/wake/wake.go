@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
 
@@ -69,24 +70,44 @@ func (w *Waker) helped(c parked.Change) []*parked.Pod {
 			helped = append(helped, p)
 		}
 	}
-	others := func(p *parked.Pod) bool { return !waits[p.UID] && w.canHandOff(p, node) }
-	return append(helped, w.Parked.Helped(c, others, w.room(viewer, node, c.What))...)
+	pods := sync.OnceValue(func() []*corev1.Pod { return w.Tracker.Ledger.Pods(node.Name) }) // mostly nobody waits
+	others := func(p *parked.Pod) bool {
+		return !waits[p.UID] && w.canHandOff(p, node) && w.isWelcome(viewer, node, pods, c.What, p)
+	}
+	return append(helped, w.Parked.Helped(c, others, w.room(viewer, node, pods, c.What))...)
 }
 
 // room returns what a change may have made free on a node.
-func (w *Waker) room(viewer *gpustate.Viewer, node *corev1.Node, what parked.What) parked.Room {
-	pods := sync.OnceValue(func() []*corev1.Pod { return w.Tracker.Ledger.Pods(node.Name) }) // mostly nobody waits
+func (w *Waker) room(viewer *gpustate.Viewer, node *corev1.Node, pods func() []*corev1.Pod, what parked.What) parked.Room {
 	return func(runtime berthv1alpha1.Runtime, priority int32) *alloc.Node {
-		q := gpustate.Query{Runtime: runtime, Priority: priority}
-		if what == parked.Reshaped {
-			q.Drained, q.Loaded, q.Gone = true, true, w.atMost(node.Name, priority)
-		}
+		q := w.queryOf(node.Name, what, runtime, priority)
 		view := viewer.View(node, pods(), &q)
 		if view.Reason != "" {
 			return nil
 		}
 		return &view.Node
 	}
+}
+
+// queryOf is how a pod sees what a change may have made free.
+func (w *Waker) queryOf(node string, what parked.What, runtime berthv1alpha1.Runtime, priority int32) gpustate.Query {
+	q := gpustate.Query{Runtime: runtime, Priority: priority}
+	if what == parked.Reshaped {
+		q.Drained, q.Loaded, q.Gone = true, true, w.atMost(node, priority)
+	}
+	return q
+}
+
+// isWelcome says whether a pod would fit next to the replicas of its own workload on a node: to those that must keep apart,
+// free memory is no help as such, and each report would wake them.
+func (w *Waker) isWelcome(viewer *gpustate.Viewer, node *corev1.Node, pods func() []*corev1.Pod, what parked.What, p *parked.Pod) bool {
+	if !w.Tracker.Ledger.Avoids(node.Name, &p.Request.Company) {
+		return true
+	}
+	q := w.queryOf(node.Name, what, p.Request.Runtime, corev1helpers.PodPriority(p.Pod))
+	q.Company = p.Request.Company
+	view := viewer.View(node, pods(), &q)
+	return view.Reason == "" && alloc.Fits(&view.Node, p.Request.On(&view.Node))
 }
 
 // atMost returns the booked pods of a node that a pod of a priority may be able to evict.
@@ -103,7 +124,7 @@ func (w *Waker) atMost(node string, priority int32) sets.Set[types.UID] {
 // claimMoved says whether a pod that waits on a node has something to do: it fits there now, or never will; or, if its
 // place went to another pod, its place is back, or its victims are gone.
 func (w *Waker) claimMoved(viewer *gpustate.Viewer, node *corev1.Node, e *gpustate.Entry, p *parked.Pod) bool {
-	q := gpustate.Query{Pod: e.UID, Runtime: p.Request.Runtime, Priority: e.Priority}
+	q := gpustate.Query{Pod: e.UID, Runtime: p.Request.Runtime, Company: p.Request.Company, Priority: e.Priority}
 	pods := w.Tracker.Ledger.Pods(node.Name)
 	view := viewer.View(node, pods, &q)
 	told := w.canHandOff(p, node)

@@ -13,8 +13,11 @@ const (
 	EventClaimDropped  = "GPUMemoryClaimDropped"
 	EventOverbooked    = "GPUMemoryOverbooked"
 	EventLost          = "GPULost"
-	EventUnreadable    = "GPUNodeUnreadable" // of a GPUNode
-	EventContested     = "GPUReportedTwice"  // of a Node
+	EventUnhealthy     = "GPUUnhealthy"
+	EventCordoned      = "GPUCordoned"
+	EventCordonUnknown = "CordonedGPUUnknown" // of a Node
+	EventUnreadable    = "GPUNodeUnreadable"  // of a GPUNode
+	EventContested     = "GPUReportedTwice"   // of a Node
 	EventUnallocated   = "BoundWithoutGPUMemory"
 	// The next two are of the scheduler's Lease.
 	EventPoliciesMissing = "AdmissionPoliciesMissing"
