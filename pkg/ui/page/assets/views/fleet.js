@@ -3,7 +3,7 @@
 
 // The fleet: who holds what on which GPU of which node.
 
-import { html, useMemo } from '../html.js';
+import { html, useEffect, useMemo } from '../html.js';
 import { Heading, Loading, Figures, Text, Select, Choice } from '../parts.js';
 import { Key } from '../bars.js';
 import { NodeCard, NodeLine } from '../nodecard.js';
@@ -19,6 +19,7 @@ export function Fleet({ at, map }) {
   const choices = useMemo(() => map && choicesOf(map), [map]);
   const { nodes, match } = useMemo(() => (map ? filtered(map, filters) : { nodes: [] }), [map, at.params.toString()]);
   const kinds = useMemo(() => kindsOf(nodes), [nodes]);
+  useEffect(() => { if (map) performance.mark('fleet drawn'); }, [!map]);
   if (!map) return html`<${Heading} title="Fleet" /><${Loading} />`;
   const show = filters.show || (map.nodes.length > cards ? 'lines' : 'cards');
   const set = (name) => (value) => setParams({ [name]: value });
@@ -35,16 +36,16 @@ export function Fleet({ at, map }) {
       <${Choice} label="Show" value=${show} options=${[['cards', 'Cards'], ['lines', 'Lines']]} onValue=${set('show')} />
     </div>
     <p class="hidden" role="status">${all ? '' : `${nodes.length} of ${count(map.nodes.length, 'node')} shown`}</p>
-    <${Key} kinds=${kinds} />
+    ${kinds.length > 0 && html`<${Key} kinds=${kinds} />`}
     ${map.nodes.length === 0 && html`<p class="notice">No GPUs: no node has a GPUNode report. Berth's agent makes them; is it running on the nodes with GPUs?</p>`}
     ${map.nodes.length > 0 && nodes.length === 0 && html`<p class="notice">No node is left by these filters.
       <button type="button" onClick=${() => setParams({ q: '', pool: '', gpu: '', model: '', namespace: '' })}>Show all</button></p>`}
     ${!all && nodes.length > 0 && html`<p class="muted small">${nodes.length} of ${count(map.nodes.length, 'node')}</p>`}
-    ${show === 'cards' ? html`<div class=${nodes.length > cards ? 'fleet' : 'fleet few'}>${nodes.map((n, i) => html`<${NodeCard} key=${n.name} node=${n} now=${map.time} match=${match} first=${i < 8 || nodes.length <= cards} />`)}</div>`
-      : nodes.length > 0 && html`<div class="lines">
+    ${nodes.length > 0 && (show === 'cards' ? html`<div class=${nodes.length > cards ? 'fleet' : 'fleet few'}>${nodes.map((n, i) => html`<${NodeCard} key=${n.name} node=${n} now=${map.time} match=${match} first=${i < 8 || nodes.length <= cards} />`)}</div>`
+      : html`<div class="lines">
         <div class="line head" aria-hidden="true"><span>Node</span><span>GPUs</span><span class="number">Free</span><span class="number">On one GPU</span></div>
         ${nodes.map((n, i) => html`<${NodeLine} key=${n.name} node=${n} match=${match} first=${i < 40} />`)}
-      </div>`}`;
+      </div>`)}`;
 }
 
 function Sums({ nodes, map }) {

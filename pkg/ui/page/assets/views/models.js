@@ -45,11 +45,15 @@ function Peak({ peak }) {
     <td data-label="GPUs" class="number">${peak.gpus}</td>
     <td data-label="Estimate" class="number">${peak.estimate ? each(peak.estimate) : html`<span title=${peak.problem}>none</span>`}</td>
     <td data-label="Peak" class="number">${each(peak.measured)}</td>
-    <td data-label="Against">${estimate ? html`<${Against} estimate=${estimate} measured=${measured} />` : html`<span class="muted small">${peak.problem}</span>`}</td>
+    <td data-label="Against">${peak.fills ? html`<span class="small">${fillsText(peak)}</span>`
+      : estimate ? html`<${Against} estimate=${estimate} measured=${measured} />` : html`<span class="muted small">${peak.problem}</span>`}</td>
     <td data-label="Pods" class="number">${peak.samples}</td>
     <td data-label="Last">${clock(peak.time)}</td>
   </tr>`;
 }
+
+// An engine that takes all that it is booked says by its peak nothing of what it needs.
+const fillsText = (peak) => (peak.excess ? `takes all that it is booked, and ${size(peak.excess)} beyond the estimate` : 'takes all that it is booked, never more than was estimated');
 
 // Against draws the peak under the estimate, on one scale.
 function Against({ estimate, measured }) {

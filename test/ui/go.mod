@@ -1,0 +1,12 @@
+// The page is tested in a browser, and what drives that the main module should not need.
+module github.com/berth-dev/berth/test/ui
+
+go 1.26.0
+
+require (
+	github.com/chromedp/cdproto v0.159.0
+	github.com/chromedp/chromedp v0.23.0
+	github.com/google/go-cmp v0.7.0
+)
+
+require github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
