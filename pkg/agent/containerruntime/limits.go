@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 )
@@ -16,6 +15,9 @@ import (
 // limitsHook is the hook by which the toolkit (1.20.1 and later, internal/discover/hooks.go) tells the driver a container's
 // memory limit. A runtime that adds it to containers has its name in its binary.
 const limitsHook = "apply-cuda-memory-limits"
+
+// maxBinary is how much of a binary is looked at, in bytes. The toolkit's have a tenth of it.
+const maxBinary = 128 << 20
 
 // limits returns what becomes of a memory limit in the environment of a handler's containers, whose GPUs are named by qualified
 // names; nil if it is not known. Whether the driver can do what it is told is not looked at here.
@@ -47,19 +49,15 @@ func (h *host) limits(binary, mode string, t *toolkit) *berthv1alpha1.MemoryLimi
 
 // contains says whether a file of the host has some text in it, wherever.
 func (h *host) contains(path, text string) (bool, error) {
-	resolved, err := h.resolve(path)
-	if err != nil {
-		return false, err
-	}
-	f, err := os.Open(resolved)
+	f, err := h.open(path)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	buffer := make([]byte, 1<<16)
+	content, buffer := io.LimitReader(f, maxBinary), make([]byte, 1<<16)
 	kept := 0 // of the part before: as much as the text can begin in
 	for {
-		n, err := f.Read(buffer[kept:])
+		n, err := content.Read(buffer[kept:])
 		if bytes.Contains(buffer[:kept+n], []byte(text)) {
 			return true, nil
 		}
