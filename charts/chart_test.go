@@ -125,7 +125,7 @@ func TestChartValues(t *testing.T) {
 		"runtimeClassName":  "",
 		"deviceAnnotations": map[string]any{"exemptNamespaces": []any{"berth-system", "run-ai"}},
 		"scheduler": map[string]any{
-			"args": map[string]any{"headroom": "1Gi"}, "nodeSelector": map[string]any{"a": "b"}, "nodeResourceTopologyMatch": true,
+			"args": map[string]any{"headroom": "1Gi", "enforcement": "NVIDIAToolkit"}, "nodeSelector": map[string]any{"a": "b"}, "nodeResourceTopologyMatch": true,
 		},
 		"controller":         map[string]any{"config": map[string]any{"noDefaultHosts": true}, "extraArgs": []any{"--profiles-per-namespace=300"}},
 		"agent":              map[string]any{"extraArgs": []any{"--memory-quantum=128Mi"}, "nri": true, "hostFolders": []any{"/etc/containerd", "/var/lib/rancher"}},
@@ -139,7 +139,7 @@ func TestChartValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	haveTexts(t, objects, map[string][]string{
-		"ConfigMap berth-scheduler-config":     {"headroom: 1Gi", "staleAfter: 60s", "- name: NodeResourceTopologyMatch\n", "weight: 1501"},
+		"ConfigMap berth-scheduler-config":     {"headroom: 1Gi", "enforcement: NVIDIAToolkit", "staleAfter: 60s", "- name: NodeResourceTopologyMatch\n", "weight: 1501"},
 		"ClusterRole berth-scheduler-topology": {"noderesourcetopologies"},
 		"ConfigMap berth-controller-config":    {"noDefaultHosts: true"},
 		"Deployment berth-controller":          {"--profiles-per-namespace=300"},
@@ -147,7 +147,7 @@ func TestChartValues(t *testing.T) {
 		"DaemonSet berth-agent": {"--memory-quantum=128Mi", "--nri", "nvidia.cdi.k8s.io/container.agent: management.nvidia.com/gpu=all",
 			"mountPath: /var/run/cdi", "--host-folders=/etc/containerd,/var/lib/rancher", "path: /etc/containerd\n",
 			"mountPath: /host/var/lib/rancher\n", "name: host-var-lib-rancher"},
-		"MutatingAdmissionPolicy berth-handoff":                  {"expression: ''''''\n"},
+		"MutatingAdmissionPolicy berth-handoff":                  {"expression: ''''''\n", "expression: '''NVIDIAToolkit'''\n"},
 		"ValidatingAdmissionPolicy berth-devices":                {"expression: '[''berth-system'', ''run-ai'']'\n"},
 		"ValidatingAdmissionPolicyBinding berth-runtime-classes": {"- berth-system\n", "- allowed\n"},
 		"ValidatingAdmissionPolicy berth-runtime-classes":        {"nvidia-legacy"},

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Regenerates what follows from the code: of api/ and pkg/model the deep copies and the CRDs in manifests/crd; of these, of the
-# scheduler's arguments and of kubectl berth the pages of docs/reference. Run it after each change there; with --verify it only
-# fails when the checked-in files are not what it would make.
+# scheduler's arguments and of the programs' flags the pages of docs/reference. Run it after each change there; with --verify it
+# only fails when the checked-in files are not what it would make. (The flags of agent, controller and lab are not among that:
+# their own tests compare them, see internal/flagsdoc.)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -32,7 +33,9 @@ if [[ "${1:-}" == "--verify" ]]; then
     diff -u "manifests/crd/$(basename "$f")" "$f"
   done
   reference "$out/reference"
-  diff -ru docs/reference "$out/reference"
+  for f in "$out"/reference/*.md; do
+    diff -u "docs/reference/$(basename "$f")" "$f"
+  done
   exit
 fi
 mkdir -p manifests/crd
@@ -40,3 +43,4 @@ cp "$out/api/zz_generated.deepcopy.go" api/v1alpha1/
 cp "$out/model/zz_generated.deepcopy.go" pkg/model/
 cp "$out"/crd/*.yaml manifests/crd/
 reference docs/reference
+BERTH_UPDATE_REFERENCE=1 go test -count=1 -run '^TestTheReferenceHasTheFlags$' ./cmd/agent ./cmd/berth-lab ./internal/program/controller

@@ -74,7 +74,7 @@ func TestOnlyTheSchedulerWritesAllocations(t *testing.T) {
 		berthv1alpha1.AnnotationAllocation, berthv1alpha1.AnnotationGPUUUIDs, berthv1alpha1.AnnotationTensorParallelSize,
 		berthv1alpha1.AnnotationGPUMemoryUtilization, berthv1alpha1.AnnotationTensorSplit, berthv1alpha1.AnnotationVisibleDevices,
 		berthv1alpha1.AnnotationMemFractionStatic, berthv1alpha1.AnnotationFreeGPUMemoryFraction,
-		berthv1alpha1.AnnotationBoundBy,
+		berthv1alpha1.AnnotationGPUMemoryLimit, berthv1alpha1.AnnotationBoundBy,
 	} {
 		for user, allowed := range map[string]bool{schedulerUser: true, agentUser: false, defaultUser: false, adminUser: false} {
 			client := c.as(user, nil)

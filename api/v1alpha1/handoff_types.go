@@ -88,6 +88,9 @@ type RuntimeHandOff struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
+	// memoryLimits is what becomes of a memory limit that a container is told; absent when it is not known.
+	// +optional
+	MemoryLimits *MemoryLimits `json:"memoryLimits,omitempty"`
 }
 
 // DeviceForm is a way to name the GPUs of a container to its runtime.

@@ -25,7 +25,7 @@ var requestKeys = []string{
 var allocationKeys = []string{
 	AnnotationAllocation, AnnotationGPUUUIDs, AnnotationVisibleDevices, AnnotationTensorParallelSize,
 	AnnotationGPUMemoryUtilization, AnnotationTensorSplit, AnnotationMemFractionStatic, AnnotationFreeGPUMemoryFraction,
-	AnnotationBoundBy,
+	AnnotationGPUMemoryLimit, AnnotationBoundBy,
 }
 
 // keyPrefix is what all keys of Berth start with.

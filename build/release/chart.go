@@ -21,6 +21,17 @@ import (
 // The chart as it lies in the repository has images of this repository, as make images names them.
 const developers = "berth-dev"
 
+// exampleChart is what the chart's README calls the chart of a release, which is in a registry.
+const exampleChart = "oci://registry.example.com/berth/charts/berth --version 0.1.0"
+
+// replaced returns a file with another text instead of one that it has to have.
+func replaced(e entry, was, is string) ([]byte, error) {
+	if !bytes.Contains(e.data, []byte(was)) {
+		return nil, fmt.Errorf("%s: nowhere %q", e.name, was)
+	}
+	return bytes.ReplaceAll(e.data, []byte(was), []byte(is)), nil
+}
+
 func chartCommand(args []string, out io.Writer) error {
 	f := flags("chart")
 	source := f.String("package", "", "the chart as helm package has packed it")
@@ -48,11 +59,9 @@ func chartCommand(args []string, out io.Writer) error {
 			entries[i].data, err = chartMetadata(e.data, f.version, *images, changed)
 		case "berth/values.yaml":
 			// The comments of the values stay: people read them.
-			was, is := []byte("  repository: "+developers+"\n"), []byte("  repository: "+*images+"\n")
-			if bytes.Count(e.data, was) != 1 {
-				err = fmt.Errorf("%s: no line %q", e.name, was)
-			}
-			entries[i].data = bytes.Replace(e.data, was, is, 1)
+			entries[i].data, err = replaced(e, "  repository: "+developers+"\n", "  repository: "+*images+"\n")
+		case "berth/README.md":
+			entries[i].data, err = replaced(e, exampleChart, "oci://"+*images+"/charts/berth --version "+strings.TrimPrefix(f.version, "v"))
 		}
 		if err != nil {
 			return err

@@ -179,6 +179,24 @@ func TestChartOfTheRepository(t *testing.T) {
 	}
 }
 
+// TestReadmeOfTheChart: whoever reads it in a registry is told the chart that lies there.
+func TestReadmeOfTheChart(t *testing.T) {
+	text, err := os.ReadFile("../../charts/berth/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := replaced(entry{name: "README.md", data: text}, exampleChart, "oci://registry.test/b/charts/berth --version 9.9.9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(got), "oci://registry.test/b/charts/berth --version 9.9.9"); n != 3 || strings.Contains(string(got), "registry.example.com") {
+		t.Errorf("%d lines name the chart of the release, want 3 and none of another:\n%s", n, got)
+	}
+	if _, err := replaced(entry{name: "README.md"}, exampleChart, ""); err == nil {
+		t.Error("a README without the chart is taken")
+	}
+}
+
 func TestWhatIsNoReleaseIsRefused(t *testing.T) {
 	t.Setenv("SOURCE_DATE_EPOCH", epoch)
 	dir := t.TempDir()

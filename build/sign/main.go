@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command sign signs what a release consists of by a key, and verifies it, with the libraries of cosign: offline, without
-// a transparency log. What it signs, "cosign verify" verifies. Cosign's own program (3.1.3) is not used here: it asks for
-// its root of trust over the network before it signs, and takes 1,765 packages to build, against 702.
+// a transparency log. What it signs, "cosign verify" verifies (TestCosignVerifies of test/release). Cosign's own program (3.1.3)
+// is not used here: it asks for its root of trust over the network before it signs, and takes 1,765 packages to build,
+// against 702.
 //
 //	sign keys PREFIX                                      PREFIX.key and PREFIX.pub; COSIGN_PASSWORD encrypts the key
 //	sign public KEY                                       prints the public key

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -93,6 +94,9 @@ func printOnce(ctx context.Context, o *options, out io.Writer) error {
 	}
 	if o.hostRoot != "" {
 		if found := containerruntime.Read(o.hostRoot, o.hostFolders, containerruntime.Node{}); len(found.Runtimes) > 0 {
+			for i := range found.Runtimes {
+				found.Runtimes[i].MemoryLimits = nil // which depends on driver and node too
+			}
 			status.HandOff = &berthv1alpha1.HandOff{Runtimes: found.Runtimes}
 		}
 	}
@@ -174,6 +178,10 @@ func newAgent(o *options, config *rest.Config) (*agent.Agent, error) {
 		ReportInterval: o.reportInterval,
 		LeaseInterval:  o.leaseInterval,
 		Quantum:        o.quantumBytes,
+	}
+	// The root of cgroups of version 2 has this file, in a container too.
+	if _, err := os.Stat(filepath.Join(o.sysRoot, "fs/cgroup/cgroup.controllers")); err != nil {
+		options.LimitsFail = agent.NoUnifiedCgroups
 	}
 	if o.hostRoot != "" {
 		options.Runtimes = &hostRuntimes{client: client, root: o.hostRoot, folders: o.hostFolders}

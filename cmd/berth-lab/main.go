@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -45,6 +46,14 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	dropGlobalFlags()
+	root := newCommand(stdout)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(1)
+	}
+}
+
+func newCommand(stdout io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "berth-lab",
 		Short:         "Run Berth on a real Kubernetes control plane with simulated GPU nodes",
@@ -54,10 +63,7 @@ func main() {
 	}
 	root.SetOut(stdout)
 	root.AddCommand(newUpCommand(stdout), newDemoCommand(stdout))
-	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "Error:", err)
-		os.Exit(1)
-	}
+	return root
 }
 
 // exitAfter ends the process if it is still there after d.

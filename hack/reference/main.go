@@ -26,7 +26,9 @@ var pages = []page{
 	{"annotations.md", "Annotations, labels and variables",
 		"What they mean together is in [the pod API](../pod-api.md), and who may write them in [security](../security.md).", writeKeys},
 	{"scheduler-arguments.md", "Arguments of the scheduler",
-		"Kind `BerthArgs`, in the `pluginConfig` of a profile. [Scheduler configuration](../scheduler-configuration.md) has the rest of the file.", writeArgs},
+		"Kind `BerthArgs`, in the `pluginConfig` of a profile. [Scheduler configuration](../scheduler-configuration.md) has the rest of the file.\n\n" +
+			"Its flags are those of [kube-scheduler](https://kubernetes.io/docs/reference/command-line-tools-reference/kube-scheduler/) v1.37, with " +
+			"the same defaults and no other; `--config` names the file. Before an older apiserver it sets `--emulated-version` by itself.", writeArgs},
 	{"cli.md", "kubectl berth",
 		"The same as `--help` says. [kubectl berth](../kubectl-berth.md) explains what is shown.", writeCLI},
 	{"crds.md", "CustomResourceDefinitions",

@@ -356,6 +356,25 @@ func envCases() []Case {
 				corev1.EnvVar{Name: "CUDA_DEVICE_ORDER", Value: "PCI_BUS_ID"})),
 		},
 		{
+			Name: "a memory limit of its own", Refused: "a container sets NVIDIA_GPU_MEMORY_LIMIT", AdmissionOnly: true,
+			Pod: with(gpuPod("gpu-memory", "30Gi"), env(0, corev1.EnvVar{Name: berthv1alpha1.EnvGPUMemoryLimit, Value: "81920"})),
+		},
+		{
+			Name: "a guarantee of its own, in a container without GPUs", Refused: "a container sets NVIDIA_GPU_MEMORY_REQUEST", AdmissionOnly: true,
+			Pod: with(gpuPod("gpu-memory", "30Gi", "container", "server"), container("sidecar"),
+				env(1, corev1.EnvVar{Name: berthv1alpha1.EnvGPUMemoryRequest, Value: "81920"})),
+		},
+		{
+			Name: "the memory limit from another annotation", Refused: "a container sets NVIDIA_GPU_MEMORY_LIMIT", AdmissionOnly: true,
+			Pod: with(gpuPod("gpu-memory", "30Gi"), env(0, fieldEnv(berthv1alpha1.EnvGPUMemoryLimit, "example.test/limit"))),
+		},
+		{
+			Name: "the memory limit of the booking, by hand", Want: total(30 * gi),
+			Pod: with(gpuPod("gpu-memory", "30Gi"), env(0, reference(),
+				fieldEnv(berthv1alpha1.EnvGPUMemoryRequest, berthv1alpha1.AnnotationGPUMemoryLimit),
+				fieldEnv(berthv1alpha1.EnvGPUMemoryLimit, berthv1alpha1.AnnotationGPUMemoryLimit))),
+		},
+		{
 			Name: "nothing for the sidecar, by hand", Pod: with(gpuPod("gpu-memory", "30Gi"), container("sidecar"),
 				env(0, reference()), env(1, corev1.EnvVar{Name: "NVIDIA_VISIBLE_DEVICES", Value: "void"})),
 			Want: total(30 * gi),

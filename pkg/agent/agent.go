@@ -55,6 +55,9 @@ type Options struct {
 	Names Names
 	// Runtimes tells by the node's files how container runtimes can be told GPUs; nil if nothing does.
 	Runtimes Runtimes
+	// LimitsFail says why containers with a memory limit do not start on this node, whatever its toolkit and driver can do;
+	// empty if nothing of the node is known to be in the way.
+	LimitsFail string
 	// Specification is kept for nodes without a runtime handler of NVIDIA's; nil on all others.
 	Specification Specification
 
@@ -233,7 +236,7 @@ func (a *Agent) observed(ctx context.Context, r *Reading) {
 	o.assigned, o.assignedUnknown = a.assignments(ctx)
 	s := newStatus(r, &o, a.tracker, a.opts.Clock.Now())
 	a.nri.update(a, r)
-	s.HandOff = a.handOff()
+	s.HandOff = a.handOff(r)
 	a.logHealth(ctx, r)
 	a.setStatus(s)
 }

@@ -73,6 +73,7 @@ func (n *nri) addTo(files []berthv1alpha1.RuntimeHandOff) []berthv1alpha1.Runtim
 	} else {
 		r.Accepts = []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormNRI}
 		r.Message = fmt.Sprintf("the agent's CDI specification names %d GPUs, for an NRI plugin to add", n.gpus)
+		r.MemoryLimits = &berthv1alpha1.MemoryLimits{State: berthv1alpha1.MemoryLimitIgnored, Message: "the agent's CDI specification has no hook that reads it"}
 	}
 	out := slices.Clone(files)
 	i := slices.IndexFunc(out, func(f berthv1alpha1.RuntimeHandOff) bool { return f.Handler == "" })

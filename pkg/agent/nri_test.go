@@ -77,7 +77,8 @@ func TestNRI(t *testing.T) {
 			t.Errorf("pods without anything of it (-want +got):\n%s", diff)
 		}
 		want := []berthv1alpha1.RuntimeHandOff{
-			{Accepts: []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormNRI}, Mode: "nri", Message: "the agent's CDI specification names 1 GPUs, for an NRI plugin to add"},
+			{Accepts: []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormNRI}, Mode: "nri", Message: "the agent's CDI specification names 1 GPUs, for an NRI plugin to add",
+				MemoryLimits: &berthv1alpha1.MemoryLimits{State: "Ignored", Message: "the agent's CDI specification has no hook that reads it"}},
 			{Handler: "nvidia", Accepts: []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormCDI}},
 		}
 		if diff := cmp.Diff(want, r.client.last().HandOff.Runtimes); diff != "" {

@@ -35,6 +35,8 @@ var ErrLibraryReplaced = fmt.Errorf("%w: its file was replaced", ErrStaleLibrary
 type Reading struct {
 	// DriverVersion is the version of the NVIDIA driver, "580.159.04".
 	DriverVersion string
+	// LimitsMemory says that the driver has the function by which the memory of a container is limited.
+	LimitsMemory bool
 	// Devices are the GPUs and MIG instances, each UUID once.
 	Devices []Device
 	// Released says that the reader does not hold the driver between readings, because a GPU waits to be reset or

@@ -35,10 +35,11 @@ func (a *Agent) readRuntimes(ctx context.Context) {
 	a.runtimes, a.runtimesChanged = runtimes, changed
 }
 
-// handOff returns how the node's container runtimes can be told GPUs, by their files; nil if nothing is known.
-func (a *Agent) handOff() *berthv1alpha1.HandOff {
+// handOff returns how the node's container runtimes can be told GPUs, by their files, and what becomes of memory limits; nil if
+// nothing is known.
+func (a *Agent) handOff(r *Reading) *berthv1alpha1.HandOff {
 	a.mu.Lock()
-	h := &berthv1alpha1.HandOff{Runtimes: a.runtimes}
+	h := &berthv1alpha1.HandOff{Runtimes: limited(a.runtimes, a.limitsFail(r))}
 	if !a.runtimesChanged.IsZero() {
 		changed := metav1.NewTime(a.runtimesChanged).Rfc3339Copy()
 		h.ChangedTime = &changed

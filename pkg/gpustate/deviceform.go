@@ -22,6 +22,14 @@ type HandOff struct {
 	OnlyUUIDs bool
 	// NoNRI says that the name of a container is too long for the annotation that an NRI plugin reads.
 	NoNRI bool
+	// Enforcement is the scheduler's argument: who holds containers to what is booked; empty for nobody.
+	Enforcement berthv1alpha1.Enforcement
+	// RunAtOnce says that several containers share the pod's booking at the same time.
+	RunAtOnce bool
+	// NoGPUSharing says that the name of a container is too long for the annotations that fractiond reads.
+	NoGPUSharing bool
+	// LimitTold is how many of its containers refer to a memory limit.
+	LimitTold LimitTold
 }
 
 // maxNRIName is how long the name of a container can be in an annotation's key, whose part behind the slash, with
@@ -29,21 +37,35 @@ type HandOff struct {
 const maxNRIName = 63 - len("container.")
 
 // handOffOf reads how the containers that get the GPUs can be told them.
-func handOffOf(gpuContainers []*corev1.Container) HandOff {
-	var h HandOff
+func handOffOf(pod *corev1.Pod, gpuContainers []*corev1.Container) HandOff {
+	h := HandOff{RunAtOnce: runAtOnce(pod, gpuContainers), LimitTold: limitToldTo(gpuContainers)}
 	for _, c := range gpuContainers {
 		h.OnlyUUIDs = h.OnlyUUIDs || berthv1alpha1.WantsUUIDs(c)
 		h.NoNRI = h.NoNRI || len(c.Name) > maxNRIName
+		h.NoGPUSharing = h.NoGPUSharing || len(c.Name) > berthv1alpha1.MaxGPUSharingName
 	}
 	return h
 }
 
-// FormOn returns the form in which a node is told the pod's GPUs, or the reason why there is none. An admin's
+// FormOn returns the form in which a node is told the pod's GPUs, or the reason why the pod cannot be there: there is no form, or
+// no memory limit where there has to be one.
+func (h *HandOff) FormOn(node *corev1.Node, report *Report) (berthv1alpha1.DeviceForm, alloc.Reason) {
+	form, reason := h.formOn(node, report)
+	if reason == "" {
+		_, reason = h.LimitOn(node, report, form)
+	}
+	if reason != "" {
+		return "", reason
+	}
+	return form, ""
+}
+
+// formOn returns the form in which a node is told the pod's GPUs, or the reason why there is none. An admin's
 // annotation on the node wins over what the agent reports. Where nothing is known of the pod's runtime handler (the
 // agent is older, or has not looked at it), the qualified CDI names are taken: nvidia-container-runtime resolves them in
 // every mode but "legacy" since 1.17, while bare UUIDs fail in the default configuration of the GPU operator since 25.10.
 // It does a few look-ups and parses nothing: it runs for each pod and node.
-func (h *HandOff) FormOn(node *corev1.Node, report *Report) (berthv1alpha1.DeviceForm, alloc.Reason) {
+func (h *HandOff) formOn(node *corev1.Node, report *Report) (berthv1alpha1.DeviceForm, alloc.Reason) {
 	if h.Handler != "" && !hasHandler(node, h.Handler) {
 		return "", ReasonNoRuntimeHandler
 	}
@@ -103,6 +125,9 @@ func readHandOff(h *berthv1alpha1.HandOff) map[string]runtimeForms {
 	out := make(map[string]runtimeForms, len(runtimes))
 	for i := range runtimes {
 		r := runtimeForms{note: runtimes[i].Message}
+		if l := runtimes[i].MemoryLimits; l != nil {
+			r.limits = *l
+		}
 		for _, form := range runtimes[i].Accepts {
 			if isForm(form) {
 				r.accepts = append(r.accepts, form)
@@ -119,15 +144,22 @@ type runtimeForms struct {
 	accepts []berthv1alpha1.DeviceForm
 	// note is what was found of it, for people.
 	note string
+	// limits is what becomes of a memory limit; its state is empty if that is not known.
+	limits berthv1alpha1.MemoryLimits
 }
 
-func (r runtimeForms) equal(o runtimeForms) bool { return slices.Equal(r.accepts, o.accepts) }
+func (r runtimeForms) equal(o runtimeForms) bool {
+	return slices.Equal(r.accepts, o.accepts) && r.limits.State == o.limits.State
+}
 
 // KnowsHandOff says whether the agent told what a runtime handler takes.
 func (r *Report) KnowsHandOff(handler string) bool {
 	_, known := r.handOff[handler]
 	return known
 }
+
+// LimitsNote is what the agent says of memory limits with a runtime handler, for people; empty if it says nothing.
+func (r *Report) LimitsNote(handler string) string { return r.handOff[handler].limits.Message }
 
 // HandOffNote is what the agent says of a runtime handler, for people; empty if it says nothing.
 func (r *Report) HandOffNote(handler string) string { return r.handOff[handler].note }

@@ -106,9 +106,9 @@ func TestHandOffOfAPod(t *testing.T) {
 	}{
 		{"what admission injects", func(*corev1.Pod) {}, HandOff{}},
 		{"a reference to UUIDs", func(p *corev1.Pod) { p.Spec.Containers[0].Env = reference(berthv1alpha1.GPUUUIDsFieldPath) }, HandOff{OnlyUUIDs: true}},
-		{"a reference to UUIDs in one of two", second("side", berthv1alpha1.GPUUUIDsFieldPath), HandOff{OnlyUUIDs: true}},
-		{"a name of 53 characters", second(strings.Repeat("x", 53), berthv1alpha1.VisibleDevicesFieldPath), HandOff{}},
-		{"a name of 54 characters", second(strings.Repeat("x", 54), berthv1alpha1.VisibleDevicesFieldPath), HandOff{NoNRI: true}},
+		{"a reference to UUIDs in one of two", second("side", berthv1alpha1.GPUUUIDsFieldPath), HandOff{OnlyUUIDs: true, RunAtOnce: true}},
+		{"a name of 53 characters", second(strings.Repeat("x", 53), berthv1alpha1.VisibleDevicesFieldPath), HandOff{RunAtOnce: true, NoGPUSharing: true}},
+		{"a name of 54 characters", second(strings.Repeat("x", 54), berthv1alpha1.VisibleDevicesFieldPath), HandOff{NoNRI: true, RunAtOnce: true, NoGPUSharing: true}},
 	} {
 		pod := bt.MakePod("a").Memory("30Gi").Obj()
 		tc.edit(pod)
@@ -143,7 +143,7 @@ func TestFormsOfAnAllocation(t *testing.T) {
 		},
 	} {
 		want["berth.dev/gpu-uuids"] = "GPU-a,MIG-b"
-		got, err := r.Annotations(a, &alloc.Node{}, form)
+		got, err := r.Annotations(a, &alloc.Node{}, form, "")
 		if err != nil {
 			t.Fatal(err)
 		}

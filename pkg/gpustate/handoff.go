@@ -34,8 +34,8 @@ func (r *Request) Allocation(a *alloc.Allocation, node *alloc.Node) *Allocation 
 }
 
 // Annotations returns what the pod is told of its allocation on a node, from which its environment is made. form is
-// what the node's container runtime takes.
-func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node, form berthv1alpha1.DeviceForm) (map[string]string, error) {
+// what the node's container runtime takes, and limit who holds the containers to what is booked.
+func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node, form berthv1alpha1.DeviceForm, limit berthv1alpha1.Enforcement) (map[string]string, error) {
 	booked, sizes := r.Allocation(a, node), r.sizedOn(node)
 	encoded, err := EncodeAllocation(booked)
 	if err != nil {
@@ -62,7 +62,7 @@ func (r *Request) Annotations(a *alloc.Allocation, node *alloc.Node, form berthv
 			out[berthv1alpha1.NRIAnnotationPrefix+name] = booked.qualified(berthv1alpha1.CDIKind)
 		}
 	}
-	return out, nil
+	return out, booked.addLimit(out, limit, r.Containers)
 }
 
 // utilization is the largest fraction of a device that an engine may take on every device of the allocation so that

@@ -30,7 +30,7 @@ func (f *fixture) place(p *bt.Pod) map[string]string {
 	if !ok {
 		f.t.Fatalf("%s does not fit on %+v", pod.Name, v.Node)
 	}
-	out, err := r.Annotations(&best, &v.Node, berthv1alpha1.DeviceFormCDI)
+	out, err := r.Annotations(&best, &v.Node, berthv1alpha1.DeviceFormCDI, "")
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestAFractionOfWhatIsFree(t *testing.T) {
 			node.Devices[i].Unused = alloc.GiB(unused[i])
 			a.Devices = append(a.Devices, alloc.DeviceShare{UUID: node.Devices[i].UUID, Memory: alloc.GiB(30)})
 		}
-		told, err := r.Annotations(a, node, berthv1alpha1.DeviceFormUUID)
+		told, err := r.Annotations(a, node, berthv1alpha1.DeviceFormUUID, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,7 @@ func TestAFractionOfWhatIsFree(t *testing.T) {
 		}
 	}
 	own, err := askedBy(t, bt.MakePod("p").Memory("60Gi").Runtime(berthv1alpha1.RuntimeSGLang).GPUCount("2"), nil).
-		Annotations(&alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: alloc.GiB(30)}, {UUID: "GPU-b", Memory: alloc.GiB(30)}}}, nodeOf(h100, h100), berthv1alpha1.DeviceFormUUID)
+		Annotations(&alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: alloc.GiB(30)}, {UUID: "GPU-b", Memory: alloc.GiB(30)}}}, nodeOf(h100, h100), berthv1alpha1.DeviceFormUUID, "")
 	if err != nil || own[berthv1alpha1.AnnotationMemFractionStatic] != "" {
 		t.Errorf("a pod that does not ask for it was told %v, error %v", own, err)
 	}
@@ -163,7 +163,7 @@ func TestTensorRTIsToldItsFraction(t *testing.T) {
 	booked, rest := float64(option.Shares[0].Uint64()), float64(option.Outside.Uint64())
 	for _, unused := range []uint64{80, 50, 30} {
 		node.Devices[0].Unused = alloc.GiB(unused)
-		told, err := r.Annotations(&alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: option.Shares[0]}}}, node, berthv1alpha1.DeviceFormUUID)
+		told, err := r.Annotations(&alloc.Allocation{Devices: []alloc.DeviceShare{{UUID: "GPU-a", Memory: option.Shares[0]}}}, node, berthv1alpha1.DeviceFormUUID, "")
 		if err != nil {
 			t.Fatal(err)
 		}

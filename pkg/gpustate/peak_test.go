@@ -97,7 +97,7 @@ func TestACorrectedBookingSaysSo(t *testing.T) {
 		if !ok {
 			t.Fatal("it does not fit")
 		}
-		annotations, err := r.Annotations(&best, &node, berthv1alpha1.DeviceFormUUID)
+		annotations, err := r.Annotations(&best, &node, berthv1alpha1.DeviceFormUUID, "")
 		if err != nil {
 			t.Fatal(err)
 		}

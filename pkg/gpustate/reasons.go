@@ -58,6 +58,18 @@ const (
 	ReasonResourceSum alloc.Reason = "node(s) had too little of the resource berth.dev/gpu-memory left"
 	// ReasonHandOffOverride: what an admin wrote on the node cannot be followed.
 	ReasonHandOffOverride alloc.Reason = "node(s) had an annotation berth.dev/hand-off that is none of CDI, UUID and NRI"
+	// ReasonNoLimitReference: the node limits memory, and the pod would be the one without a limit.
+	ReasonNoLimitReference alloc.Reason = "node(s) limit GPU memory, and the container does not refer to berth.dev/gpu-memory-limit"
+	// ReasonSharedLimit: each of the pod's containers could take the whole booking.
+	ReasonSharedLimit alloc.Reason = "node(s) limit GPU memory by container, and several containers of the pod share its GPUs at once"
+	// ReasonLimitsFail: the toolkit would ask the driver, or the node, for what it cannot do.
+	ReasonLimitsFail alloc.Reason = "node(s) where a container with a GPU memory limit would not start"
+	// ReasonLimitsUnknown: the agent could not look at what decides on that.
+	ReasonLimitsUnknown alloc.Reason = "node(s) of which it is not known whether GPU memory limits work"
+	// ReasonGPUSharingNotReady: the node's daemons that enforce limits do not work now.
+	ReasonGPUSharingNotReady alloc.Reason = "node(s) had a condition gpu-fractioning.nvidia.com/Ready that is not True"
+	// ReasonLongSharingName: the annotations that fractiond reads have no room for the container's name.
+	ReasonLongSharingName alloc.Reason = "node(s) limit GPU memory by annotations, which take container names of at most 34 characters"
 )
 
 // Reasons of a pod that is not tried on any node.
@@ -77,6 +89,8 @@ const (
 	ReasonClaimsGPU alloc.Reason = "the pod asks for GPU memory and for a whole GPU, by a resource or a resource claim"
 	// ReasonNoReference: a container that gets the GPUs would not be told them.
 	ReasonNoReference alloc.Reason = "the container does not take NVIDIA_VISIBLE_DEVICES from berth.dev/visible-devices"
+	// ReasonLimitNotGiven: a container with an empty limit would not start where the toolkit reads it.
+	ReasonLimitNotGiven alloc.Reason = "the container refers to berth.dev/gpu-memory-limit, which is written with enforcement NVIDIAToolkit only"
 	// ReasonNoRuntimeClass: the pod's RuntimeClass was deleted after the pod was made.
 	ReasonNoRuntimeClass alloc.Reason = "the RuntimeClass that the pod names does not exist"
 	// ReasonGroupEvictsNobody: groups of pods are placed, but make no room.

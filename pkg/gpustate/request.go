@@ -66,7 +66,7 @@ func NewRequest(pod *corev1.Pod, parsed *berthv1alpha1.PodRequest, profile *bert
 		engine.notes = append(engine.notes, Note{Reason: "OnSeveralGPUs", Message: engine.onSeveral})
 	}
 	r := &Request{
-		Runtime: engine.Name, HandOff: handOffOf(containers), IdleAfter: parsed.IdleAfter, MinRuntime: parsed.MinRuntime,
+		Runtime: engine.Name, HandOff: handOffOf(pod, containers), IdleAfter: parsed.IdleAfter, MinRuntime: parsed.MinRuntime,
 		Company: companyOf(pod),
 	}
 	for _, c := range containers {

@@ -16,6 +16,8 @@ import (
 type Sizing struct {
 	// TrustObservedPeaks books what was measured before alone, without the estimate, where there is a measurement.
 	TrustObservedPeaks bool
+	// EvenShares books on each GPU of a pod what the fullest of them needs: a container has one memory limit for all.
+	EvenShares bool
 }
 
 // PeakMargin is what is booked beyond an observed peak: agents sample, so the true peak lies somewhat above what they saw.
@@ -66,9 +68,19 @@ func (z sizer) on(dev estimator.DeviceInfo) (*sizes, error) {
 	}
 	for i := range options {
 		options[i].Alone = z.parsed.Sharing == berthv1alpha1.ShareNone
+		if z.sizing.EvenShares {
+			evenOut(options[i].Shares)
+		}
 	}
 	s.request, err = alloc.NewRequest(options, z.engine.SplitsByLayers)
 	return s, err
+}
+
+func evenOut(shares []alloc.Bytes) {
+	largest := slices.MaxFunc(shares, alloc.Bytes.Compare)
+	for i := range shares {
+		shares[i] = largest
+	}
 }
 
 // optionsOfTotal splits a total that an admin measured evenly over the devices of each count.

@@ -165,7 +165,10 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 	}
 	pl.requests = &requests.Reader{
 		Classes: handle.SharedInformerFactory().Node().V1().RuntimeClasses().Lister(),
-		Sizing:  gpustate.Sizing{TrustObservedPeaks: args.TrustObservedPeaks}, Exists: pl.world.Exists,
+		Sizing: gpustate.Sizing{
+			TrustObservedPeaks: args.TrustObservedPeaks, EvenShares: args.Limits(),
+		},
+		Enforcement: args.Enforcement, Exists: pl.world.Exists,
 	}
 	pl.claims = claims.NewBook(pl.tracker.Ledger)
 	pl.wake = wake.New(pl.world, pl.requests, pl.parked, pl.claims)

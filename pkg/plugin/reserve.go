@@ -57,7 +57,11 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if err := alloc.Validate(&view.Node, best.Devices); err != nil {
 		return fwk.AsStatus(err)
 	}
-	annotations, err := s.Request.Annotations(best, &view.Node, form)
+	limit, reason := s.LimitOn(ni, form)
+	if reason != "" {
+		return pl.lostReservation(ctx, pod, reason)
+	}
+	annotations, err := s.Request.Annotations(best, &view.Node, form, limit)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}

@@ -53,11 +53,13 @@ func TestBookedGPUsArrive(t *testing.T) {
 func (n *node) check(t *testing.T, handler string, want wanted) {
 	booked := []string{n.state.GPUs[1].UUID, n.state.GPUs[3].UUID}
 	var arrives []berthv1alpha1.DeviceForm
+	limited := map[berthv1alpha1.DeviceForm]int{} // GPUs whose limit the driver would be told
 	for _, form := range []berthv1alpha1.DeviceForm{berthv1alpha1.DeviceFormCDI, berthv1alpha1.DeviceFormUUID} {
 		o := n.start(t, handler, visible(form, booked))
 		switch {
 		case slices.Equal(o.devices, booked) && o.failure == "":
 			arrives = append(arrives, form)
+			limited[form] = len(o.limits)
 		case o.failure == "" && len(o.devices) > 0:
 			t.Errorf("%s: the container got %v, want %v or none", form, o.devices, booked)
 		}
@@ -77,6 +79,7 @@ func (n *node) check(t *testing.T, handler string, want wanted) {
 	if diff := cmp.Diff(want.forms, r.Accepts); diff != "" || r.Mode != want.mode {
 		t.Errorf("the agent finds mode %q, want %q, and forms (-want +got):\n%s", r.Mode, want.mode, diff)
 	}
+	checkLimits(t, &r, limited, len(booked))
 	if r.Message == "" || len(r.Accepts) == 0 && !strings.Contains(r.Message, want.setting) {
 		t.Errorf("the message %q does not name the setting %q", r.Message, want.setting)
 	}

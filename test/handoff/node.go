@@ -121,12 +121,14 @@ type outcome struct {
 	devices []string
 	// mounts are the places in the container where something of the host is.
 	mounts []string
+	// limits are the hooks that tell the driver the container's memory limit, before it starts.
+	limits []*exec.Cmd
 	// failure is why the container was not made.
 	failure string
 }
 
 // start makes a container as containerd or CRI-O does, by a handler, with a value of NVIDIA_VISIBLE_DEVICES.
-func (n *node) start(t *testing.T, handler, visible string) outcome {
+func (n *node) start(t *testing.T, handler, visible string, more ...string) outcome {
 	t.Helper()
 	binary, ok := n.handlers[handler]
 	if !ok {
@@ -139,7 +141,7 @@ func (n *node) start(t *testing.T, handler, visible string) outcome {
 	config := filepath.Join(bundle, "config.json")
 	spec := map[string]any{
 		"ociVersion": "1.1.0",
-		"process":    map[string]any{"args": []string{"sleep"}, "cwd": "/", "env": []string{"NVIDIA_VISIBLE_DEVICES=" + visible}},
+		"process":    map[string]any{"args": []string{"sleep"}, "cwd": "/", "env": append([]string{"NVIDIA_VISIBLE_DEVICES=" + visible}, more...)},
 		"root":       map[string]any{"path": filepath.Join(bundle, "rootfs")},
 		"linux":      map[string]any{},
 	}
@@ -186,10 +188,8 @@ func (n *node) result(t *testing.T, bundle, config string) outcome {
 			Devices []struct{ Path string } `json:"devices"`
 		} `json:"linux"`
 		Hooks struct {
-			Prestart []struct {
-				Path string
-				Args []string
-			} `json:"prestart"`
+			Prestart      []hook `json:"prestart"`
+			CreateRuntime []hook `json:"createRuntime"`
 		} `json:"hooks"`
 	}
 	if err := json.Unmarshal(text, &spec); err != nil {
@@ -212,24 +212,41 @@ func (n *node) result(t *testing.T, bundle, config string) outcome {
 			o.devices, o.failure = append(o.devices, h.devices...), h.failure
 		}
 	}
+	for _, hook := range spec.Hooks.CreateRuntime {
+		if slices.Contains(hook.Args, limitsHook) {
+			o.limits = append(o.limits, n.command(hook.Path, containerState(t, bundle), hook.Args[1:]...))
+		}
+	}
 	slices.Sort(o.devices)
 	return o
 }
 
-// runHook runs the toolkit's OCI hook, as runc does before it starts the container.
-func (n *node) runHook(t *testing.T, path, bundle string) outcome {
+// hook is an OCI hook.
+type hook struct {
+	Path string
+	Args []string
+}
+
+// containerState is what a low-level runtime tells hooks of a container, whose process is this one.
+func containerState(t *testing.T, bundle string) []byte {
 	t.Helper()
 	state, err := json.Marshal(map[string]any{"ociVersion": "1.1.0", "id": "c1", "pid": os.Getpid(), "bundle": bundle})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return state
+}
+
+// runHook runs the toolkit's OCI hook, as runc does before it starts the container.
+func (n *node) runHook(t *testing.T, path, bundle string) outcome {
+	t.Helper()
 	arguments := []string{"prestart"}
 	config := filepath.Join(n.root, packagedConfig)
 	if _, err := os.Stat(config); err == nil && n.version == "1.17.8" && strings.HasPrefix(path, n.path(t, "/usr/bin")) {
 		// This one heeds no variable, and would read the machine's.
 		arguments = append([]string{"-config", config}, arguments...)
 	}
-	if out, err := n.command(path, state, arguments...).CombinedOutput(); err != nil {
+	if out, err := n.command(path, containerState(t, bundle), arguments...).CombinedOutput(); err != nil {
 		return outcome{failure: string(out)}
 	}
 	told := n.path(t, "/usr/bin/nvidia-container-cli.arguments")

@@ -53,7 +53,7 @@ var rules = []rule{
 	},
 	{
 		name:     "only tests use what is made for tests",
-		prefixes: []string{module + "internal/alloctest", module + "internal/metricsdoc"},
+		prefixes: []string{module + "internal/alloctest", module + "internal/flagsdoc", module + "internal/metricsdoc"},
 		only:     []string{},
 	},
 	{

@@ -21,8 +21,15 @@ const LibraryName = "libnvidia-ml.so.1"
 // ErrNoCompiler says that this machine has no C compiler to build the library with.
 var ErrNoCompiler = errors.New("nvmlmock: no C compiler")
 
+// WithMemoryLimits makes it the library of a driver that can limit the memory of containers (r615 and later), which writes
+// down what it is told in the file that EnvLimits names.
+const WithMemoryLimits = "-DMEMORY_LIMITS"
+
+// EnvLimits names the file to which each limit is added as a line: the GPU's UUID, the cgroup, soft and hard limit in bytes.
+const EnvLimits = "BERTH_NVML_LIMITS"
+
 // Build compiles the library into dir and returns its path.
-func Build(dir string) (string, error) {
+func Build(dir string, options ...string) (string, error) {
 	compiler, err := exec.LookPath("cc")
 	if err != nil {
 		if compiler, err = exec.LookPath("gcc"); err != nil {
@@ -35,8 +42,9 @@ func Build(dir string) (string, error) {
 	}
 	defer os.Remove(src)
 	library := filepath.Join(dir, LibraryName)
-	out, err := exec.Command(compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden",
-		"-pthread", "-Wl,-soname,"+LibraryName, "-o", library, src).CombinedOutput()
+	arguments := append([]string{"-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden",
+		"-pthread", "-Wl,-soname," + LibraryName, "-o", library, src}, options...)
+	out, err := exec.Command(compiler, arguments...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("nvmlmock: %w: %s", err, out)
 	}

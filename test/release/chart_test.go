@@ -24,6 +24,10 @@ func (p *published) testChart(t *testing.T) {
 			t.Errorf("the chart does not say %q:\n%s", want, shown)
 		}
 	}
+	readme := p.run(t, env, "helm", "show", "readme", chart, "--version", version, "--plain-http")
+	if want := "/charts/berth --version " + version; strings.Count(readme, want) != 3 {
+		t.Errorf("the chart's README does not name the chart %q three times:\n%s", want, readme)
+	}
 	p.run(t, env, "helm", "install", "berth", chart, "--version", version, "--plain-http",
 		"--namespace", "berth-system", "--create-namespace")
 	images := p.run(t, env, "kubectl", "-n", "berth-system", "get", "deployments,daemonsets",
@@ -35,5 +39,8 @@ func (p *published) testChart(t *testing.T) {
 	}
 	p.run(t, env, "kubectl", "get", "gpunodes,modelprofiles,leaderterms")
 	p.run(t, env, "kubectl", "get", "mutatingadmissionpolicy", "berth-handoff")
+	// An upgrade as the README has it.
+	p.run(t, env, "sh", "-ec", "helm show crds "+chart+" --version "+version+" --plain-http | kubectl apply --server-side --force-conflicts -f -")
+	p.run(t, env, "helm", "upgrade", "berth", chart, "--version", version, "--plain-http", "--namespace", "berth-system", "--reset-then-reuse-values")
 	p.run(t, env, "helm", "uninstall", "berth", "--namespace", "berth-system")
 }

@@ -68,6 +68,7 @@ func TestPublished(t *testing.T) {
 	t.Run("images", p.testImages)
 	t.Run("lab", p.testLabImage)
 	t.Run("chart", p.testChart)
+	t.Run("artifact hub", p.testArtifactHub)
 	t.Run("sums", p.testSums)
 }
 

@@ -48,6 +48,16 @@ func (h *host) resolve(path string) (string, error) {
 // read returns the beginning of a file of the host; an error for which errors.Is fs.ErrNotExist holds only if it is
 // known that there is none.
 func (h *host) read(path string) ([]byte, error) {
+	f, err := h.open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile))
+}
+
+// open opens a file of the host, with the errors of read.
+func (h *host) open(path string) (*os.File, error) {
 	resolved, err := h.resolve(path)
 	if err != nil {
 		return nil, err
@@ -56,18 +66,18 @@ func (h *host) read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	info, err := f.Stat()
-	if err != nil {
-		return nil, err
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: not a file", path)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a file", path)
+	if err != nil {
+		f.Close()
+		return nil, err
 	}
 	if t := info.ModTime(); t.After(h.newest) {
 		h.newest = t
 	}
-	return io.ReadAll(io.LimitReader(f, maxFile))
+	return f, nil
 }
 
 // readTOML returns the values of a file of the host.

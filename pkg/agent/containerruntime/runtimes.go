@@ -112,7 +112,11 @@ func (h *host) handler(name, binary string, loaded []string) (berthv1alpha1.Runt
 	case err != nil:
 		return r, err
 	}
-	return runtimeForms(name, binary, t), nil
+	r = runtimeForms(name, binary, t)
+	if len(r.Accepts) > 0 {
+		r.MemoryLimits = h.limits(binary, r.Mode, t)
+	}
+	return r, nil
 }
 
 // byDefault returns what pods without a RuntimeClass can be given.
@@ -127,7 +131,10 @@ func (h *host) byDefault(e *engine) (berthv1alpha1.RuntimeHandOff, error) {
 		if err != nil {
 			return r, err
 		}
-		return hookForms(r, t), nil
+		if r = hookForms(r, t); len(r.Accepts) > 0 {
+			r.MemoryLimits = h.limits(e.hook, r.Mode, t)
+		}
+		return r, nil
 	case e.hookUnknown:
 		return r, errors.New("folders of OCI hooks are not visible to the agent")
 	}

@@ -36,6 +36,8 @@ type toolkit struct {
 	unprivileged bool
 	// hookInAnyMode says that the OCI hook works in every mode of the runtime.
 	hookInAnyMode bool
+	// disabledHooks are those that specifications that the runtime makes itself lack.
+	disabledHooks []string
 }
 
 // readToolkit returns the configuration that a binary of the toolkit uses. Its errors tell a binary that is missing
@@ -67,6 +69,7 @@ func (h *host) readToolkit(binary string) (*toolkit, error) {
 		specDirs = dirs
 	}
 	t.hookInAnyMode, _ = file.at("nvidia-container-runtime-hook", "skip-mode-detection").(bool)
+	t.disabledHooks, _ = file.texts("nvidia-container-runtime", "modes", "jit-cdi", "nvcdi-disable-hooks")
 	t.kindHasUUIDs = h.hasUUIDs(t.kind, specDirs)
 	return t, nil
 }

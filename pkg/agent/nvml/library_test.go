@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
+
 	"github.com/berth-dev/berth/pkg/agent"
 	"github.com/berth-dev/berth/test/nvmlmock"
 )
@@ -325,5 +328,23 @@ func TestNoLibraryIsAClearError(t *testing.T) {
 		"runtimeClassName nvidia, or name the library with --nvml-library"
 	if err == nil || err.Error() != want || !errors.Is(err, ErrUnavailable) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestADriverThatCanLimitMemory: by its function, which older drivers do not have.
+func TestADriverThatCanLimitMemory(t *testing.T) {
+	if m := newMachine(t); m.read().LimitsMemory {
+		t.Error("a driver without the function is said to limit memory")
+	}
+	found := &Reader{symbols: map[string]bool{}, lib: &mock.Interface{ExtensionsFunc: func() nvml.ExtendedInterface {
+		return &mock.ExtendedInterface{LookupSymbolFunc: func(symbol string) error {
+			if symbol == "nvmlDeviceSetMemoryLimits_v1" {
+				return nil
+			}
+			return errors.New("not there")
+		}}
+	}}}
+	if !found.limitsMemory() {
+		t.Error("a driver with the function is not said to limit memory")
 	}
 }

@@ -106,7 +106,9 @@ func (r *Reader) Read(ctx context.Context) (*agent.Reading, error) {
 		return nil, r.unavailable("count devices", ret)
 	}
 	r.pollEvents(ctx)
-	reading := &agent.Reading{DriverVersion: r.driverVersion, Devices: r.readDevices(ctx, count)}
+	reading := &agent.Reading{
+		DriverVersion: r.driverVersion, Devices: r.readDevices(ctx, count), LimitsMemory: r.limitsMemory(),
+	}
 	if len(reading.Devices) > 0 && allUnreadable(reading.Devices) {
 		// The driver may have gone in the middle of it.
 		if _, ret := call(r, r.lib.DeviceGetCount, "nvmlDeviceGetCount_v2", "nvmlDeviceGetCount"); ret != nvml.SUCCESS {
@@ -120,6 +122,10 @@ func (r *Reader) Read(ctx context.Context) (*agent.Reading, error) {
 	}
 	return reading, nil
 }
+
+// limitsMemory says whether the driver has the function by which the memory of a cgroup is limited. Whether it can do so for
+// each GPU, it says only when it is told to.
+func (r *Reader) limitsMemory() bool { return r.has([]string{"nvmlDeviceSetMemoryLimits_v1"}) }
 
 // Close lets go of the driver.
 func (r *Reader) Close() error {

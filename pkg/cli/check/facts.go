@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/version"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/cli/gpumap"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
@@ -63,6 +64,8 @@ type Facts struct {
 	Settings      gpumap.Settings
 	// LeftOut are the policies that are not installed on purpose, as its arguments say.
 	LeftOut []string
+	// Enforcement is who holds containers to what is booked, by its arguments; empty if they are not known.
+	Enforcement berthv1alpha1.Enforcement
 	// Unelected says that the scheduler's configuration has no leader election.
 	Unelected bool
 	Classes   []nodev1.RuntimeClass

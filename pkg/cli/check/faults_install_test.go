@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/version"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
@@ -170,6 +171,16 @@ var installFaults = []fault{
 		id: idPolicyShipped, status: Warning, message: "berth-allocation (binding: matchResources)",
 	},
 	{
+		name:   "limits that the scheduler does not write",
+		breaks: func(t *testing.T, f *Facts) { limitBy(t, f, berthv1alpha1.EnforcementNone, "'NVIDIAToolkit'") },
+		id:     idEnforcement, status: Failed, message: "argument enforcement is None, and the variable enforcement of the policy berth-handoff is 'NVIDIAToolkit'",
+	},
+	{
+		name:   "limits that the pods do not refer to",
+		breaks: func(t *testing.T, f *Facts) { limitBy(t, f, berthv1alpha1.EnforcementToolkit, "'None'") },
+		id:     idEnforcement, status: Failed, message: "argument enforcement is NVIDIAToolkit, and", run: "get configmap",
+	},
+	{
 		name: "half of an optional policy",
 		breaks: func(_ *testing.T, f *Facts) {
 			f.Installed["ValidatingAdmissionPolicy berth-limits"] = Found{Object: &unstructured.Unstructured{Object: map[string]any{}}}
@@ -225,4 +236,31 @@ var installFaults = []fault{
 		},
 		id: idBindings, status: Failed, message: "ClusterRoleBinding berth-controller does not bind the account",
 	},
+}
+
+// limitBy sets who limits memory, by the scheduler's argument and by the policy's variable.
+func limitBy(t *testing.T, f *Facts, argument berthv1alpha1.Enforcement, expression string) {
+	t.Helper()
+	f.Enforcement = argument
+	policy := f.object(t, "MutatingAdmissionPolicy berth-handoff")
+	variables, _, _ := unstructured.NestedSlice(policy, "spec", "variables")
+	for _, v := range variables {
+		if v := v.(map[string]any); v["name"] == "enforcement" {
+			v["expression"] = expression
+		}
+	}
+	set(t, policy, variables, "spec", "variables")
+}
+
+// TestLimitsThatAgree: what an admin sets is no change of a policy, as long as both say the same.
+func TestLimitsThatAgree(t *testing.T) {
+	for argument, expression := range map[berthv1alpha1.Enforcement]string{
+		berthv1alpha1.EnforcementToolkit: "'NVIDIAToolkit'", berthv1alpha1.EnforcementGPUSharing: "'None'", "": "'NVIDIAToolkit'",
+	} {
+		f := healthy()
+		limitBy(t, f, argument, expression)
+		if r := Judge(f); r.Status != OK {
+			t.Errorf("%s and %s: %+v", argument, expression, r)
+		}
+	}
 }

@@ -19,6 +19,7 @@ const (
 	idPolicyShipped   = "policy-as-shipped"
 	idPolicyFound     = "policy-found-by-scheduler"
 	idPolicyRefuses   = "policy-refuses"
+	idEnforcement     = "enforcement"
 
 	idRoles    = "roles"
 	idBindings = "role-bindings"
@@ -64,6 +65,7 @@ const (
 	pageNodes         = "docs/install.md#which-nodes"
 	pageToolkit       = "docs/install.md#the-container-toolkit"
 	pagePolicies      = "docs/security.md#when-policies-are-missing"
+	pageEnforcement   = "docs/enforcement.md#by-the-container-toolkit"
 	pageAccounts      = "docs/security.md#what-each-account-can-do"
 	pageProfile       = "docs/scheduler-configuration.md#profile"
 	pageReplicas      = "docs/scheduler-configuration.md#several-replicas"

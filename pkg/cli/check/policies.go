@@ -14,12 +14,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
 // changeable are the variables that an admin, or the chart, sets.
-var changeable = map[string]string{"berth-handoff": "runtimeClass", "berth-devices": "exemptNamespaces"}
+var changeable = map[string][]string{"berth-handoff": {"runtimeClass", "enforcement"}, "berth-devices": {"exemptNamespaces"}}
 
 // policies compares the policies and their bindings with those that are shipped, and tells what is known of whether they
 // work: what the scheduler found, and what dry runs did.
@@ -43,6 +44,7 @@ func (c *judge) policies() []Result {
 	}
 	c.optionalPolicies(&p)
 	out := p.results(c)
+	out = append(out, c.enforcement()...)
 	out = append(out, c.foundByScheduler()...)
 	return append(out, c.probed()...)
 }
@@ -75,9 +77,11 @@ func (c *judge) policyPart(p *policyFindings, shipped *shippedObject) {
 		delete(want, told)
 		delete(have, told)
 	}
-	if name := changeable[name]; name != "" && !isBinding {
-		forgetVariable(want, name)
-		forgetVariable(have, name)
+	if !isBinding {
+		for _, variable := range changeable[name] {
+			forgetVariable(want, variable)
+			forgetVariable(have, variable)
+		}
 	}
 	if paths := differences(want, have, ""); len(paths) > 0 {
 		p.differ = append(p.differ, fmt.Sprintf("%s (%s: %s)", name, what, shortened(paths)))
@@ -163,6 +167,25 @@ func (p *policyFindings) results(c *judge) (out []Result) {
 			see(pageOlder))
 	}
 	return out
+}
+
+// enforcement compares who limits memory by the scheduler's argument with whom the hand-off is for: pods that one has told of a
+// limit, and the other not, are not placed.
+func (c *judge) enforcement() []Result {
+	policy := c.found(keyOf("MutatingAdmissionPolicy", "", "berth-handoff")).Object
+	if policy == nil || c.Enforcement == "" {
+		return nil
+	}
+	expression, ok := variable(policy, "enforcement")
+	if !ok {
+		return nil // of a version that has none, which is told elsewhere
+	}
+	limits := c.Enforcement == berthv1alpha1.EnforcementToolkit
+	if told := strings.Trim(expression, "' ") == string(berthv1alpha1.EnforcementToolkit); told == limits {
+		return nil
+	}
+	return []Result{failed(idEnforcement, "the scheduler's argument enforcement is %s, and the variable enforcement of the policy berth-handoff is %s: new pods are not placed where it matters",
+		c.Enforcement, expression).run(c.editConfig()...).see(pageEnforcement)}
 }
 
 // foundByScheduler tells what the scheduler, which tries its policies every few minutes, wrote as an Event last.

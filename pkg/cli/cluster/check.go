@@ -236,7 +236,7 @@ func takeConfig(ctx context.Context, f *check.Facts, text []byte) {
 		f.Settings = settings
 		var c *simulator.ConfigCheck
 		if c, err = simulator.CheckConfig(ctx, text); err == nil {
-			f.ConfigFlaws, f.LeftOut, f.Unelected = c.Flaws, c.Args.PoliciesLeftOut, !c.Elects
+			f.ConfigFlaws, f.LeftOut, f.Enforcement, f.Unelected = c.Flaws, c.Args.PoliciesLeftOut, c.Args.Enforcement, !c.Elects
 		}
 	}
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
@@ -63,6 +64,9 @@ type Args struct {
 	// EvictForDriverUpgrades evicts Berth's pods from nodes whose driver is to be replaced, as the label
 	// nvidia.com/gpu-driver-upgrade-state says, within their PodDisruptionBudgets. Default false.
 	EvictForDriverUpgrades bool `json:"evictForDriverUpgrades,omitempty"`
+	// Enforcement is who holds containers to the GPU memory that is booked for them, on nodes that say they do: None (the
+	// default), NVIDIAToolkit (the NVIDIA container toolkit 1.20.1 and later) or NVIDIAGPUSharing (kai-gpu-fractioning).
+	Enforcement berthv1alpha1.Enforcement `json:"enforcement,omitempty"`
 	// PolicyCheckInterval is the time between two checks of the admission policies that Berth relies on. Default 5m; 0s = they
 	// are not checked.
 	PolicyCheckInterval *metav1.Duration `json:"policyCheckInterval,omitempty"`
@@ -86,6 +90,11 @@ const (
 	Report      OnMissingPolicies = "Report"
 	StopPlacing OnMissingPolicies = "StopPlacing"
 )
+
+// Limits says whether somebody holds containers to what is booked, on some nodes.
+func (a *Args) Limits() bool {
+	return a.Enforcement == berthv1alpha1.EnforcementToolkit || a.Enforcement == berthv1alpha1.EnforcementGPUSharing
+}
 
 // SetDefaults sets what is absent.
 func (a *Args) SetDefaults() {
@@ -111,6 +120,9 @@ func (a *Args) SetDefaults() {
 	}
 	if a.Strategy == "" {
 		a.Strategy = alloc.MostAllocated
+	}
+	if a.Enforcement == "" {
+		a.Enforcement = berthv1alpha1.EnforcementNone
 	}
 	if a.OnMissingPolicies == "" {
 		a.OnMissingPolicies = Report
@@ -161,6 +173,13 @@ func (a *Args) Validate() error {
 	errs = append(errs, a.validatePolicies()...)
 	if !slices.Contains(alloc.Strategies, a.Strategy) {
 		errs = append(errs, field.NotSupported(field.NewPath("strategy"), a.Strategy, alloc.Strategies))
+	}
+	switch a.Enforcement {
+	case berthv1alpha1.EnforcementNone, berthv1alpha1.EnforcementToolkit, berthv1alpha1.EnforcementGPUSharing:
+	default:
+		errs = append(errs, field.NotSupported(field.NewPath("enforcement"), a.Enforcement, []berthv1alpha1.Enforcement{
+			berthv1alpha1.EnforcementNone, berthv1alpha1.EnforcementToolkit, berthv1alpha1.EnforcementGPUSharing,
+		}))
 	}
 	return errs.ToAggregate()
 }

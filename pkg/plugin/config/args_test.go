@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 )
 
@@ -26,6 +27,7 @@ func TestDecodeArgs(t *testing.T) {
 			Headroom: &headroom, StaleAfter: d(time.Minute), LoadTimeout: d(15 * time.Minute), MaxMinRuntime: d(time.Hour),
 			MemoryReturnTimeout: d(2 * time.Minute), WaitBeforeEviction: d(30 * time.Second), PreemptionDelay: d(0), BindTimeout: d(4 * time.Second), Strategy: alloc.MostAllocated,
 			DRADrivers: &[]string{"gpu.nvidia.com"}, PolicyCheckInterval: d(5 * time.Minute), OnMissingPolicies: Report,
+			Enforcement: berthv1alpha1.EnforcementNone,
 		}
 		change(a)
 		return a
@@ -53,6 +55,8 @@ func TestDecodeArgs(t *testing.T) {
 		})},
 		{name: "a driver that is none", in: raw(`{"draDrivers":["gpu.nvidia.com","NVIDIA"]}`), err: "draDrivers[1]"},
 		{name: "a resource that is none", in: raw(`{"gpuResources":["a/b/c"]}`), err: "gpuResources[0]"},
+		{name: "limits that are enforced", in: raw(`{"enforcement":"NVIDIAToolkit"}`), want: defaults(func(a *Args) { a.Enforcement = berthv1alpha1.EnforcementToolkit })},
+		{name: "limits that are enforced by nobody known", in: raw(`{"enforcement":"nvidia"}`), err: `"NVIDIAGPUSharing"`},
 		{name: "a misspelt field", in: raw(`{"headrom":"1Gi"}`), err: "headrom"},
 		{name: "another kind", in: raw(`{"kind":"NodeResourcesFitArgs"}`), err: "want args of kind BerthArgs"},
 		{name: "another type", in: &corev1.Pod{}, err: "want args to be of type BerthArgs, got *v1.Pod"},

@@ -72,6 +72,16 @@ func (p *Pod) FormOn(ni fwk.NodeInfo) (berthv1alpha1.DeviceForm, alloc.Reason) {
 	return p.HandOff.FormOn(ni.Node(), report)
 }
 
+// LimitOn returns who holds the pod to its booking on a node where its GPUs are named in a form, or the reason why it cannot be
+// there.
+func (p *Pod) LimitOn(ni fwk.NodeInfo, form berthv1alpha1.DeviceForm) (berthv1alpha1.Enforcement, alloc.Reason) {
+	report, _ := p.Viewer.Snapshot.Report(ni.Node().Name, 0)
+	if report == nil {
+		return "", gpustate.ReasonNoReport
+	}
+	return p.HandOff.LimitOn(ni.Node(), report, form)
+}
+
 // Clone implements fwk.StateData.
 func (s *State) Clone() fwk.StateData {
 	c := *s

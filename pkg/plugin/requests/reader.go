@@ -64,6 +64,8 @@ type Reader struct {
 	Classes nodelisters.RuntimeClassLister
 	// Sizing is how memory is derived from a model.
 	Sizing gpustate.Sizing
+	// Enforcement is who holds containers to what is booked.
+	Enforcement berthv1alpha1.Enforcement
 	// Exists says whether the API still has a pod. What is read of one that is gone is not kept.
 	Exists func(*corev1.Pod) bool
 
@@ -115,6 +117,10 @@ func (r *Reader) Forget(pod types.UID) { r.read.Delete(pod) }
 // each cycle: a RuntimeClass comes and goes without a change of the pod.
 func (r *Reader) HandOff(pod *corev1.Pod, request *gpustate.Request) (gpustate.HandOff, alloc.Reason) {
 	h := request.HandOff
+	h.Enforcement = r.Enforcement
+	if h.LimitTold != gpustate.LimitToldNone && h.Enforcement != berthv1alpha1.EnforcementToolkit {
+		return h, gpustate.ReasonLimitNotGiven
+	}
 	name := pod.Spec.RuntimeClassName
 	if name == nil || *name == "" {
 		return h, ""

@@ -10,15 +10,19 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/cycle"
 )
 
-// explainHandOff says, for people, what is in the way on the first node whose container runtime takes no GPUs; empty if
+// explainHandOff says, for people, what is in the way on the first node whose container runtime takes no GPUs, or no memory limit; empty if
 // there is none.
 func (r Reader) explainHandOff(s *cycle.State, m fwk.NodeToStatusReader) string {
 	for _, ni := range r.toExplain(m, fwk.UnschedulableAndUnresolvable) {
-		if _, reason := s.FormOn(ni); reason != gpustate.ReasonNoHandOff {
-			continue
-		}
 		report, _ := s.Viewer.Snapshot.Report(ni.Node().Name, 0)
-		if note := report.HandOffNote(s.HandOff.Handler); note != "" {
+		note := ""
+		switch _, reason := s.FormOn(ni); reason {
+		case gpustate.ReasonNoHandOff:
+			note = report.HandOffNote(s.HandOff.Handler)
+		case gpustate.ReasonLimitsFail:
+			note = report.LimitsNote(s.HandOff.Handler)
+		}
+		if note != "" {
 			return "on node " + ni.Node().Name + ": " + note
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
 
+	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
@@ -37,11 +38,11 @@ func (w *Waker) ClassSeen(class *nodev1.RuntimeClass) {
 // CacheDelay is how long the scheduler's own handler of an event is given to bring it into its cache.
 const CacheDelay = time.Second
 
-// NodeSeen retries the waiting pods that other runtime handlers of a node help: now, and once more when the scheduler's
+// NodeSeen retries the waiting pods that other runtime handlers of a node, or GPU sharing that is ready now, help: now, and once more when the scheduler's
 // own cache, whose nodes Filter is handed, has surely heard of it too.
 func (w *Waker) NodeSeen(old, node *corev1.Node) {
 	w.cordonSeen(old, node)
-	if sameHandlers(old, node) {
+	if sameHandlers(old, node) && gpustate.GPUSharingStatus(old) == gpustate.GPUSharingStatus(node) {
 		return
 	}
 	name := node.Name
