@@ -53,13 +53,11 @@ func problemOf(shapes []Shape, pods []*corev1.Pod, profiles []*berthv1alpha1.Mod
 			i = len(p.Classes)
 			known[key] = i
 			p.Classes, p.names = append(p.Classes, class), append(p.names, key)
-			if request == nil {
-				p.Classes[i].Pods++
-				continue
-			}
-			p.loads = p.loads || estimator.EngineOf(request.Runtime).MeasuresFreeMemory
-			for _, n := range request.Notes {
-				p.notes = append(p.notes, fmt.Sprintf("%s/%s: %s", pod.Namespace, pod.Name, n.Message))
+			if request != nil {
+				p.loads = p.loads || estimator.EngineOf(request.Runtime).MeasuresFreeMemory
+				for _, n := range request.Notes {
+					p.notes = append(p.notes, fmt.Sprintf("%s/%s: %s", pod.Namespace, pod.Name, n.Message))
+				}
 			}
 		}
 		p.Classes[i].Pods++

@@ -1,0 +1,36 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command llm-mix writes a trace of pods that serve language models, and of nodes for them, in the columns of Alibaba's traces
+// (openb): for kubectl berth replay. docs/performance.md says which public figures it is made of, and what is assumed.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+func main() {
+	seed := flag.Uint64("seed", 1, "what the choices of models come of")
+	gpus := flag.Int("gpus", 2000, "about how many GPUs there are")
+	out := flag.String("out", ".", "folder for nodes.csv and pods.csv")
+	flag.Parse()
+	if err := write(*seed, *gpus, *out); err != nil {
+		fmt.Fprintln(os.Stderr, "llm-mix:", err)
+		os.Exit(1)
+	}
+}
+
+func write(seed uint64, gpus int, folder string) error {
+	models, err := readModels()
+	if err != nil {
+		return err
+	}
+	pods := mix(models, gpus, seed)
+	if err := os.WriteFile(filepath.Join(folder, "pods.csv"), podsCSV(pods), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, "nodes.csv"), nodesCSV(pods), 0o644)
+}
