@@ -82,7 +82,7 @@ func newReplayCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	f.IntVar(&o.seeds, "seeds", 10, "How many orders of arrival are tried, by the seeds from 1")
 	f.StringVar(&o.arrive, "arrive", "130%", "Which part of all GPUs the pods ask for that arrive")
 	f.BoolVar(&o.shuffle, "shuffle-nodes", false, "Have the nodes in an order that comes of the seed, instead of that of the list")
-	f.IntVar(&o.parallel, "parallel", runtime.GOMAXPROCS(0), "How many runs go on at once")
+	f.IntVar(&o.parallel, "parallel", 0, "How many runs go on at once; 0 = as many as there are processors")
 	f.BoolVar(&o.times, "times", false, "Create and delete the pods at their times, each once, and say how long they wait; one seed unless --seeds is given")
 	f.StringVar(&o.svg, "svg", "", "File to draw the curves into")
 	f.StringVarP(&o.output, "output", "o", "", "Output format: json")
@@ -144,14 +144,17 @@ func (o *replayOptions) question() (*replay.Question, error) {
 		return nil, errors.New("--svg draws what is allocated over arrival, and --times has no such curve: leave one of them out")
 	case o.times && o.arriveGiven:
 		return nil, errors.New("--times has each pod arrive once, whatever they ask for: leave --arrive out")
-	case o.parallel < 1:
-		return nil, fmt.Errorf("--parallel=%d is too few: use at least 1", o.parallel)
+	case o.parallel < 0:
+		return nil, fmt.Errorf("--parallel=%d is too few: use 1 or more, or 0 for as many as there are processors", o.parallel)
 	case len(o.strategies) == 0:
 		return nil, errors.New("--strategy names none: use some of " + strings.Join(replay.Strategies(), ", "))
 	}
 	percent, err := strconv.Atoi(strings.TrimSuffix(o.arrive, "%"))
 	if err != nil || percent < 1 || percent > 1000 {
 		return nil, fmt.Errorf("--arrive=%s is no part of the GPUs from 1%% to 1000%%: write it as 130%%", o.arrive)
+	}
+	if o.parallel == 0 {
+		o.parallel = runtime.GOMAXPROCS(0)
 	}
 	if o.times && !o.seedsGiven {
 		o.seeds = 1
@@ -182,8 +185,12 @@ func readFile[T any](name string, read func(string, io.Reader) (T, error)) (T, e
 	return read(name, file)
 }
 
-// reportEvery is how often a replay that takes long tells how far it is.
-const reportEvery = 2 * time.Second
+const (
+	// reportEvery is how often a replay that takes long tells how far it is.
+	reportEvery = 2 * time.Second
+	// linesEvery is how many of these times make one line where lines stay, as in a log.
+	linesEvery = 10
+)
 
 // report tells on the terminal how far a replay is, until it is stopped.
 func (o *replayOptions) report(p *replay.Progress) (stop func()) {
@@ -193,14 +200,17 @@ func (o *replayOptions) report(p *replay.Progress) (stop func()) {
 		defer close(stopped)
 		ticker := time.NewTicker(reportEvery)
 		defer ticker.Stop()
-		for told := false; ; told = true {
+		for ticks := 0; ; ticks++ {
 			select {
 			case <-ticker.C:
 			case <-done:
-				if told && inPlace {
+				if ticks > 0 && inPlace {
 					fmt.Fprint(o.ErrOut, "\r\x1b[K")
 				}
 				return
+			}
+			if !inPlace && ticks%linesEvery != 0 {
+				continue
 			}
 			line := fmt.Sprintf("%d of %d runs are done, %d pods have arrived", p.Runs.Load(), p.AllRuns.Load(), p.Pods.Load())
 			if inPlace {

@@ -48,7 +48,7 @@ func TestReplay(t *testing.T) {
 		{name: "an unknown strategy", args: []string{"--strategy", "Best"}, err: `strategy "Best" is not known: use some of FGD, BestFit, Random, MostAllocated`},
 		{name: "no part", args: []string{"--arrive", "all"}, err: "--arrive=all is no part of the GPUs from 1% to 1000%: write it as 130%"},
 		{name: "no seeds", args: []string{"--seeds", "0"}, err: "--seeds=0 is too few"},
-		{name: "no runs at once", args: []string{"--parallel", "0"}, err: "--parallel=0 is too few"},
+		{name: "no runs at once", args: []string{"--parallel", "-1"}, err: "--parallel=-1 is too few"},
 		{name: "another format", args: []string{"-o", "yaml"}, err: "--output=yaml is not known: use json"},
 		{name: "times have no curve", args: []string{"--times", "--svg", svg}, err: "leave one of them out"},
 		{name: "with times all arrive once", args: []string{"--times", "--arrive", "130%"}, err: "leave --arrive out"},

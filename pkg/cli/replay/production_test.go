@@ -45,6 +45,12 @@ func TestProductionPlaces(t *testing.T) {
 			[]string{"a[0]", "a[0]", "a[1]", "nowhere", "a[1]", "b[0]"},
 		},
 		{
+			"parts of several GPUs", "MostAllocated",
+			[]replay.Node{node("a", 1, "T4"), node("b", 2, "T4"), node("c", 2, "T4")},
+			[]replay.Pod{pod("p", 2, 300), pod("q", 2, 701), pod("r", 2, 700), pod("s", 2, 1000)},
+			[]string{"b[0 1]", "c[0 1]", "b[0 1]", "nowhere"},
+		},
+		{
 			"LeastAllocated takes the emptiest", "LeastAllocated",
 			[]replay.Node{node("a", 2, "T4"), node("b", 1, "T4")},
 			[]replay.Pod{pod("p", 1, 300), pod("q", 1, 300), pod("r", 1, 200), pod("s", 1, 700)},
