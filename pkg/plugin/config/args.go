@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
@@ -60,6 +61,14 @@ type Args struct {
 	// EvictForDriverUpgrades evicts Berth's pods from nodes whose driver is to be replaced, as the label
 	// nvidia.com/gpu-driver-upgrade-state says, within their PodDisruptionBudgets. Default false.
 	EvictForDriverUpgrades bool `json:"evictForDriverUpgrades,omitempty"`
+	// OnDeviceLost is what becomes of pods whose GPU fails or vanishes: Ignore (they are told; the default) or Evict. A pod can
+	// say otherwise by berth.dev/on-device-lost.
+	OnDeviceLost berthv1alpha1.FaultAction `json:"onDeviceLost,omitempty"`
+	// DeviceLostGrace is for how long the GPU must have been lost until then, while its agent reports. Default 5m.
+	DeviceLostGrace *metav1.Duration `json:"deviceLostGrace,omitempty"`
+	// OnOveruse is what becomes of pods that hold more GPU memory than they booked: Event (they are told; the default) or Evict.
+	// A pod can say otherwise by berth.dev/on-overuse.
+	OnOveruse berthv1alpha1.FaultAction `json:"onOveruse,omitempty"`
 	// PolicyCheckInterval is the time between two checks of the admission policies that Berth relies on. Default 5m; 0s = they
 	// are not checked.
 	PolicyCheckInterval *metav1.Duration `json:"policyCheckInterval,omitempty"`
@@ -95,6 +104,7 @@ func (a *Args) SetDefaults() {
 		{&a.MemoryReturnTimeout, 2 * time.Minute},
 		{&a.WaitBeforeEviction, 30 * time.Second},
 		{&a.BindTimeout, 4 * time.Second},
+		{&a.DeviceLostGrace, 5 * time.Minute},
 		{&a.PolicyCheckInterval, 5 * time.Minute},
 	} {
 		if *d.field == nil {
@@ -103,6 +113,12 @@ func (a *Args) SetDefaults() {
 	}
 	if a.Strategy == "" {
 		a.Strategy = alloc.MostAllocated
+	}
+	if a.OnDeviceLost == "" {
+		a.OnDeviceLost = berthv1alpha1.ActionIgnore
+	}
+	if a.OnOveruse == "" {
+		a.OnOveruse = berthv1alpha1.ActionEvent
 	}
 	if a.OnMissingPolicies == "" {
 		a.OnMissingPolicies = Report
@@ -130,6 +146,7 @@ func (a *Args) Validate() error {
 		{"waitBeforeEviction", a.WaitBeforeEviction, 0},
 		{"bindTimeout", a.BindTimeout, 100 * time.Millisecond},
 		{"policyCheckInterval", a.PolicyCheckInterval, 0},
+		{"deviceLostGrace", a.DeviceLostGrace, 0},
 	} {
 		if d.value.Duration < d.least {
 			errs = append(errs, field.Invalid(field.NewPath(d.name), d.value.Duration.String(), "must be at least "+d.least.String()))
@@ -147,6 +164,17 @@ func (a *Args) Validate() error {
 	for i, name := range a.GPUResources {
 		for _, msg := range validation.IsQualifiedName(name) {
 			errs = append(errs, field.Invalid(field.NewPath("gpuResources").Index(i), name, msg))
+		}
+	}
+	for _, f := range []struct {
+		name   string
+		action berthv1alpha1.FaultAction
+		leave  berthv1alpha1.FaultAction
+	}{
+		{"onDeviceLost", a.OnDeviceLost, berthv1alpha1.ActionIgnore}, {"onOveruse", a.OnOveruse, berthv1alpha1.ActionEvent},
+	} {
+		if known := []berthv1alpha1.FaultAction{f.leave, berthv1alpha1.ActionEvict}; !slices.Contains(known, f.action) {
+			errs = append(errs, field.NotSupported(field.NewPath(f.name), f.action, known))
 		}
 	}
 	errs = append(errs, a.validatePolicies()...)

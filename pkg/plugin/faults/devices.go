@@ -107,8 +107,8 @@ func (w *Watcher) troubles(node string) (out []trouble) {
 		}
 		on := report.DevicesOf(e.Allocation)
 		for _, t := range [...]trouble{
-			{event: words.EventLost, note: lostNote(node, report.Lost(e.Allocation))},
-			{event: words.EventUnhealthy, note: failedNote(report, on)},
+			{event: words.EventLost, note: lostNote(node, report.Lost(e.Allocation), w.lostSoon(e.Pod))},
+			{event: words.EventUnhealthy, note: failedNote(report, on, w.lostSoon(e.Pod))},
 			{event: words.EventCordoned, note: cordonedNote(report, on&cordoned)},
 		} {
 			if t.note == "" {
@@ -166,7 +166,7 @@ func (w *Watcher) writeOnce(pod *corev1.Pod, name, reason, note string) error {
 }
 
 // lostNote says what is lost, what became of its booking, and what to do; empty if nothing is.
-func lostNote(node string, devices []gpustate.LostDevice) string {
+func lostNote(node string, devices []gpustate.LostDevice, soon string) string {
 	if len(devices) == 0 {
 		return ""
 	}
@@ -178,11 +178,19 @@ func lostNote(node string, devices []gpustate.LostDevice) string {
 		}
 		note += ". "
 	}
-	return note + "A container that starts again will not get it: delete the pod, so that it is placed anew."
+	return note + "A container that starts again will not get it: " + soon + "."
+}
+
+// lostSoon says what becomes of a pod whose GPU is lost.
+func (w *Watcher) lostSoon(pod *corev1.Pod) string {
+	if w.evicts(pod, berthv1alpha1.AnnotationOnDeviceLost, w.Args.OnDeviceLost) {
+		return fmt.Sprintf("the pod is evicted if that lasts %s", w.Args.DeviceLostGrace.Duration)
+	}
+	return "delete the pod, so that it is placed anew"
 }
 
 // failedNote says which of some devices fail, and what to do; empty if none does.
-func failedNote(report *gpustate.Report, on uint64) string {
+func failedNote(report *gpustate.Report, on uint64, soon string) string {
 	note := ""
 	for on &= report.Failed(); on != 0; on &= on - 1 {
 		i := bits.TrailingZeros64(on)
@@ -192,7 +200,7 @@ func failedNote(report *gpustate.Report, on uint64) string {
 	if note == "" {
 		return ""
 	}
-	return note + "No new pod gets it. If the pod does not work any more, delete it, so that it is placed anew."
+	return note + "No new pod gets it. If this one does not work any more: " + soon + "."
 }
 
 // cordonedNote says of devices that they are cordoned; empty if there are none.
