@@ -107,10 +107,13 @@ func (w *Watcher) troubles(node string) (out []trouble) {
 		}
 		on := report.DevicesOf(e.Allocation)
 		for _, t := range [...]trouble{
-			{event: words.EventLost, note: lostNote(node, report.Lost(e.Allocation), w.lostSoon(e.Pod))},
-			{event: words.EventUnhealthy, note: failedNote(report, on, w.lostSoon(e.Pod))},
+			{event: words.EventLost, note: lostNote(node, report.Lost(e.Allocation))},
+			{event: words.EventUnhealthy, note: failedNote(report, on)},
 			{event: words.EventCordoned, note: cordonedNote(report, on&cordoned)},
 		} {
+			if t.note != "" && t.event != words.EventCordoned {
+				t.note += w.lostSoon(report, e.Pod)
+			}
 			if t.note == "" {
 				delete(w.told.pods[e.UID], t.event)
 				continue
@@ -166,7 +169,7 @@ func (w *Watcher) writeOnce(pod *corev1.Pod, name, reason, note string) error {
 }
 
 // lostNote says what is lost, what became of its booking, and what to do; empty if nothing is.
-func lostNote(node string, devices []gpustate.LostDevice, soon string) string {
+func lostNote(node string, devices []gpustate.LostDevice) string {
 	if len(devices) == 0 {
 		return ""
 	}
@@ -178,19 +181,19 @@ func lostNote(node string, devices []gpustate.LostDevice, soon string) string {
 		}
 		note += ". "
 	}
-	return note + "A container that starts again will not get it: " + soon + "."
+	return note + "A container that starts again will not get it: "
 }
 
-// lostSoon says what becomes of a pod whose GPU is lost.
-func (w *Watcher) lostSoon(pod *corev1.Pod) string {
-	if w.evicts(pod, berthv1alpha1.AnnotationOnDeviceLost, w.Args.OnDeviceLost) {
-		return fmt.Sprintf("the pod is evicted if that lasts %s", w.Args.DeviceLostGrace.Duration)
+// lostSoon says what becomes of a pod whose GPU is lost, by a report.
+func (w *Watcher) lostSoon(report *gpustate.Report, pod *corev1.Pod) string {
+	if len(report.Devices) > 0 && w.evicts(pod, berthv1alpha1.AnnotationOnDeviceLost, w.Args.OnDeviceLost) {
+		return fmt.Sprintf("the pod is evicted if that lasts %s.", w.Args.DeviceLostGrace.Duration)
 	}
-	return "delete the pod, so that it is placed anew"
+	return "delete the pod, so that it is placed anew."
 }
 
 // failedNote says which of some devices fail, and what to do; empty if none does.
-func failedNote(report *gpustate.Report, on uint64, soon string) string {
+func failedNote(report *gpustate.Report, on uint64) string {
 	note := ""
 	for on &= report.Failed(); on != 0; on &= on - 1 {
 		i := bits.TrailingZeros64(on)
@@ -200,7 +203,7 @@ func failedNote(report *gpustate.Report, on uint64, soon string) string {
 	if note == "" {
 		return ""
 	}
-	return note + "No new pod gets it. If this one does not work any more: " + soon + "."
+	return note + "No new pod gets it. If this one does not work any more: "
 }
 
 // cordonedNote says of devices that they are cordoned; empty if there are none.
