@@ -107,6 +107,7 @@ func TestLongValuesAreRefusedInWords(t *testing.T) {
 	c := needCluster(t)
 	for _, key := range []string{
 		"gpu-memory", "model", "runtime", "gpu-count", "context-length", "parallel", "kv-cache-type", "idle-after", "min-runtime", "container", "gpu-sharing",
+		"on-device-lost", "on-overuse",
 	} {
 		for _, part := range []string{"1", "1,", ",", "1=1Gi,", "1m", "hf://a/", "\n"} {
 			pod := requestingPod("long")

@@ -30,6 +30,12 @@ const (
 	AnnotationMinRuntime = GroupName + "/min-runtime"
 	// AnnotationGPUSharing is who may be on the pod's GPUs beside it: any, other-workloads or none.
 	AnnotationGPUSharing = GroupName + "/gpu-sharing"
+	// AnnotationOnDeviceLost is what becomes of the pod when a GPU of it fails or vanishes, against the scheduler's argument:
+	// Ignore or Evict.
+	AnnotationOnDeviceLost = GroupName + "/on-device-lost"
+	// AnnotationOnOveruse is what becomes of the pod when it holds more than it booked, against the scheduler's argument: Event
+	// or Evict.
+	AnnotationOnOveruse = GroupName + "/on-overuse"
 	// AnnotationContainer names the containers that get the GPUs, with commas between them.
 	AnnotationContainer = GroupName + "/container"
 )

@@ -18,7 +18,7 @@ import (
 var requestKeys = []string{
 	AnnotationGPUMemory, AnnotationModel, AnnotationRuntime, AnnotationGPUCount, AnnotationContextLength,
 	AnnotationParallel, AnnotationKVCacheType, AnnotationIdleAfter, AnnotationMinRuntime, AnnotationContainer,
-	AnnotationGPUSharing,
+	AnnotationGPUSharing, AnnotationOnDeviceLost, AnnotationOnOveruse,
 }
 
 // allocationKeys are the annotations that the scheduler writes.
@@ -137,6 +137,8 @@ func (p *parser) parse() *PodRequest {
 		IdleAfter:     value(p, AnnotationIdleAfter, parseDuration),
 		MinRuntime:    value(p, AnnotationMinRuntime, parseDuration),
 		Sharing:       value(p, AnnotationGPUSharing, parseSharing),
+		OnDeviceLost:  value(p, AnnotationOnDeviceLost, parseOnDeviceLost),
+		OnOveruse:     value(p, AnnotationOnOveruse, parseOnOveruse),
 	}
 	if r.Runtime == "" {
 		r.Runtime = RuntimeCustom

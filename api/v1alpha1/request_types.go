@@ -30,6 +30,26 @@ func SharingOf(pod *corev1.Pod) GPUSharing {
 	return ShareAny
 }
 
+// FaultAction is what becomes of a pod whose GPU is lost, or that holds more than it booked.
+type FaultAction string
+
+const (
+	// ActionIgnore leaves the pod of a lost GPU to itself, and ActionEvent one that holds too much, which is told. The defaults.
+	ActionIgnore FaultAction = "Ignore"
+	ActionEvent  FaultAction = "Event"
+	// ActionEvict evicts the pod, within its PodDisruptionBudgets.
+	ActionEvict FaultAction = "Evict"
+)
+
+// FaultActionOf returns what a pod says by one of the two annotations, else what is said for all.
+func FaultActionOf(pod *corev1.Pod, key string, otherwise FaultAction) FaultAction {
+	switch a := FaultAction(pod.Annotations[key]); a {
+	case ActionIgnore, ActionEvent, ActionEvict:
+		return a
+	}
+	return otherwise
+}
+
 // PodRequest is what a pod asks for by its annotations, parsed; ParsePodRequest makes it. A nil *PodRequest is a
 // pod that asks for no GPU memory.
 //
@@ -54,6 +74,9 @@ type PodRequest struct {
 	MinRuntime time.Duration
 	// Sharing is who may be on the pod's GPUs beside it; empty is ShareAny.
 	Sharing GPUSharing
+	// OnDeviceLost and OnOveruse are what becomes of the pod then; empty = what the scheduler's arguments say.
+	OnDeviceLost FaultAction
+	OnOveruse    FaultAction
 	// Containers are the names given by the annotation; nil when not said.
 	Containers []string
 }

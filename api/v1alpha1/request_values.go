@@ -239,17 +239,28 @@ func parseKVCacheType(s string) (string, error) {
 // sharings are the values of gpu-sharing.
 var sharings = []string{string(ShareAny), string(ShareOtherWorkloads), string(ShareNone)}
 
-func parseSharing(s string) (GPUSharing, error) {
-	if slices.Contains(sharings, s) {
-		return GPUSharing(s), nil
+func parseSharing(s string) (GPUSharing, error) { return parseOneOf[GPUSharing](s, sharings...) }
+
+func parseOnDeviceLost(s string) (FaultAction, error) {
+	return parseOneOf[FaultAction](s, string(ActionIgnore), string(ActionEvict))
+}
+
+func parseOnOveruse(s string) (FaultAction, error) {
+	return parseOneOf[FaultAction](s, string(ActionEvent), string(ActionEvict))
+}
+
+// parseOneOf reads one of a few words.
+func parseOneOf[T ~string](s string, words ...string) (T, error) {
+	if slices.Contains(words, s) {
+		return T(s), nil
 	}
 	hint := ""
-	for _, known := range sharings {
-		if plain(known) == plain(s) {
-			hint = known
+	for _, word := range words {
+		if plain(word) == plain(s) {
+			hint = word
 		}
 	}
-	return "", hinted("nobody can be meant by it", hint, "write one of "+strings.Join(sharings, ", "))
+	return "", hinted("no such value", hint, "write one of "+strings.Join(words, ", "))
 }
 
 // plain folds the ways to spell one name: llama.cpp, Llama-cpp, llamacpp.

@@ -52,6 +52,8 @@ const (
 	Evicted Outcome = "evicted"
 	// Refused: a PodDisruptionBudget does not allow it now.
 	Refused Outcome = "refused"
+	// Gone: there is no such pod any more.
+	Gone Outcome = "gone"
 	// Failed: the request failed for another reason.
 	Failed Outcome = "failed"
 )
@@ -169,18 +171,11 @@ func (e *Evacuator) evacuate(ctx context.Context, node *corev1.Node) (left bool,
 		if !e.opts.Leading() {
 			return true, nil
 		}
-		switch err := e.evict(ctx, pod); {
-		case err == nil:
-			e.opts.Tried(ctx, pod, Evicted, nil)
-		case apierrors.IsNotFound(err), apierrors.IsConflict(err):
-			// It is gone, or is another pod of that name by now.
-		case apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause):
-			left = true
-			e.opts.Tried(ctx, pod, Refused, err)
-		default:
-			left = true
-			e.opts.Tried(ctx, pod, Failed, err)
+		outcome, err := Evict(ctx, e.opts.Client, pod)
+		if outcome != Gone {
+			e.opts.Tried(ctx, pod, outcome, err)
 		}
+		left = left || outcome == Refused || outcome == Failed
 	}
 	return left, nil
 }
@@ -192,11 +187,21 @@ func (e *Evacuator) holdsGPUs(pod *corev1.Pod) bool {
 		pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
 }
 
-func (e *Evacuator) evict(ctx context.Context, pod *corev1.Pod) error {
+// Evict tries once to evict a pod. The error says why not.
+func Evict(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod) (Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	return e.opts.Client.PolicyV1().Evictions(pod.Namespace).Evict(ctx, &policyv1.Eviction{
+	err := client.PolicyV1().Evictions(pod.Namespace).Evict(ctx, &policyv1.Eviction{
 		ObjectMeta:    metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
 		DeleteOptions: &metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))},
 	})
+	switch {
+	case err == nil:
+		return Evicted, nil
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // or another pod of that name by now
+		return Gone, err
+	case apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause):
+		return Refused, err
+	}
+	return Failed, err
 }

@@ -214,6 +214,13 @@ func TestAmounts(t *testing.T) {
 			want: figures{"total": 80, "capacity": 80, "blocked": 80, "cordoned": 1},
 		},
 		{
+			name: "one GPU of a node is cordoned",
+			setUp: func(w *world) {
+				w.node("n", bt.MakeGPUNodeOf("n", 2, "80Gi")).Annotations = map[string]string{berthv1alpha1.AnnotationCordonedGPUs: "GPU-1"}
+			},
+			want: figures{"total": 160, "capacity": 160, "free": 80, "largest": 80, "blocked": 80, "available": 1, "cordoned": 1},
+		},
+		{
 			name: "a node that waits for a driver upgrade has no agent, which is as it should be",
 			setUp: func(w *world) {
 				w.node("n", bt.MakeGPUNodeOf("n", 1, "80Gi")).Labels[berthv1alpha1.LabelDriverUpgradeState] = "pod-restart-required"

@@ -61,6 +61,12 @@ func firstStart(pod *corev1.Pod) (time.Time, bool) {
 	return first, found
 }
 
+// IsReady says whether a pod is Ready.
+func IsReady(pod *corev1.Pod) bool {
+	_, ready := readySince(pod)
+	return ready
+}
+
 // readySince returns since when the pod has been Ready; false if it is not.
 func readySince(pod *corev1.Pod) (time.Time, bool) {
 	for i := range pod.Status.Conditions {

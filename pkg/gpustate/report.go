@@ -4,6 +4,7 @@
 package gpustate
 
 import (
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -271,6 +272,35 @@ func (r *Report) Unhealthy(device int) string {
 // Failed returns, as bits, the devices that their agent says have a fault. One whose driver is away is not among them: that
 // is how it looks while the driver is replaced, or loads.
 func (r *Report) Failed() uint64 { return r.failed }
+
+// Overused returns, as bits, the devices on which a booked pod is measured to hold more than it booked and a margin.
+func (r *Report) Overused(e *Entry, margin alloc.Bytes) (on uint64) {
+	use := r.pods[e.UID]
+	if use == nil || e.Allocation == nil || e.Allocation.Whole {
+		return 0
+	}
+	var booked [alloc.MaxDevices]alloc.Bytes
+	for j, share := range e.Allocation.Devices {
+		for at := r.placesOf(share.UUID, e.Allocation.parentOf(j)); at != 0; at &= at - 1 {
+			i := bits.TrailingZeros64(at)
+			booked[i] = booked[i].Plus(share.Memory)
+		}
+	}
+	for i, measured := range use.onDevice {
+		if booked[i].Plus(margin).Less(measured) {
+			on |= 1 << i
+		}
+	}
+	return on
+}
+
+// Measured returns what a pod is measured to hold on a device.
+func (r *Report) Measured(pod types.UID, device int) alloc.Bytes {
+	if use := r.pods[pod]; use != nil {
+		return use.onDevice[device]
+	}
+	return alloc.Bytes{}
+}
 
 // EachPod calls f for each pod of whose processes the report tells, with what they hold on each device. The slice must not
 // be changed.

@@ -38,6 +38,9 @@ type fakeAPI struct {
 	// deleted are the names of the pods that were deleted; onDelete decides what is answered.
 	deleted  []string
 	onDelete func(name string) error
+	// evicted are the names of the pods that were evicted, unless evictError is the answer.
+	evicted    []string
+	evictError error
 	// events are those that were created by name.
 	events   map[string]eventsv1.Event
 	noEvents bool
@@ -48,6 +51,7 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/v1/namespaces/{namespace}/pods/{name}/binding", a.bind)
 	mux.HandleFunc("GET /api/v1/namespaces/{namespace}/pods/{name}", a.get)
+	mux.HandleFunc("POST /api/v1/namespaces/{namespace}/pods/{name}/eviction", a.evict)
 	mux.HandleFunc("GET /api/v1/pods", a.list)
 	mux.HandleFunc("PATCH /api/v1/namespaces/{namespace}/pods/{name}/status", a.patch)
 	mux.HandleFunc("DELETE /api/v1/namespaces/{namespace}/pods/{name}", a.delete)
@@ -56,6 +60,31 @@ func newFakeAPI(t testing.TB) *fakeAPI {
 	t.Cleanup(a.CloseClientConnections)
 	t.Cleanup(a.Close)
 	return a
+}
+
+func (a *fakeAPI) evict(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.evictError == nil {
+		a.evicted = append(a.evicted, r.PathValue("name"))
+	}
+	reply(w, &metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusSuccess}, a.evictError)
+}
+
+// refuseEvictions answers evictions with an error from now on; nil = with success.
+func (a *fakeAPI) refuseEvictions(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.evictError = err
+}
+
+// takeEvicted returns the pods that were evicted since it was called last.
+func (a *fakeAPI) takeEvicted() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	evicted := a.evicted
+	a.evicted = nil
+	return evicted
 }
 
 func (a *fakeAPI) event(w http.ResponseWriter, r *http.Request) {

@@ -130,6 +130,7 @@ func start(ctx context.Context, obj runtime.Object, handle fwk.Handle, lead *lea
 	if err := pl.faults.StartEvacuation(ctx); err != nil {
 		return nil, fmt.Errorf("watching for driver upgrades: %w", err)
 	}
+	pl.faults.StartFaultEvictions(ctx)
 	if err := pl.faults.WatchPolicies(ctx, handle.KubeConfig()); err != nil {
 		return nil, fmt.Errorf("checking admission policies: %w", err)
 	}

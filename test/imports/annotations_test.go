@@ -15,7 +15,7 @@ import (
 // TestOneReaderOfAnnotations: what a pod's owner writes is read in api/v1alpha1, whose parser knows all forms of it; the
 // scheduler asks there.
 func TestOneReaderOfAnnotations(t *testing.T) {
-	reads := regexp.MustCompile(`Annotations\[\w+\.Annotation(GPUMemory|Model|GPUCount|ContextLength|Parallel|KVCacheType|IdleAfter|MinRuntime|Container|GPUSharing|Evictable)\]`)
+	reads := regexp.MustCompile(`Annotations\[\w+\.Annotation(GPUMemory|Model|GPUCount|ContextLength|Parallel|KVCacheType|IdleAfter|MinRuntime|Container|GPUSharing|OnDeviceLost|OnOveruse|Evictable)\]`)
 	files := 0
 	err := filepath.WalkDir(filepath.Join("..", "..", "pkg", "plugin"), func(file string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(file) != ".go" || strings.HasSuffix(file, "_test.go") {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -89,32 +88,12 @@ func (o *operator) cordonGPU(t *testing.T) {
 func (o *operator) drainGPU(t *testing.T) {
 	lab := o.lab
 	s := newSite(t, lab, "drained", 2, "80Gi")
-	template := s.pod("server", "60Gi", grace(0))
-	template.Labels = map[string]string{"app": "drained"}
-	selector := &metav1.LabelSelector{MatchLabels: template.Labels}
-	deployment := harness.Create(t, lab, &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Namespace: template.Namespace, Name: "drained"},
-		Spec: appsv1.DeploymentSpec{Replicas: new(int32(1)), Selector: selector, Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: template.Labels, Annotations: template.Annotations}, Spec: template.Spec,
-		}},
-	})
+	first, gpu := o.serve(t, s)
 	minAvailable := intstr.FromInt32(1)
 	budget := harness.Create(t, lab, &policyv1.PodDisruptionBudget{
-		ObjectMeta: metav1.ObjectMeta{Namespace: template.Namespace, Name: "drained"},
-		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &minAvailable, Selector: selector},
+		ObjectMeta: metav1.ObjectMeta{Namespace: first.Namespace, Name: s.node.Name},
+		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &minAvailable, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": s.node.Name}}},
 	})
-	var first *corev1.Pod
-	harness.Eventually(t, "the Deployment has its pod", func(ctx context.Context) (bool, string) {
-		var pods corev1.PodList
-		if err := lab.Client.List(ctx, &pods, client.MatchingLabels(template.Labels)); err != nil || len(pods.Items) != 1 {
-			return false, "no pod"
-		}
-		first = &pods.Items[0]
-		return true, ""
-	})
-	first = lab.WaitReady(t, first)
-	_, a := lab.WaitBound(t, first)
-	gpu := a.Devices[0].UUID
 	beside := lab.WaitReady(t, harness.Create(t, lab, s.pod("beside", "60Gi", grace(0))))
 
 	o.mustBerth(t, "evicting pod default/"+first.Name+" (server dry run)", "drain", s.node.Name, "--gpu", gpu, "--dry-run=server")
@@ -128,11 +107,10 @@ func (o *operator) drainGPU(t *testing.T) {
 	lab.Delete(t, budget, -1)
 	lab.Delete(t, beside, 0) // makes room for the replacement
 	o.mustBerth(t, "drained\n", "drain", s.node.Name, "--gpu", gpu, "--timeout", "2m")
-	second := lab.WaitReady(t, o.replacement(t, template.Labels, first))
+	second := lab.WaitReady(t, o.replacement(t, map[string]string{"app": s.node.Name}, first))
 	if _, a := lab.WaitBound(t, second); a.Devices[0].UUID == gpu {
 		t.Error("the replacement is on the GPU that was drained")
 	}
-	lab.Delete(t, deployment, 0)
 }
 
 // replacement waits for a bound pod with those labels that is not the one given.

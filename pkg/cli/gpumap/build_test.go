@@ -204,6 +204,36 @@ func TestBuildShowsAGPUThatAnotherNodeReportsToo(t *testing.T) {
 	}
 }
 
+func TestBuildShowsCordonedGPUs(t *testing.T) {
+	o := readObjects(t, "cluster.yaml")
+	for i := range o.Nodes {
+		if o.Nodes[i].Name == "gpu-a" {
+			o.Nodes[i].Annotations = map[string]string{berthv1alpha1.AnnotationCordonedGPUs: "GPU-a1,GPU-of-yore"}
+		}
+	}
+	node := buildMap(t, o, "gpu-a").Nodes[0]
+	for _, d := range node.Devices {
+		if isIt := d.UUID == "GPU-a1"; isIt != (d.State == StateCordoned) || isIt && d.Free != 0 {
+			t.Errorf("GPU %s is %s with %d free", d.UUID, d.State, d.Free)
+		}
+	}
+	if !strings.Contains(strings.Join(node.Problems, "\n"), "names what it does not report: GPU-of-yore") {
+		t.Errorf("problems: %q", node.Problems)
+	}
+}
+
+// TestAPodAloneOnAGPU holds all of it by its booking; memory of nobody, which it was placed beside, is no overuse.
+func TestAPodAloneOnAGPU(t *testing.T) {
+	d := Device{State: StateReady, Capacity: 80 << 30, Foreign: 1 << 30, Pods: []PodShare{{Charged: 80 << 30, Whole: true}}}
+	if words := strings.Join(d.words(), "\n"); strings.Contains(words, "more than the GPU has") {
+		t.Error(words)
+	}
+	d.Pods[0].Charged += 2 << 30
+	if words := strings.Join(d.words(), "\n"); !strings.Contains(words, "2Gi more than the GPU has") {
+		t.Error(words)
+	}
+}
+
 func TestBuildShowsWhoElseHoldsGPUs(t *testing.T) {
 	o := readObjects(t, "cluster.yaml")
 	for i := range o.GPUNodes {

@@ -67,6 +67,14 @@ type Args struct {
 	// Enforcement is who holds containers to the GPU memory that is booked for them, on nodes that say they do: None (the
 	// default), NVIDIAToolkit (the NVIDIA container toolkit 1.20.1 and later) or NVIDIAGPUSharing (kai-gpu-fractioning).
 	Enforcement berthv1alpha1.Enforcement `json:"enforcement,omitempty"`
+	// OnDeviceLost is what becomes of pods whose GPU fails or vanishes: Ignore (they are told; the default) or Evict. A pod can
+	// say otherwise by berth.dev/on-device-lost.
+	OnDeviceLost berthv1alpha1.FaultAction `json:"onDeviceLost,omitempty"`
+	// DeviceLostGrace is for how long the GPU must have been lost until then, while its agent reports. Default 5m.
+	DeviceLostGrace *metav1.Duration `json:"deviceLostGrace,omitempty"`
+	// OnOveruse is what becomes of pods that hold more GPU memory than they booked: Event (they are told; the default) or Evict.
+	// A pod can say otherwise by berth.dev/on-overuse.
+	OnOveruse berthv1alpha1.FaultAction `json:"onOveruse,omitempty"`
 	// PolicyCheckInterval is the time between two checks of the admission policies that Berth relies on. Default 5m; 0s = they
 	// are not checked.
 	PolicyCheckInterval *metav1.Duration `json:"policyCheckInterval,omitempty"`
@@ -112,6 +120,7 @@ func (a *Args) SetDefaults() {
 		{&a.WaitBeforeEviction, 30 * time.Second},
 		{&a.PreemptionDelay, 0},
 		{&a.BindTimeout, 4 * time.Second},
+		{&a.DeviceLostGrace, 5 * time.Minute},
 		{&a.PolicyCheckInterval, 5 * time.Minute},
 	} {
 		if *d.field == nil {
@@ -123,6 +132,12 @@ func (a *Args) SetDefaults() {
 	}
 	if a.Enforcement == "" {
 		a.Enforcement = berthv1alpha1.EnforcementNone
+	}
+	if a.OnDeviceLost == "" {
+		a.OnDeviceLost = berthv1alpha1.ActionIgnore
+	}
+	if a.OnOveruse == "" {
+		a.OnOveruse = berthv1alpha1.ActionEvent
 	}
 	if a.OnMissingPolicies == "" {
 		a.OnMissingPolicies = Report
@@ -151,6 +166,7 @@ func (a *Args) Validate() error {
 		{"preemptionDelay", a.PreemptionDelay, 0},
 		{"bindTimeout", a.BindTimeout, 100 * time.Millisecond},
 		{"policyCheckInterval", a.PolicyCheckInterval, 0},
+		{"deviceLostGrace", a.DeviceLostGrace, 0},
 	} {
 		if d.value.Duration < d.least {
 			errs = append(errs, field.Invalid(field.NewPath(d.name), d.value.Duration.String(), "must be at least "+d.least.String()))
@@ -168,6 +184,17 @@ func (a *Args) Validate() error {
 	for i, name := range a.GPUResources {
 		for _, msg := range validation.IsQualifiedName(name) {
 			errs = append(errs, field.Invalid(field.NewPath("gpuResources").Index(i), name, msg))
+		}
+	}
+	for _, f := range []struct {
+		name   string
+		action berthv1alpha1.FaultAction
+		leave  berthv1alpha1.FaultAction
+	}{
+		{"onDeviceLost", a.OnDeviceLost, berthv1alpha1.ActionIgnore}, {"onOveruse", a.OnOveruse, berthv1alpha1.ActionEvent},
+	} {
+		if known := []berthv1alpha1.FaultAction{f.leave, berthv1alpha1.ActionEvict}; !slices.Contains(known, f.action) {
+			errs = append(errs, field.NotSupported(field.NewPath(f.name), f.action, known))
 		}
 	}
 	errs = append(errs, a.validatePolicies()...)

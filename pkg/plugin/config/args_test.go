@@ -28,6 +28,7 @@ func TestDecodeArgs(t *testing.T) {
 			MemoryReturnTimeout: d(2 * time.Minute), WaitBeforeEviction: d(30 * time.Second), PreemptionDelay: d(0), BindTimeout: d(4 * time.Second), Strategy: alloc.MostAllocated,
 			DRADrivers: &[]string{"gpu.nvidia.com"}, PolicyCheckInterval: d(5 * time.Minute), OnMissingPolicies: Report,
 			Enforcement: berthv1alpha1.EnforcementNone,
+			OnDeviceLost: berthv1alpha1.ActionIgnore, DeviceLostGrace: d(5 * time.Minute), OnOveruse: berthv1alpha1.ActionEvent,
 		}
 		change(a)
 		return a
@@ -76,6 +77,12 @@ func TestDecodeArgs(t *testing.T) {
 		{name: "stop placing on what is not checked", in: raw(`{"onMissingPolicies":"StopPlacing","policyCheckInterval":"0s"}`), err: "needs a policyCheckInterval"},
 		{name: "policies are checked all the time", in: raw(`{"policyCheckInterval":"1ms"}`), err: "at least 1s"},
 		{name: "something else on missing policies", in: raw(`{"onMissingPolicies":"Panic"}`), err: `"StopPlacing"`},
+		{name: "pods of faulty GPUs are evicted", in: raw(`{"onDeviceLost":"Evict","deviceLostGrace":"0s","onOveruse":"Evict"}`), want: defaults(func(a *Args) {
+			a.OnDeviceLost, a.DeviceLostGrace, a.OnOveruse = berthv1alpha1.ActionEvict, d(0), berthv1alpha1.ActionEvict
+		})},
+		{name: "a loss is no matter of Events alone", in: raw(`{"onDeviceLost":"Event"}`), err: `"Ignore"`},
+		{name: "overuse is never ignored", in: raw(`{"onOveruse":"Ignore"}`), err: `"Event"`},
+		{name: "a grace that is none", in: raw(`{"deviceLostGrace":"-1s"}`), err: "deviceLostGrace"},
 		{name: "a policy that there is not", in: raw(`{"policiesLeftOut":["berth-allocations"]}`), err: `"berth-allocation"`},
 		{name: "every mistake is named", in: raw(`{"headroom":"-1","strategy":"x"}`), err: "strategy"},
 	} {

@@ -111,6 +111,9 @@ func (w *Watcher) troubles(node string) (out []trouble) {
 			{event: words.EventUnhealthy, note: failedNote(report, on)},
 			{event: words.EventCordoned, note: cordonedNote(report, on&cordoned)},
 		} {
+			if t.note != "" && t.event != words.EventCordoned {
+				t.note += w.lostSoon(report, e.Pod)
+			}
 			if t.note == "" {
 				delete(w.told.pods[e.UID], t.event)
 				continue
@@ -178,7 +181,15 @@ func lostNote(node string, devices []gpustate.LostDevice) string {
 		}
 		note += ". "
 	}
-	return note + "A container that starts again will not get it: delete the pod, so that it is placed anew."
+	return note + "A container that starts again will not get it: "
+}
+
+// lostSoon says what becomes of a pod whose GPU is lost, by a report.
+func (w *Watcher) lostSoon(report *gpustate.Report, pod *corev1.Pod) string {
+	if len(report.Devices) > 0 && w.evicts(pod, berthv1alpha1.AnnotationOnDeviceLost, w.Args.OnDeviceLost) {
+		return fmt.Sprintf("the pod is evicted if that lasts %s.", w.Args.DeviceLostGrace.Duration)
+	}
+	return "delete the pod, so that it is placed anew."
 }
 
 // failedNote says which of some devices fail, and what to do; empty if none does.
@@ -192,7 +203,7 @@ func failedNote(report *gpustate.Report, on uint64) string {
 	if note == "" {
 		return ""
 	}
-	return note + "No new pod gets it. If the pod does not work any more, delete it, so that it is placed anew."
+	return note + "No new pod gets it. If this one does not work any more: "
 }
 
 // cordonedNote says of devices that they are cordoned; empty if there are none.

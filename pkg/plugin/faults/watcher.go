@@ -27,6 +27,7 @@ type Watcher struct {
 
 	overbooked  overbooked
 	told        toldTroubles
+	evictions   faultEvictions
 	unreadable  unreadable
 	contested   contested
 	unallocated unallocated

@@ -48,6 +48,10 @@ const (
 	OtherResources EvictionReason = "OtherResources"
 	// DriverUpgrade: the driver of its node is to be replaced.
 	DriverUpgrade EvictionReason = "DriverUpgrade"
+	// DeviceLost: a GPU of it failed, or vanished.
+	DeviceLost EvictionReason = "DeviceLost"
+	// Overuse: it held more than it booked.
+	Overuse EvictionReason = "Overuse"
 	// Overbooked: more is booked on its GPU than the GPU has, and it came last.
 	Overbooked EvictionReason = "Overbooked"
 )

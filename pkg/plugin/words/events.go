@@ -25,11 +25,15 @@ const (
 	// The next two are of pods on a node whose driver is to be replaced.
 	EventEvictedForDriver = "EvictedForDriverUpgrade"
 	EventHoldsUpDriver    = "HoldsUpDriverUpgrade"
-	ActionAllocate        = "Allocating"
-	ActionEvict           = "Evicting"
-	ActionWait            = "Waiting"
-	ActionReadRequest     = "ReadingRequest"
-	ActionWatch           = "Watching"
-	ActionReadReport      = "ReadingReport"
-	ActionCheckPolicies   = "CheckingPolicies"
+	// The next three are of pods whose GPU is lost, or that hold more than they booked.
+	EventEvictedDeviceLost = "EvictedForLostGPU"
+	EventEvictedOveruse    = "EvictedForOveruse"
+	EventFaultRefused      = "FaultEvictionRefused"
+	ActionAllocate         = "Allocating"
+	ActionEvict            = "Evicting"
+	ActionWait             = "Waiting"
+	ActionReadRequest      = "ReadingRequest"
+	ActionWatch            = "Watching"
+	ActionReadReport       = "ReadingReport"
+	ActionCheckPolicies    = "CheckingPolicies"
 )
