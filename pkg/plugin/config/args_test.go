@@ -27,7 +27,7 @@ func TestDecodeArgs(t *testing.T) {
 			Headroom: &headroom, StaleAfter: d(time.Minute), LoadTimeout: d(15 * time.Minute), MaxMinRuntime: d(time.Hour),
 			MemoryReturnTimeout: d(2 * time.Minute), WaitBeforeEviction: d(30 * time.Second), PreemptionDelay: d(0), BindTimeout: d(4 * time.Second), Strategy: alloc.MostAllocated,
 			DRADrivers: &[]string{"gpu.nvidia.com"}, PolicyCheckInterval: d(5 * time.Minute), OnMissingPolicies: Report,
-			Enforcement: berthv1alpha1.EnforcementNone,
+			Enforcement:  berthv1alpha1.EnforcementNone,
 			OnDeviceLost: berthv1alpha1.ActionIgnore, DeviceLostGrace: d(5 * time.Minute), OnOveruse: berthv1alpha1.ActionEvent,
 		}
 		change(a)
