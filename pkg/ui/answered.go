@@ -8,6 +8,8 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"fmt"
+	"runtime/debug"
 	"sync"
 )
 
@@ -31,6 +33,8 @@ type pending struct {
 	// body is JSON, compressed.
 	body []byte
 	err  error
+	// panicked is what ended the search, with its stack.
+	panicked string
 }
 
 // get returns an answer of a revision.
@@ -45,6 +49,9 @@ func (c *answered) get(ctx context.Context, revision int64, key string, ask func
 	p.waiting--
 	select {
 	case <-p.done:
+		if p.panicked != "" {
+			panic(p.panicked) // in the request, which the HTTP server takes care of, and not in a goroutine, which ends the program
+		}
 		return p.body, p.err
 	default:
 	}
@@ -82,6 +89,16 @@ func (c *answered) begin(ctx context.Context, revision int64, key string, ask fu
 func (c *answered) find(ctx context.Context, p *pending, key string, ask func(context.Context) (any, error)) {
 	defer close(p.done)
 	defer p.cancel()
+	defer func() {
+		if r := recover(); r != nil {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			p.panicked = fmt.Sprintf("%v\n%s", r, debug.Stack())
+			if c.answers[key] == p {
+				delete(c.answers, key)
+			}
+		}
+	}()
 	doc, err := ask(ctx)
 	var body []byte
 	if err == nil {

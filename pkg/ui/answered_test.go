@@ -101,6 +101,29 @@ func TestAnAnswerIsGivenUpWhenNobodyWaitsForIt(t *testing.T) {
 	})
 }
 
+func TestAPanicEndsItsQuestionOnly(t *testing.T) {
+	var kept answered
+	ask := func(panics bool) (recovered any) {
+		defer func() { recovered = recover() }()
+		_, err := kept.get(t.Context(), 1, "key", func(context.Context) (any, error) {
+			if panics {
+				panic("out of range")
+			}
+			return nil, nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return nil
+	}
+	if text, _ := ask(true).(string); !strings.Contains(text, "out of range") || !strings.Contains(text, "answered_test.go") {
+		t.Errorf("it is told %q", text)
+	}
+	if got := ask(false); got != nil {
+		t.Errorf("the next one: %v", got)
+	}
+}
+
 func TestOnlySoManyQuestionsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(1)

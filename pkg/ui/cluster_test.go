@@ -132,7 +132,7 @@ func ofAPI(t *testing.T, a *api) *World {
 }
 
 func TestAClusterIsReadOnceForEachRevision(t *testing.T) {
-	a := &api{mayWatch: true}
+	a := &api{mayWatch: true, events: []corev1.Event{}}
 	world := ofAPI(t, a)
 	s := serve(t, world)
 	bt.Eventually(t, "all is watched", func() bool { return s.get("/api/v1/session")["live"] == string(LiveWatch) })
@@ -142,6 +142,7 @@ func TestAClusterIsReadOnceForEachRevision(t *testing.T) {
 		m := s.get("/api/v1/map")
 		s.get("/api/v1/usage?by=namespace")
 		s.get("/api/v1/models")
+		s.get("/api/v1/history")
 		s.get("/api/v1/what-if")
 		return len(m["pendingPods"].([]any))
 	}
@@ -153,7 +154,7 @@ func TestAClusterIsReadOnceForEachRevision(t *testing.T) {
 	a.mu.Unlock()
 	a.changes <- struct{}{}
 	wantLines(t, lines, "event: revision", `data: {"revision":2}`)
-	if n := ask(); n != 1 || a.asked("pods") != 2 || a.asked("nodes") != 1 {
+	if n := ask(); n != 1 || a.asked("pods") != 2 || a.asked("nodes") != 1 || a.asked("leases") != 1 || a.asked("events") != 2 {
 		t.Errorf("%d pods wait; the cluster was asked %v", n, a.lists)
 	}
 }

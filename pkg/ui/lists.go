@@ -48,6 +48,18 @@ func (l *lists) drop(of func(resource string) bool) {
 	}
 }
 
+// has says whether something of a resource was read.
+func (l *lists) has(resource string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.kept {
+		if k.resource == resource {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *keeper) RoundTrip(request *http.Request) (*http.Response, error) {
 	if request.Method != http.MethodGet || request.URL.Query().Has("watch") || strings.HasSuffix(request.URL.Path, "/log") {
 		return l.next.RoundTrip(request)

@@ -32,6 +32,9 @@ func (s *Server) changes(w http.ResponseWriter, r *http.Request) {
 		return err == nil && control.Flush() == nil
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
+	if r.Method == http.MethodHead {
+		return // nothing is sent that could show that he is gone
+	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	told := int64(0)

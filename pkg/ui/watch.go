@@ -51,9 +51,14 @@ func newWatcher(config *rest.Config, changed func(resource string)) (*watcher, e
 	for _, resource := range watched {
 		name := resource.Resource
 		informer := metadatainformer.NewFilteredMetadataInformer(client, resource, metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
-		told := func(any) { changed(name) }
-		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc: told, UpdateFunc: func(_, obj any) { told(obj) }, DeleteFunc: told,
+		_, err := informer.AddEventHandler(cache.ResourceEventHandlerDetailedFuncs{
+			AddFunc: func(_ any, isInInitialList bool) {
+				if !isInInitialList {
+					changed(name)
+				}
+			},
+			UpdateFunc: func(any, any) { changed(name) },
+			DeleteFunc: func(any) { changed(name) },
 		})
 		err = errors.Join(err, informer.SetTransform(slim), informer.SetWatchErrorHandlerWithContext(
 			func(_ context.Context, _ *cache.Reflector, err error) { w.failed(name, err) }))
@@ -76,10 +81,16 @@ func slim(obj any) (any, error) {
 	return obj, nil
 }
 
-func (w *watcher) run(ctx context.Context) {
+// run watches until ctx ends. synced is told of each resource once it is being watched: what was read before may have changed since.
+func (w *watcher) run(ctx context.Context, synced func(resource string)) {
 	var group sync.WaitGroup
-	for _, informer := range w.informers {
+	for resource, informer := range w.informers {
 		group.Go(func() { informer.RunWithContext(ctx) })
+		group.Go(func() {
+			if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+				synced(resource)
+			}
+		})
 	}
 	group.Wait()
 }

@@ -79,14 +79,26 @@ func (w *World) Run(ctx context.Context) {
 		return
 	}
 	var group sync.WaitGroup
-	group.Go(func() { w.watcher.run(ctx) })
+	group.Go(func() { w.watcher.run(ctx, w.synced) })
 	group.Go(func() { w.revisions.run(ctx, w.drop) })
 	group.Wait()
 }
 
-// drop forgets what may have changed: what was told of, or what nobody tells of.
+// synced is told that a resource is being watched from now on.
+func (w *World) synced(resource string) {
+	if w.lists.has(resource) {
+		w.revisions.changed(resource)
+	}
+}
+
+// drop forgets what may have changed: what was told of, with the Events that tell why, or what nobody tells of.
 func (w *World) drop(dirty map[string]bool) {
-	w.lists.drop(func(resource string) bool { return dirty[resource] || dirty == nil && !w.watcher.isWatched(resource) })
+	w.lists.drop(func(resource string) bool {
+		if dirty == nil {
+			return !w.watcher.isWatched(resource)
+		}
+		return dirty[resource] || resource == "events"
+	})
 }
 
 func (w *World) live() Live {
