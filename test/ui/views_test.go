@@ -21,7 +21,7 @@ import (
 // views are all of them, each as its picture in the docs has it.
 var views = []struct{ name, address string }{
 	{"fleet", "#/fleet"},
-	{"lines", "#/fleet?show=lines&q=l40s"},
+	{"lines", "#/fleet?show=lines"},
 	{"node", "#/nodes/h100-0"},
 	{"pods", "#/pods"},
 	{"pod", "#/pods/chat/deepseek-70b-0"},
