@@ -64,6 +64,11 @@ test-monitoring: ## Check the rules for Prometheus, and run their tests and the 
 	bin/tools/promtool test rules monitoring/mixin/tests/*.yaml
 	cd hack/monitoring && go test -count=1 -tags remove_all_sd ./...
 
+.PHONY: test-ui
+test-ui: ## Look at the page of kubectl berth ui in Chromium (installs it and axe-core on Debian; UPDATE=1 writes the docs' pictures)
+	@hack/build.sh -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/kubectl-berth
+	hack/test-ui.sh -v
+
 # Its pages need npm to be built: without them it answers by its API.
 .PHONY: prometheus
 prometheus: ## Build bin/prometheus, which berth-lab up --monitoring runs (some minutes the first time)

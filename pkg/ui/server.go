@@ -80,7 +80,10 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener, problems *log
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
 	if err := server.Shutdown(last); err != nil {
-		return errors.Join(server.Close(), <-ended)
+		// Browsers keep connections on which they have asked nothing yet, for which it waits.
+		if err := server.Close(); err != nil {
+			return err
+		}
 	}
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		return err

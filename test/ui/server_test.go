@@ -5,6 +5,7 @@ package ui
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -18,8 +19,8 @@ import (
 	"time"
 )
 
-// berth is the command that is tested, as make build leaves it.
-const berth = "../../bin/kubectl-berth"
+// berth is the command that is tested, as make build leaves it, or another one.
+var berth = cmp.Or(os.Getenv("KUBECTL_BERTH"), "../../bin/kubectl-berth")
 
 // server is a running kubectl berth ui.
 type server struct {
@@ -97,7 +98,7 @@ func snapshot(t testing.TB, name string, c func() *cluster) string {
 	return files.of[name]
 }
 
-func smallFile(t testing.TB) string { return snapshot(t, "small", small) }
+func smallFile(t testing.TB) string { return snapshot(t, "cluster", small) }
 func largeFile(t testing.TB) string {
 	return snapshot(t, "large", func() *cluster { return large(500) })
 }

@@ -85,6 +85,6 @@ function LineBody({ node, match, sum, largest }) {
       ${node.devices.map((d) => html`<${Bar} parts=${segments(d, labels)} slim match=${match} />`)}
       ${notes.length > 0 && html`<span class="hidden">${notes.join('; ')}</span>`}
     </div>
-    <p class="number">${notes.length > 0 && html`<span class="tag warn" title=${notes.join('; ')} aria-hidden="true">!</span> `}<b>${size(sum)}</b><span class="hidden"> free</span></p>
-    <p class="number"><span class="hidden">most on one GPU: </span>${size(largest)}</p>`;
+    <p class="number">${notes.length > 0 && html`<span class="tag warn" title=${notes.join('; ')} aria-hidden="true">!</span> `}<b>${size(sum)}</b><span class="unit"> free</span></p>
+    <p class="number">${size(largest)}<span class="unit"> on one GPU</span></p>`;
 }

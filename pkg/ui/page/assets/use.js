@@ -101,11 +101,15 @@ export function useSeen(first = false) {
   return [ref, seen];
 }
 
+// What has left stays for a moment: it may come back, as when a window changes its size or a picture is taken.
+const leaves = 300;
 const watched = new WeakMap();
+const leaving = new WeakMap();
 const eyes = new IntersectionObserver((entries) => {
-  for (const entry of entries) {
-    // While a picture is taken or the page printed, the browser may know of no screen: then nothing is said of what is on it.
-    if (entry.isIntersecting || entry.rootBounds?.height > 0) watched.get(entry.target)?.(entry.isIntersecting);
+  for (const { target, isIntersecting } of entries) {
+    clearTimeout(leaving.get(target));
+    if (isIntersecting) watched.get(target)?.(true);
+    else leaving.set(target, setTimeout(() => watched.get(target)?.(false), leaves));
   }
 }, { rootMargin: '800px 0px' });
 

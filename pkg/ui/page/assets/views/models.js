@@ -62,8 +62,8 @@ function Against({ estimate, measured }) {
   const share = Math.round((100 * Math.abs(over)) / estimate);
   return html`<div class="against">
     <div class="gauge" aria-hidden="true"><span class="estimate" style=${{ width: `${(100 * estimate) / most}%` }}></span>
-      <span class=${'peak' + (over > 0 ? ' over' : '')} style=${{ width: `${(100 * measured) / most}%` }}></span></div>
-    <span class="small">${over === 0 ? 'as estimated' : `${share} % ${over > 0 ? 'more' : 'less'} (${size(Math.abs(over))})`}</span>
+      <span class=${'peak' + (over > 0 && share > 0 ? ' over' : '')} style=${{ width: `${(100 * measured) / most}%` }}></span></div>
+    <span class="small">${share === 0 ? 'as estimated, within 1 %' : `${share} % ${over > 0 ? 'more' : 'less'} (${size(Math.abs(over))})`}</span>
   </div>`;
 }
 
