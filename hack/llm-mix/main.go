@@ -15,20 +15,24 @@ import (
 func main() {
 	seed := flag.Uint64("seed", 1, "what the choices of models come of")
 	gpus := flag.Int("gpus", 2000, "about how many GPUs there are")
+	cold := flag.Float64("cold", coldOfMarket, "which part of the GPUs serves models that are seldom asked, one replica each")
 	out := flag.String("out", ".", "folder for nodes.csv and pods.csv")
 	flag.Parse()
-	if err := write(*seed, *gpus, *out); err != nil {
+	if err := write(*seed, *gpus, *cold, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "llm-mix:", err)
 		os.Exit(1)
 	}
 }
 
-func write(seed uint64, gpus int, folder string) error {
+func write(seed uint64, gpus int, cold float64, folder string) error {
+	if gpus < 1 || cold < 0 || cold > 1 {
+		return fmt.Errorf("-gpus=%d -cold=%v: use at least one GPU, and a part from 0 to 1", gpus, cold)
+	}
 	models, err := readModels()
 	if err != nil {
 		return err
 	}
-	pods := mix(models, gpus, seed)
+	pods := mix(models, gpus, cold, seed)
 	if err := os.WriteFile(filepath.Join(folder, "pods.csv"), podsCSV(pods), 0o644); err != nil {
 		return err
 	}

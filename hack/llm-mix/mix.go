@@ -72,11 +72,12 @@ func parse(text []byte, sized bool) (models []model, err error) {
 	return models, nil
 }
 
+// coldOfMarket is the part of the GPUs of a market of models that serves the 94.1 % of the models which get 1.35 % of the requests.
+const coldOfMarket = 0.177
+
 // shares are the parts of the GPUs that the groups have; docs/performance.md has where they are from.
-var shares = func() map[string]float64 {
+func shares(cold float64) map[string]float64 {
 	const (
-		// Of the GPUs of a market of models, 17.7 % serve the 94.1 % of the models that get 1.35 % of the requests.
-		cold = 0.177
 		// Tokens, in trillions, of the open models that are used most.
 		deepseek, qwen, llama = 14.37, 5.59, 3.96
 		// Assumed: what embeds and ranks has a twentieth beside it.
@@ -89,13 +90,14 @@ var shares = func() map[string]float64 {
 	}
 	out["embedding"] = embedding
 	return out
-}()
+}
 
 // groups is their order.
 var groups = []string{"deepseek", "qwen", "llama", "cold", "embedding"}
 
 // mix chooses pods until each group has its share of so many GPUs, and shuffles them.
-func mix(models []model, gpus int, seed uint64) (pods []model) {
+func mix(models []model, gpus int, cold float64, seed uint64) (pods []model) {
+	shares := shares(cold)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for _, group := range groups {
 		of := slices.DeleteFunc(slices.Clone(models), func(m model) bool { return m.group != group })

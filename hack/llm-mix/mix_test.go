@@ -71,8 +71,8 @@ func TestSharesOfGPUs(t *testing.T) {
 		t.Fatal(err)
 	}
 	const gpus = 2000
-	pods := mix(models, gpus, 1)
-	has := map[string]float64{}
+	pods := mix(models, gpus, coldOfMarket, 1)
+	has, shares := map[string]float64{}, shares(coldOfMarket)
 	for _, m := range pods {
 		has[m.group] += float64(m.gpus) * float64(m.milli()) / whole / gpus
 	}
@@ -86,7 +86,7 @@ func TestSharesOfGPUs(t *testing.T) {
 	if math.Abs(sum-1) > 1e-9 {
 		t.Errorf("the shares add up to %v", sum)
 	}
-	if !bytes.Equal(podsCSV(pods), podsCSV(mix(models, gpus, 1))) || bytes.Equal(podsCSV(pods), podsCSV(mix(models, gpus, 2))) {
+	if !bytes.Equal(podsCSV(pods), podsCSV(mix(models, gpus, coldOfMarket, 1))) || bytes.Equal(podsCSV(pods), podsCSV(mix(models, gpus, coldOfMarket, 2))) {
 		t.Error("pods do not come of the seed")
 	}
 	if nodes := bytes.Count(nodesCSV(pods), []byte("\n")) - 1; nodes < gpus/8 || nodes > gpus/4 {
