@@ -28,9 +28,10 @@ import (
 const replayLong = `Replay a trace of a GPU cluster: say which part of its GPUs strategies allocate, and how much of the rest is in pieces.
 
 Pods arrive one after the other in an order that comes of the seed, until they ask for more than there is. Each is tried once;
-nobody leaves, waits or is evicted, unless --times has them come and go at their times. Each seed's arrivals are the same for all strategies. Berth's own strategies place pods by the
-scheduler's own code. FGD, BestFit and Random are models of strategies to compare with. Behind the name of one of Berth's own,
-+defaults lets kube-scheduler's scores decide between nodes that are equal by Berth's, as in the profile that is shipped.
+nobody leaves, waits or is evicted, unless --times has them come and go at their times. The arrivals of a seed are the same for
+all strategies. Berth's own strategies place pods by the scheduler's own code. FGD, BestFit and Random are models of strategies
+to compare with. Behind the name of one of Berth's own, +defaults lets kube-scheduler's scores decide between nodes that are
+equal by Berth's, as in the profile that is shipped.
 
 The lists are CSV as in Alibaba's traces (openb). The first line names the columns, in any order; further columns are ignored:
   nodes  sn, cpu_milli, memory_mib, gpu, model

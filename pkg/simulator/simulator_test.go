@@ -209,6 +209,9 @@ func TestTry(t *testing.T) {
 	if err := s.Delete(p); err != nil {
 		t.Fatal(err)
 	}
+	if s.kubelet.under != 0 {
+		t.Error("its report is waited for")
+	}
 	if err := s.RunUntil(epoch.Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
