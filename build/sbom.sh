@@ -13,7 +13,8 @@ shift
 : "${VERSION:?}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-go build -C hack/tools -o "$PWD/bin/tools/" github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+# GOARCH names what is looked at: the tool runs here.
+env -u GOARCH -u GOOS go build -C hack/tools -o "$PWD/bin/tools/" github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 for name; do
   binary="$dir/linux-${GOARCH:-$(go env GOARCH)}/$name"
   # Without a time and a random number the same binary has the same bill.
