@@ -129,8 +129,8 @@ func TestResourceStaysBesideOthers(t *testing.T) {
 	}
 }
 
-// TestKubeletsKeepTheResource: one that starts anew without a checkpoint of device plugins sets every extended resource to
-// zero, and would then refuse the pods that run there.
+// TestKubeletsKeepTheResource: one that registers while its folder of device plugins is empty sets every extended resource to
+// zero, and would then refuse the pods that are there.
 func TestKubeletsKeepTheResource(t *testing.T) {
 	c := needCluster(t)
 	c.withResource(t)

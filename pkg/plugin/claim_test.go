@@ -323,6 +323,18 @@ func TestRoomThatComesDuringTheCycle(t *testing.T) {
 			f.clock.Step(2 * time.Second)
 			f.pl.feed.ReportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
 		}},
+		{"a pod is gone that asked for the resource which its node lists", func(f *fixture) {
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("1").Process("batch", "70Gi").Obj(), true)
+			f.resident("batch", "b", func(p *bt.Pod) { p.Priority(1000).Limit("berth.dev/gpu-memory", "70Gi") }, "GPU-1=70Gi")
+			advertising(f.nodes[1], "80Gi", "80Gi")
+			f.snapshot()
+		}, func(f *fixture) {
+			batch := f.pods[len(f.pods)-1]
+			f.forget(batch)
+			f.pl.feed.PodGone(batch)
+			f.clock.Step(2 * time.Second)
+			f.pl.feed.ReportSeen(bt.MakeGPUNode("b").GPU("GPU-1", "80Gi").ResourceVersion("2").Obj(), true)
+		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t)
@@ -330,7 +342,7 @@ func TestRoomThatComesDuringTheCycle(t *testing.T) {
 			f.resident("on-a", "a", nil, "GPU-0=70Gi")
 			f.node(bt.MakeNode("b"), bt.MakeGPUNode("b").GPU("GPU-1", "80Gi"))
 			tc.on(f)
-			pod := bt.MakePod("preemptor").Memory("60Gi").Priority(100).Obj()
+			pod := asking("preemptor", "60Gi").Priority(100).Obj()
 			f.known(pod)
 			state := f.cycleState(pod)
 			for _, node := range []string{"a", "b"} {

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
+	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
 	schedulercache "k8s.io/kubernetes/pkg/scheduler/backend/cache"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/defaultbinder"
@@ -85,9 +86,14 @@ func newFixture(t testing.TB) *fixture {
 		f.pl, err = newPlugin(ctx, args, handle, f.clock, alone())
 		return f.pl, err
 	}
+	fit := func(ctx context.Context, obj runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
+		args := obj.DeepCopyObject().(*schedulerconfig.NodeResourcesFitArgs)
+		args.IgnoredResourceGroups = []string{berthv1alpha1.GroupName} // as in the shipped profile
+		return noderesources.NewFit(ctx, args, handle, feature.Features{})
+	}
 	f.framework, err = tf.NewFramework(f.ctx, []tf.RegisterPluginFunc{
 		tf.RegisterQueueSortPlugin(queuesort.Name, queuesort.New), tf.RegisterBindPlugin(defaultbinder.Name, defaultbinder.New),
-		tf.RegisterPluginAsExtensions(noderesources.Name, frameworkruntime.FactoryAdapter(feature.Features{}, noderesources.NewFit), "PreFilter", "Filter"),
+		tf.RegisterPluginAsExtensions(noderesources.Name, fit, "PreFilter", "Filter"),
 		tf.RegisterPluginAsExtensions(nodeunschedulable.Name, frameworkruntime.FactoryAdapter(feature.Features{}, nodeunschedulable.New), "Filter"),
 		tf.RegisterPluginAsExtensions(tainttoleration.Name, frameworkruntime.FactoryAdapter(feature.Features{}, tainttoleration.New), "Filter"),
 		tf.RegisterPluginAsExtensions(nodeports.Name, frameworkruntime.FactoryAdapter(feature.Features{}, nodeports.New), "PreFilter", "Filter"),

@@ -40,6 +40,20 @@ func SumOf(ni fwk.NodeInfo) (Sum, bool) {
 	return Sum{advertised, ni.GetRequested().GetScalarResources()[berthv1alpha1.ResourceGPUMemory]}, true
 }
 
+// LacksBut is Lacks without the pods that are gone, though they are on the list of a NodeInfo.
+func (p *Pod) LacksBut(ni fwk.NodeInfo, gone func(*corev1.Pod) bool) bool {
+	if p.Asked == 0 {
+		return false
+	}
+	sum, listed := SumOf(ni)
+	for _, pi := range ni.GetPods() {
+		if listed && gone(pi.GetPod()) {
+			sum.Asked -= AskedOf(pi.GetPod())
+		}
+	}
+	return listed && p.Asked > sum.Left()
+}
+
 // Lacks says whether the kubelet of a node would refuse the pod, because the node advertises less of the resource than the
 // pods there and it ask for; and whether it would even if they were gone.
 func (p *Pod) Lacks(ni fwk.NodeInfo) (lacks, always bool) {

@@ -148,11 +148,13 @@ func (e *Evictor) roomNow(s *cycle.State, m fwk.NodeToStatusReader, nodes []fwk.
 			continue
 		}
 		view := now.View(ni)
+		lacks, _ := now.Lacks(ni)
 		if e.Claims.LeftLately(ni.Node().Name, e.Clock.Now()) {
 			q := now.Query()
 			view = viewer.View(ni.Node(), slices.DeleteFunc(cycle.PodsOf(ni), e.isGone), &q)
+			lacks = now.LacksBut(ni, e.isGone)
 		}
-		if lacks, _ := now.Lacks(ni); !lacks && now.Fit(&view).Fits {
+		if !lacks && now.Fit(&view).Fits {
 			return ni.Node().Name
 		}
 	}
