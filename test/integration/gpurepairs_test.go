@@ -97,6 +97,7 @@ func (o *operator) drainGPU(t *testing.T) {
 	beside := lab.WaitReady(t, harness.Create(t, lab, s.pod("beside", "60Gi", grace(0))))
 
 	o.mustBerth(t, "evicting pod default/"+first.Name+" (server dry run)", "drain", s.node.Name, "--gpu", gpu, "--dry-run=server")
+	o.mustBerth(t, "would not go now", "drain", s.node.Name, "--gpu", gpu, "--dry-run=server") // and says so at once
 	if now := lab.Pod(t, first); now.DeletionTimestamp != nil {
 		t.Fatal("a dry run evicted")
 	}

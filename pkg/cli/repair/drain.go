@@ -13,6 +13,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
@@ -100,10 +102,30 @@ func (d *Drain) evict(ctx context.Context, pods []corev1.Pod) error {
 			}
 		},
 	}
+	if d.DryRun == cmdutil.DryRunServer {
+		return d.tryOnce(helper, pods)
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		helper.Timeout = max(time.Until(deadline), time.Nanosecond) // zero would be for ever
 	}
 	return helper.DeleteOrEvictPods(pods)
+}
+
+// tryOnce asks the cluster whether it would evict each of the pods now. What a budget refuses is told, and not tried again, as the
+// helper would: nothing that a dry run does makes room in a budget.
+func (d *Drain) tryOnce(helper *drain.Helper, pods []corev1.Pod) error {
+	var errs []error
+	for i := range pods {
+		fmt.Fprintf(d.Out, "evicting pod %s/%s (server dry run)\n", pods[i].Namespace, pods[i].Name)
+		switch err := helper.EvictPod(pods[i], policyv1.SchemeGroupVersion); {
+		case err == nil || apierrors.IsNotFound(err):
+		case apierrors.IsTooManyRequests(err):
+			fmt.Fprintf(d.ErrOut, "note: pod %s/%s would not go now, and be tried again: %v\n", pods[i].Namespace, pods[i].Name, err)
+		default:
+			errs = append(errs, fmt.Errorf("evict pod %s/%s: %w", pods[i].Namespace, pods[i].Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // choose returns the pods that are to go. It fails on those that may not go without a flag, or cannot.
