@@ -12,6 +12,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/gpustate"
+	"github.com/berth-dev/berth/pkg/plugin/cycle"
 	"github.com/berth-dev/berth/pkg/plugin/requests"
 )
 
@@ -24,6 +25,8 @@ type podSignature struct {
 	HandOff     gpustate.HandOff
 	Options     []requests.OptionSignature
 	Sizing      string
+	// CPU and Memory are what is asked of the host, where ranks depend on it.
+	CPU, Memory uint64 `json:",omitempty"`
 }
 
 // SignPod returns the signature of what a pod asks for. A pod whose request is not known cannot be signed.
@@ -34,8 +37,11 @@ func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragmen
 		return nil, rejected(fwk.Unschedulable, gpustate.ReasonInvalidRequest)
 	case r.Unresolved != nil:
 		return nil, rejected(fwk.Unschedulable, gpustate.ReasonModelUnknown)
-	case r.Request == nil:
+	case r.Request == nil && pl.mix == nil:
 		return nil, nil
+	case r.Request == nil:
+		needs := cycle.NeedsOf(pod)
+		return signed(podSignature{CPU: needs.CPU, Memory: needs.Memory.Uint64()}), nil
 	}
 	handOff, reason := pl.requests.HandOff(pod, r.Request)
 	if reason != "" {
@@ -45,5 +51,13 @@ func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragmen
 		Priority: corev1helpers.PodPriority(pod), Runtime: r.Request.Runtime, MixedModels: r.Request.MixedModels(),
 		HandOff: handOff, Options: requests.OptionSignatures(r.Request), Sizing: r.Request.Sizing(),
 	}
-	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: signature}}, nil
+	if pl.mix != nil {
+		needs := cycle.NeedsOf(pod)
+		signature.CPU, signature.Memory = needs.CPU, needs.Memory.Uint64()
+	}
+	return signed(signature), nil
+}
+
+func signed(s podSignature) []fwk.SignFragment {
+	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: s}}
 }
