@@ -18,6 +18,10 @@ var References = []string{"FGD", "BestFit", "Random"}
 
 // NewReference returns a placer by one of References on empty nodes. The seed is that of Random.
 func NewReference(name string, nodes []Node, t *Trace, seed uint64) Placer {
+	return newReference(name, nodes, t, seed)
+}
+
+func newReference(name string, nodes []Node, t *Trace, seed uint64) *reference {
 	r := &reference{books: newBooks(nodes, t.Typical())}
 	switch name {
 	case "FGD":
@@ -75,11 +79,10 @@ func (r *reference) Place(pod *Pod) (Placement, string, error) {
 	return at, "", nil
 }
 
-// Remove takes a pod off again that was placed.
-func (r *reference) Remove(pod *Pod, at Placement) error {
+// remove takes a pod off again that was placed.
+func (r *reference) remove(pod *Pod, at Placement) {
 	r.books.free(pod, at)
 	r.chooser.changed(r.books, at.Node)
-	return nil
 }
 
 // tightest returns the GPUs with the least idle on which a pod fits; of equal ones the first.

@@ -5,6 +5,7 @@ package replay
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -209,9 +210,10 @@ func TestReferencesAreThePublishedOnes(t *testing.T) {
 	for _, tt := range []struct {
 		pods, strategy string
 		published      float64
+		within         float64 // of the mean of ten seeds is one of ours
 	}{
-		{"default", "FGD", 95.39}, {"default", "BestFit", 93.08}, {"default", "Random", 87.47},
-		{"gpushare100", "FGD", 86.90}, {"multigpu50", "FGD", 97.18},
+		{"default", "FGD", 95.39, 0.3}, {"default", "BestFit", 93.08, 0.3}, {"default", "Random", 87.47, 0.6},
+		{"gpushare100", "FGD", 86.90, 0.3}, {"multigpu50", "FGD", 97.18, 0.3},
 	} {
 		t.Run(tt.pods+" "+tt.strategy, func(t *testing.T) {
 			trace := openb(t, tt.pods)
@@ -222,7 +224,7 @@ func TestReferencesAreThePublishedOnes(t *testing.T) {
 			}
 			at50, _ := run.At(50)
 			t.Logf("allocated %.2f %%, of what is idle %.1f %% in pieces at 50 %%", run.Allocated*100, at50.Fragmentation*100)
-			if off := run.Allocated*100 - tt.published; off < -0.6 || off > 0.6 {
+			if off := run.Allocated*100 - tt.published; math.Abs(off) > tt.within {
 				t.Errorf("%.2f %% is allocated, published are %.2f", run.Allocated*100, tt.published)
 			}
 		})

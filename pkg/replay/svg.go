@@ -6,10 +6,10 @@ package replay
 import (
 	"cmp"
 	"fmt"
-	"html"
 	"io"
 	"slices"
 	"strings"
+	"text/template"
 )
 
 // Series is a curve with its name.
@@ -43,8 +43,8 @@ func WriteSVG(w io.Writer, title string, series []Series) error {
 	right = (right + 9) / 10 * 10
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s" font-family="sans-serif" font-size="13">`+"\n",
-		svgWidth, svgHeight, svgWidth, svgHeight, html.EscapeString(title))
-	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/><text x="%d" y="26" font-size="16" font-weight="bold">%s</text>`+"\n", plotLeft, html.EscapeString(title))
+		svgWidth, svgHeight, svgWidth, svgHeight, template.HTMLEscapeString(title))
+	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/><text x="%d" y="26" font-size="16" font-weight="bold">%s</text>`+"\n", plotLeft, template.HTMLEscapeString(title))
 	drawPlot(&b, 66, right, "GPUs allocated, % of all", series, func(p Point) float64 { return p.Allocated })
 	drawPlot(&b, 452, right, "Idle GPUs in pieces that typical pods cannot use, % of what is idle", series, func(p Point) float64 { return p.Fragmentation })
 	b.WriteString("</svg>\n")
@@ -94,6 +94,6 @@ func drawPlot(b *strings.Builder, top, right int, title string, series []Series,
 	for i, e := range legend {
 		at := top + 8 + 20*i
 		fmt.Fprintf(b, `<line x1="%d" y1="%d" x2="%d" y2="%d" %s/><text x="%d" y="%d">%s %.1f</text>`+"\n",
-			legendLeft, at, legendLeft+30, at, e.style, legendLeft+36, at+4, html.EscapeString(e.name), e.last*100)
+			legendLeft, at, legendLeft+30, at, e.style, legendLeft+36, at+4, template.HTMLEscapeString(e.name), e.last*100)
 	}
 }

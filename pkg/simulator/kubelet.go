@@ -167,7 +167,7 @@ func (k *kubelet) gone(pod *corev1.Pod) error {
 	if err := k.world.remove(pod); err != nil {
 		return err
 	}
-	if err := k.claims.ended(pod); err != nil {
+	if err := k.claims.ended(pod); err != nil || k.atOnce {
 		return err
 	}
 	k.under++

@@ -70,8 +70,31 @@ func (s *Simulator) Try(pod *corev1.Pod) (bound *corev1.Pod, why string, err err
 	return bound, why, err
 }
 
-// Delete takes a pod away at once, without its grace period.
-func (s *Simulator) Delete(pod *corev1.Pod) error { return s.kubelet.gone(pod) }
+// Delete takes a pod away at once, without its grace period. No outcome of it is known any more.
+func (s *Simulator) Delete(pod *corev1.Pod) error {
+	delete(s.history, pod.UID)
+	return s.kubelet.gone(pod)
+}
+
+// RunUntil schedules until a moment, to which it moves the clock, past what happens by itself on the way.
+func (s *Simulator) RunUntil(t time.Time) error {
+	for {
+		if err := s.schedule(); err != nil {
+			return err
+		}
+		next, ok := s.clock.next()
+		if !ok || next.After(t) {
+			break
+		}
+		if err := s.moveTo(next); err != nil {
+			return err
+		}
+	}
+	if len(s.api.unknown) > 0 {
+		return fmt.Errorf("the scheduler asked for what is not simulated: %q", s.api.unknown)
+	}
+	return s.moveTo(t)
+}
 
 // Run schedules until nothing happens any more by itself: no pod starts or ends, and none waits for memory that is on its
 // way. What only a longer time would bring, such as the end of a min-runtime, is not waited for.

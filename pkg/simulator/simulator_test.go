@@ -181,3 +181,45 @@ func TestSameInputSameOutput(t *testing.T) {
 		t.Errorf("nobody was evicted, so this shows little: %q", want)
 	}
 }
+
+// TestTry: a pod that finds no place is gone again, and one that is bound runs at once and is measured by nobody.
+func TestTry(t *testing.T) {
+	s, err := New(t.Context(), &Snapshot{Time: epoch, Objects: gpuNode(bt.MakeGPUNodeOf("a", 1, "80Gi"))}, Options{Args: neverStale, Bare: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	try := func(pod *corev1.Pod) (*corev1.Pod, string) {
+		t.Helper()
+		bound, why, err := s.Try(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bound, why
+	}
+	p, why := try(bt.MakePod("p").Memory("60Gi").Obj())
+	if why != "" || p.Spec.NodeName != "a" || !isReady(p) || p.Status.Phase != corev1.PodRunning {
+		t.Errorf("p: %q, %+v", why, p)
+	}
+	if q, why := try(bt.MakePod("q").Memory("60Gi").Obj()); q != nil || !strings.Contains(why, "didn't have enough free GPU memory") || s.Pod("default", "q") != nil {
+		t.Errorf("q: %q, %v", why, q)
+	}
+	if _, why := try(bt.MakePod("r").NoReference().Memory("1Gi").Obj()); why == "" {
+		t.Error("r was placed without a reference to its GPUs")
+	}
+	if err := s.Delete(p); err != nil {
+		t.Fatal(err)
+	}
+	if s.kubelet.under != 0 {
+		t.Error("its report is waited for")
+	}
+	if err := s.RunUntil(epoch.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if q, why := try(bt.MakePod("q").Memory("60Gi").Obj()); q == nil {
+		t.Errorf("q, once p is gone: %s", why)
+	}
+	report, _ := find[*gpunode.Object](s.world, "", "a")
+	if len(report.Status.Devices[0].Processes) > 0 || len(s.events.of) > 0 || len(s.history) > 0 {
+		t.Errorf("what was kept: %v, %v, %v", report.Status.Devices[0].Processes, s.events.of, s.history)
+	}
+}

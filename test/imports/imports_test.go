@@ -46,6 +46,12 @@ var rules = []rule{
 		never:    []string{"pkg/evict"},
 	},
 	{
+		name:     "traces are replayed with nothing but the planner's limits and the standard library: who places pods is handed in",
+		prefixes: []string{"k8s.io/", "sigs.k8s.io/", "github.com/", "golang.org/", "google.golang.org/", "gopkg.in/"},
+		except:   []string{module + "pkg/alloc"},
+		never:    []string{"pkg/replay"},
+	},
+	{
 		name:     "only tests use what is made for tests",
 		prefixes: []string{module + "internal/alloctest", module + "internal/metricsdoc"},
 		only:     []string{},
@@ -190,6 +196,8 @@ func TestRules(t *testing.T) {
 		{"pkg/alloc", module + "pkg/gpustate", false, false},
 		{"pkg/evict", module + "pkg/alloc", false, true},
 		{"pkg/evict", module + "pkg/gpustate", false, false},
+		{"pkg/replay", module + "pkg/replay/fgd", false, true},
+		{"pkg/replay/fgd", module + "pkg/simulator", false, false},
 		{"pkg/evict", module + "internal/alloctest", true, true},
 		{"pkg/evict", module + "internal/alloctest", false, false},
 		{"pkg/estimator/hfconfig", module + "pkg/estimator", false, true},

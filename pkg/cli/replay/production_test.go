@@ -4,13 +4,13 @@
 package replay
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/berth-dev/berth/pkg/replay"
 	request "github.com/berth-dev/berth/pkg/replay/fgd"
@@ -45,6 +45,12 @@ func TestProductionPlaces(t *testing.T) {
 			[]string{"a[0]", "a[0]", "a[1]", "nowhere", "a[1]", "b[0]"},
 		},
 		{
+			"parts of several GPUs", "MostAllocated",
+			[]replay.Node{node("a", 1, "T4"), node("b", 2, "T4"), node("c", 2, "T4")},
+			[]replay.Pod{pod("p", 2, 300), pod("q", 2, 701), pod("r", 2, 700), pod("s", 2, 1000)},
+			[]string{"b[0 1]", "c[0 1]", "b[0 1]", "nowhere"},
+		},
+		{
 			"LeastAllocated takes the emptiest", "LeastAllocated",
 			[]replay.Node{node("a", 2, "T4"), node("b", 1, "T4")},
 			[]replay.Pod{pod("p", 1, 300), pod("q", 1, 300), pod("r", 1, 200), pod("s", 1, 700)},
@@ -55,6 +61,12 @@ func TestProductionPlaces(t *testing.T) {
 			[]replay.Node{node("a", 1, "T4"), node("b", 1, "T4")},
 			[]replay.Pod{pod("p", 0, 0), pod("q", 0, 0), pod("r", 0, 0)},
 			[]string{"a[]", "b[]", "a[]"}, // they spread
+		},
+		{
+			"without them, to one without GPUs all nodes are equal", "MostAllocated",
+			[]replay.Node{node("a", 1, "T4"), node("b", 1, "T4")},
+			[]replay.Pod{pod("p", 0, 0), pod("q", 0, 0), pod("r", 0, 0)},
+			[]string{"a[]", "a[]", "a[]"},
 		},
 		{
 			"a model that the pod may have, one that it may not, and CPU that is too little", "MostAllocated",
@@ -160,37 +172,6 @@ func TestAskRefuses(t *testing.T) {
 	}
 }
 
-// TestAnswerAsJSON has the fields that others read.
-func TestAnswerAsJSON(t *testing.T) {
-	a, err := Ask(t.Context(), &Question{Trace: small(), Strategies: []string{"FGD"}, Seeds: 1, Percent: 130, Parallel: 1}, &Progress{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := json.Marshal(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got struct {
-		APIVersion, Kind string
-		Runs             []struct {
-			Strategy                                  string
-			Seed                                      int
-			Arrived, Allocated, Fragmentation, Failed *float64
-			Curve                                     []struct{ Arrived, Allocated, Fragmentation *float64 }
-		}
-	}
-	if err := json.Unmarshal(text, &got); err != nil {
-		t.Fatal(err)
-	}
-	if got.APIVersion != "cli.berth.dev/v1alpha1" || got.Kind != "Replay" || len(got.Runs) != 1 {
-		t.Fatalf("got %s", text)
-	}
-	r := got.Runs[0]
-	if r.Strategy != "FGD" || r.Seed != 1 || r.Arrived == nil || r.Allocated == nil || r.Fragmentation == nil || r.Failed == nil || len(r.Curve) < 10 || r.Curve[0].Allocated == nil {
-		t.Errorf("got %s", text)
-	}
-}
-
 func TestRender(t *testing.T) {
 	a := &Answer{
 		Nodes: 2, GPUs: 3, Pods: 4, Seeds: 2, Arrive: 1.3, ShuffledNodes: true,
@@ -211,5 +192,37 @@ BestFit   93.18 (92.00 to 94.00)  -, -, 0.0                                   0 
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestTimes: in the queue of Berth's scheduler a pod waits until another one is gone, and is passed by a smaller one meanwhile.
+func TestTimes(t *testing.T) {
+	timed := func(p replay.Pod, created, deleted int64) replay.Pod {
+		p.Created, p.Deleted = created, deleted
+		return p
+	}
+	q := &Question{
+		Trace: &replay.Trace{
+			Nodes: []replay.Node{node("n", 1, "T4")}, HasTimes: true,
+			Pods: []replay.Pod{
+				timed(pod("a", 1, 600), 0, 100), timed(pod("b", 1, 600), 20, 300), timed(pod("c", 1, 400), 30, 300), timed(pod("d", 1, 1000), 50, 200),
+			},
+		},
+		Strategies: []string{"FGD", "MostAllocated"}, Seeds: 1, Parallel: 1,
+	}
+	a, err := AskTimes(t.Context(), q, &Progress{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []*replay.Waiting{
+		{Strategy: "FGD", Seed: 1, Pods: 4, NeverRan: 1, Waited: 1, MeanSeconds: 80. / 3, P99Seconds: 80, MaxSeconds: 80},
+		{Strategy: "MostAllocated", Seed: 1, Pods: 4, NeverRan: 1, Waited: 1, MeanSeconds: 80. / 3, P99Seconds: 80, MaxSeconds: 80},
+	}
+	if diff := cmp.Diff(want, a.Runs, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	q.Trace.HasTimes = false
+	if _, err := AskTimes(t.Context(), q, &Progress{}); err == nil || !strings.Contains(err.Error(), "leave --times out") {
+		t.Errorf("without times: %v", err)
 	}
 }

@@ -16,11 +16,22 @@ var shownAt = []int{50, 80}
 
 // title says what was replayed.
 func (a *Answer) title() string {
-	order := "nodes in the order of the list"
-	if a.ShuffledNodes {
-		order = "nodes shuffled by the seed"
+	return fmt.Sprintf("%d nodes, %d GPUs, a list of %d pods, %.0f%% of the GPUs asked for, %s, %s",
+		a.Nodes, a.GPUs, a.Pods, a.Arrive*100, seedsOf(a.Seeds), orderOf(a.ShuffledNodes))
+}
+
+func seedsOf(n int) string {
+	if n == 1 {
+		return "1 seed"
 	}
-	return fmt.Sprintf("%d nodes, %d GPUs, a list of %d pods, %.0f%% of the GPUs asked for, %d seeds, %s", a.Nodes, a.GPUs, a.Pods, a.Arrive*100, a.Seeds, order)
+	return fmt.Sprintf("%d seeds", n)
+}
+
+func orderOf(shuffled bool) string {
+	if shuffled {
+		return "nodes shuffled by the seed"
+	}
+	return "nodes in the order of the list"
 }
 
 // Render writes a table: means, and in brackets the range over the seeds.

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-dev/berth/pkg/replay"
+	"github.com/berth-dev/berth/pkg/replay/fgd"
 )
 
 // APIVersion and Kind are of the JSON form of an Answer.
@@ -75,6 +76,40 @@ const reference = "FGD"
 
 // Ask replays.
 func Ask(ctx context.Context, q *Question, progress *Progress) (*Answer, error) {
+	runs, err := each(ctx, q, progress, func(ctx context.Context, r *run) (*replay.Run, error) {
+		var placer replay.Placer
+		if slices.Contains(replay.References, r.strategy) {
+			placer = replay.NewReference(r.strategy, r.nodes, q.Trace, r.seed)
+		} else {
+			var err error
+			if placer, err = newProduction(ctx, r.strategy, r.nodes, r.templates); err != nil {
+				return nil, err
+			}
+		}
+		arrivals := replay.Arrivals(q.Trace.Pods, replay.Capacity(r.nodes), q.Percent, r.seed)
+		done, err := replay.Arrive(ctx, r.nodes, q.Trace, arrivals, placer, r.step)
+		if err == nil {
+			done.Strategy, done.Seed = r.strategy, r.seed
+		}
+		return done, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return q.answer(runs), nil
+}
+
+// run is one strategy with one seed.
+type run struct {
+	strategy  string
+	seed      uint64
+	nodes     []replay.Node
+	templates templates
+	step      func()
+}
+
+// each does each run, some at once, and returns what came of them in the order of the strategies, and then of the seeds.
+func each[T any](ctx context.Context, q *Question, progress *Progress, do func(context.Context, *run) (T, error)) ([]T, error) {
 	known := Strategies()
 	for i, name := range q.Strategies {
 		if !slices.Contains(known, name) {
@@ -88,53 +123,38 @@ func Ask(ctx context.Context, q *Question, progress *Progress) (*Answer, error) 
 	if err != nil {
 		return nil, err
 	}
-	runs := make([]*replay.Run, len(q.Strategies)*q.Seeds)
-	progress.AllRuns.Store(int64(len(runs)))
+	results := make([]T, len(q.Strategies)*q.Seeds)
+	progress.AllRuns.Store(int64(len(results)))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(q.Parallel)
-	for i := range runs {
+	for i := range results {
 		group.Go(func() error {
+			ctx, cancel := context.WithCancel(ctx) // ends its simulator
+			defer cancel()
+			r := &run{
+				strategy: q.Strategies[i/q.Seeds], seed: uint64(i%q.Seeds + 1), nodes: q.Trace.Nodes, templates: templates,
+				step: func() { progress.Pods.Add(1) },
+			}
+			if q.ShuffleNodes {
+				r.nodes = replay.Shuffled(r.nodes, r.seed)
+			}
 			var err error
-			runs[i], err = q.run(ctx, q.Strategies[i/q.Seeds], uint64(i%q.Seeds+1), templates, progress)
-			return err
+			if results[i], err = do(ctx, r); err != nil {
+				return fmt.Errorf("%s, seed %d: %w", r.strategy, r.seed, err)
+			}
+			progress.Runs.Add(1)
+			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	return q.answer(runs), nil
+	return results, group.Wait()
 }
 
-func (q *Question) run(ctx context.Context, strategy string, seed uint64, templates templates, progress *Progress) (*replay.Run, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	nodes := q.Trace.Nodes
-	if q.ShuffleNodes {
-		nodes = replay.Shuffled(nodes, seed)
-	}
-	var placer replay.Placer
-	if slices.Contains(replay.References, strategy) {
-		placer = replay.NewReference(strategy, nodes, q.Trace, seed)
-	} else {
-		var err error
-		if placer, err = newProduction(ctx, strategy, nodes, templates); err != nil {
-			return nil, err
-		}
-	}
-	arrivals := replay.Arrivals(q.Trace.Pods, replay.Capacity(nodes), q.Percent, seed)
-	r, err := replay.Arrive(ctx, nodes, q.Trace, arrivals, placer, func() { progress.Pods.Add(1) })
-	if err != nil {
-		return nil, fmt.Errorf("%s, seed %d: %w", strategy, seed, err)
-	}
-	r.Strategy, r.Seed = strategy, seed
-	progress.Runs.Add(1)
-	return r, nil
-}
+func (q *Question) gpus() int { return int(replay.Capacity(q.Trace.Nodes) / fgd.Whole) }
 
 func (q *Question) answer(runs []*replay.Run) *Answer {
 	a := &Answer{
 		TypeMeta: metav1.TypeMeta{APIVersion: APIVersion, Kind: Kind}, Nodes: len(q.Trace.Nodes),
-		GPUs: int(replay.Capacity(q.Trace.Nodes) / 1000), Pods: len(q.Trace.Pods), Seeds: q.Seeds, Arrive: float64(q.Percent) / 100,
+		GPUs: q.gpus(), Pods: len(q.Trace.Pods), Seeds: q.Seeds, Arrive: float64(q.Percent) / 100,
 		ShuffledNodes: q.ShuffleNodes, Strategies: []Strategy{}, Runs: runs,
 	}
 	of := func(i int) []*replay.Run { return runs[i*q.Seeds : (i+1)*q.Seeds] }
