@@ -218,7 +218,7 @@ func TestReferencesAreThePublishedOnes(t *testing.T) {
 		t.Run(tt.pods+" "+tt.strategy, func(t *testing.T) {
 			trace := openb(t, tt.pods)
 			nodes := Shuffled(trace.Nodes, 1)
-			run, err := Arrive(t.Context(), nodes, trace, Arrivals(trace.Pods, Capacity(nodes), 130, 1), NewReference(tt.strategy, nodes, trace, 1), nil)
+			run, err := Arrive(t.Context(), nodes, trace, Arrivals(trace.Pods, Capacity(nodes), 130, 1), 130, NewReference(tt.strategy, nodes, trace, 1), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -21,9 +21,9 @@ type Run struct {
 	// Arrived is which part of the GPUs of the cluster the pods asked for that arrived, those that failed among them: above 1 where
 	// they asked for more than there is.
 	Arrived float64 `json:"arrived"`
-	// Allocated is which part of the GPUs was given away once all had arrived: the last point of the curve.
+	// Allocated is which part of the GPUs was given away in the end: that of the last point of the curve.
 	Allocated float64 `json:"allocated"`
-	// Fragmentation is which part of the idle GPUs was then in pieces that typical pods cannot use: the last point of the curve.
+	// Fragmentation is which part of the idle GPUs was then in pieces that typical pods cannot use: that of the last point of the curve.
 	Fragmentation float64 `json:"fragmentation"`
 	// Failed is how many pods fitted nowhere.
 	Failed int     `json:"failed"`
@@ -47,8 +47,9 @@ func (r *Run) At(percent int) (Point, bool) {
 	return Point{}, false
 }
 
-// Arrive lets pods arrive on nodes, one after the other. step is called after each; nil = nobody.
-func Arrive(ctx context.Context, nodes []Node, t *Trace, arrivals []int, placer Placer, step func()) (*Run, error) {
+// Arrive lets pods arrive on nodes, one after the other. The curve ends at so many percent, or before: in a small cluster the
+// last pod may ask for far more. step is called after each; nil = nobody.
+func Arrive(ctx context.Context, nodes []Node, t *Trace, arrivals []int, percent int, placer Placer, step func()) (*Run, error) {
 	b, r := newBooks(nodes, t.Typical()), &Run{}
 	var c curve
 	asked := int64(0)
@@ -72,7 +73,9 @@ func Arrive(ctx context.Context, nodes []Node, t *Trace, arrivals []int, placer 
 		}
 		asked += pod.Total()
 		r.Arrived = float64(asked) / float64(b.capacity)
-		c.add(Point{r.Arrived, b.allocated(), b.fragmentation()})
+		if rounded(r.Arrived) <= percent {
+			c.add(Point{r.Arrived, b.allocated(), b.fragmentation()})
+		}
 		if step != nil {
 			step()
 		}

@@ -92,7 +92,7 @@ func TestArrive(t *testing.T) {
 	// Two GPUs: 2000 milli. Typical is half a GPU, of two pods, and two whole ones, of one pod.
 	trace := &Trace{Nodes: []Node{node("n", 2)}, Pods: []Pod{pod("a", 1, 500), pod("b", 2, 1000), pod("c", 1, 500)}}
 	arrive := func(s script, step func()) (*Run, error) {
-		return Arrive(t.Context(), trace.Nodes, trace, []int{0, 1, 2, 1}, s, step)
+		return Arrive(t.Context(), trace.Nodes, trace, []int{0, 1, 2, 1}, 150, s, step)
 	}
 	steps := 0
 	got, err := arrive(script{"a": {0, []int{0}}, "c": {0, []int{1}}}, func() { steps++ })
@@ -104,8 +104,7 @@ func TestArrive(t *testing.T) {
 		Curve: []Point{
 			{0.25, 0.25, 1. / 3}, // idle are 500 and 1000, all of no use to one of the three pods
 			{1.25, 0.25, 1. / 3}, // b fails
-			{1.5, 0.5, 1. / 3},
-			{2.5, 0.5, 1. / 3},
+			{1.5, 0.5, 1. / 3},   // what arrives beyond 150 % is not drawn
 		},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-12)); diff != "" || steps != 4 {
@@ -201,7 +200,7 @@ func TestBooksRefuseWhatDoesNotFit(t *testing.T) {
 
 func TestArriveTellsOfErrors(t *testing.T) {
 	trace := &Trace{Nodes: []Node{node("n", 2)}, Pods: []Pod{pod("a", 1, 500)}}
-	if _, err := Arrive(t.Context(), trace.Nodes, trace, []int{0}, broken{}, nil); err == nil || err.Error() != "pod a: broken" {
+	if _, err := Arrive(t.Context(), trace.Nodes, trace, []int{0}, 130, broken{}, nil); err == nil || err.Error() != "pod a: broken" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -87,7 +87,7 @@ func Ask(ctx context.Context, q *Question, progress *Progress) (*Answer, error) 
 			}
 		}
 		arrivals := replay.Arrivals(q.Trace.Pods, replay.Capacity(r.nodes), q.Percent, r.seed)
-		done, err := replay.Arrive(ctx, r.nodes, q.Trace, arrivals, placer, r.step)
+		done, err := replay.Arrive(ctx, r.nodes, q.Trace, arrivals, q.Percent, placer, r.step)
 		if err == nil {
 			done.Strategy, done.Seed = r.strategy, r.seed
 		}
