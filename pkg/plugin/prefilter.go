@@ -72,7 +72,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 		Group: state.IsPodGroupSchedulingCycle(),
 	}
 	if pl.mix != nil {
-		pl.mix.Seen(pod) // perhaps the size of its model is known since
+		pl.mix.Tried(pod)
 		shared.Needs = cycle.NeedsOf(pod)
 		viewer.Mix = pl.mix.For(gpustate.Ranked{Shape: shared.Shape, Needs: shared.Needs})
 	}

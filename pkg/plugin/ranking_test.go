@@ -16,6 +16,7 @@ import (
 
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/alloc"
+	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/mix"
 )
 
@@ -130,6 +131,18 @@ func TestAnEmptyMixRanksNothing(t *testing.T) {
 	// A pod that asks for it is in the mix itself.
 	if got := f.ranked(bt.MakePod("b").Memory("10Gi").Obj()); got["a"] != 100 {
 		t.Errorf("ranked %v", got)
+	}
+}
+
+// TestAPodThatIsGoneIsNotCounted, though it has a cycle after the plugin was told.
+func TestAPodThatIsGoneIsNotCounted(t *testing.T) {
+	f := packing(t)
+	f.node(bt.MakeNode("a"), bt.MakeGPUsOf("a", 1, "80Gi"))
+	if _, status := f.pl.PreFilter(f.ctx, newState(), bt.MakePod("gone").Memory("10Gi").Obj(), f.nodeInfos()); !status.IsSuccess() {
+		t.Fatal(status)
+	}
+	if m := f.pl.mix.For(gpustate.Ranked{}); m != nil {
+		t.Error("it is in the mix")
 	}
 }
 

@@ -96,6 +96,17 @@ func (b *Book) Seen(pod *corev1.Pod) {
 	b.changes++
 }
 
+// Tried counts a pod that has a cycle: perhaps the size of its model is known since it was seen.
+func (b *Book) Tried(pod *corev1.Pod) {
+	if b == nil {
+		return
+	}
+	b.Seen(pod)
+	if !b.Exists(pod) {
+		b.Gone(pod.UID) // nobody else would: that it is gone may have been told before
+	}
+}
+
 // Gone takes a pod off that is gone, or has ended.
 func (b *Book) Gone(pod types.UID) {
 	if b == nil {
