@@ -21,7 +21,8 @@
 //  2. the strategy, in steps of 64 MiB, which is as fine as use is measured:
 //     MostAllocated: the least free memory on the chosen devices, which leaves the least over;
 //     LeastAllocated: the most;
-//     Fragmentation: the least growth of memory that is free but in pieces too small to use;
+//     Fragmentation: the least growth of memory that is free but of no use to the node's mix of requests, or without one in pieces
+//     too small to use;
 //  3. devices of one model before unlike ones, where the engine can use unlike ones at all;
 //  4. the most fast links within the set;
 //  5. a set on one NUMA node before one on several, where the NUMA node of every device is known;

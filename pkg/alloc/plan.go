@@ -144,7 +144,7 @@ func ByUUID(n *Node) *Node {
 	if sorted {
 		return n
 	}
-	c := &Node{Name: n.Name, Devices: slices.Clone(n.Devices)}
+	c := &Node{Name: n.Name, Devices: slices.Clone(n.Devices), Outlook: n.Outlook}
 	slices.SortStableFunc(c.Devices, inOrder)
 	// Links are by position, so they move too.
 	to := make([]int, len(n.Devices))

@@ -160,10 +160,17 @@ func (f *finder) use(n *Node, s Strategy) {
 
 // weigh computes the weights and sorts by them.
 func (f *finder) weigh(o *Option) {
+	byMix := f.strategy == Fragmentation && f.node.Outlook.Mix != nil
+	if byMix {
+		f.weighByMix(o)
+	}
 	for j := range f.usable {
 		i := f.order[j]
-		w := f.strategy.weight(o, &f.node.Devices[i], f.free[i])
-		f.weight[i] = w
+		w := f.weight[i]
+		if !byMix {
+			w = f.strategy.weight(o, &f.node.Devices[i], f.free[i])
+			f.weight[i] = w
+		}
 		at := j
 		for at > 0 && (f.weight[f.order[at-1]] > w || f.weight[f.order[at-1]] == w && f.order[at-1] > i) {
 			f.order[at] = f.order[at-1]

@@ -18,6 +18,7 @@ type remembered struct {
 	node       *corev1.Node
 	fresh      bool
 	dra        *NodeDRA
+	mix        *Mix
 	// list is the ledger's list of the node, and entries what it pointed to.
 	list    *nodeList
 	entries *[]*Entry
@@ -122,7 +123,7 @@ func (v *Viewer) Recall(node *corev1.Node, q *Query) (View, bool) {
 		return View{}, false
 	}
 	r := slot.memos[kind].Load()
-	if r == nil || r.generation != q.Generation || r.node != node || r.dra != v.dra(node.Name) || r.entries != r.list.Load() ||
+	if r == nil || r.generation != q.Generation || r.node != node || r.dra != v.dra(node.Name) || r.mix != v.Mix || r.entries != r.list.Load() ||
 		r.fresh == slot.state.stale(v.Snapshot.sinceStart, v.Policy.StaleAfter) || v.isBooked(q.Pod) {
 		return View{}, false
 	}

@@ -59,6 +59,8 @@ type Viewer struct {
 	DRA *DRA
 	// DRAAhead is DRA for the nodes on which it is ahead of what the API told; see DRA.With.
 	DRAAhead map[string]*NodeDRA
+	// Mix is what nodes are kept fit for. Nil = nothing.
+	Mix *Mix
 }
 
 // dra returns what is known of a node's DRA, or nil.
@@ -80,9 +82,10 @@ type View struct {
 	Charges []Charge
 	// Foreign is, for each device, the memory in use that no counted pod explains; only if asked for by Explain.
 	Foreign []alloc.Bytes
-	// fits and derived are nil unless the view can be recalled.
+	// fits, derived and ranks are nil unless the view can be recalled; ranks without a mix, too.
 	fits    *fits
 	derived *atomic.Value
+	ranks   *ranks
 }
 
 // Charge is what one pod is charged for.
@@ -115,9 +118,12 @@ func (v *Viewer) View(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 	view, timeless := v.derive(node, report, fresh, dra, *entries, pods, q, q.memoKind() == memoDrained)
 	if timeless && q.memoKind() >= 0 {
 		r := &remembered{
-			generation: q.Generation, node: node, fresh: fresh, dra: dra, list: list, entries: entries, view: view,
+			generation: q.Generation, node: node, fresh: fresh, dra: dra, mix: v.Mix, list: list, entries: entries, view: view,
 		}
 		r.view.fits, r.view.derived = &r.fits, &r.derived
+		if v.Mix != nil {
+			r.view.ranks = &ranks{}
+		}
 		v.remember(q, r)
 		view = r.view
 	}
@@ -139,7 +145,7 @@ func (v *Viewer) Explain(node *corev1.Node, pods []*corev1.Pod, q *Query) View {
 // view at any other time.
 func (v *Viewer) derive(node *corev1.Node, report *Report, fresh bool, dra *NodeDRA, entries []*Entry, pods []*corev1.Pod, q *Query, explain bool) (view View, timeless bool) {
 	view = View{Report: report, Reason: v.nodeReason(node, report, fresh, dra)}
-	view.Name = node.Name
+	view.Name, view.Outlook = node.Name, v.Mix.on(node)
 	if report == nil {
 		return view, true
 	}
@@ -190,7 +196,7 @@ func (v *Viewer) chargeClaims(view View, q *Query) View {
 			continue
 		}
 		if !own {
-			view.Devices, view.fits, own = slices.Clone(view.Devices), nil, true
+			view.Devices, view.fits, view.ranks, own = slices.Clone(view.Devices), nil, nil, true
 		}
 		for _, share := range e.Allocation.Devices {
 			// An instance that is gone holds nothing: the report that lacks it wakes the pod, which claims another device.

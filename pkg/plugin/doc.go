@@ -10,7 +10,7 @@
 //	PreFilter    reads the request once, pins one snapshot of the reports
 //	Filter       view of the node it is handed -> does any option fit?
 //	PostFilter   nothing fits: wait for memory that is back soon, or evict the cheapest victims
-//	Score        fewest GPUs, tightest fit
+//	Score        fewest GPUs, then by the strategy
 //	Reserve      plans on the pinned snapshot and books it
 //	Bind         writes node and GPUs in one Binding
 //
@@ -25,6 +25,8 @@
 //	verdicts   why a pod fits nowhere                     faults     what should not be, and who is told
 //	preempt    whom to evict or to wait for               wake       who is retried, and when
 //	cycle      how the pod of a cycle sees a node         shared     what the rooms work with
+//
+//	mix        what is asked for, by kind
 //
 //	claims, parked, needs, requests, resourceclaims, policies, config, timers, words: one thing each
 package plugin

@@ -62,7 +62,8 @@ type fixture struct {
 	nodes   []*corev1.Node
 	pods    []*corev1.Pod // of the scheduler's snapshot
 	lister  *snapshotLister
-	// framework has the plugin, and those for CPU and memory, ports, taints and cordons, in PreFilter and Filter.
+	// framework has the plugin, and those for CPU and memory, ports, taints and cordons, in PreFilter and Filter. The plugin
+	// alone scores.
 	framework framework.Framework
 }
 
@@ -98,7 +99,7 @@ func newFixture(t testing.TB) *fixture {
 		tf.RegisterPluginAsExtensions(tainttoleration.Name, frameworkruntime.FactoryAdapter(feature.Features{}, tainttoleration.New), "Filter"),
 		tf.RegisterPluginAsExtensions(nodeports.Name, frameworkruntime.FactoryAdapter(feature.Features{}, nodeports.New), "PreFilter", "Filter"),
 		tf.RegisterPluginAsExtensions(nodename.Name, frameworkruntime.FactoryAdapter(feature.Features{}, nodename.New), "Filter"),
-		tf.RegisterPluginAsExtensions(Name, plugin, "PreFilter", "Filter"),
+		tf.RegisterPluginAsExtensions(Name, plugin, "PreFilter", "Filter", "PreScore", "Score"),
 	}, berthv1alpha1.SchedulerName,
 		frameworkruntime.WithClientSet(client),
 		frameworkruntime.WithInformerFactory(informers.NewSharedInformerFactory(client, 0)),

@@ -25,6 +25,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/feed"
 	"github.com/berth-dev/berth/pkg/plugin/follow"
 	"github.com/berth-dev/berth/pkg/plugin/history"
+	"github.com/berth-dev/berth/pkg/plugin/mix"
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 	"github.com/berth-dev/berth/pkg/plugin/preempt"
@@ -74,6 +75,8 @@ type Plugin struct {
 	announcer *words.Announcer
 	// resourceClaims are of dynamic resource allocation; nil if that is off.
 	resourceClaims *resourceclaims.Reader
+	// mix knows what is asked for; nil but for the strategy Fragmentation.
+	mix *mix.Book
 }
 
 var (
@@ -199,7 +202,10 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 	pl.follow = &follow.Follower{
 		World: pl.world, Wake: pl.wake, Evictor: pl.evictor, Claims: pl.claims, Dropped: pl.metrics.claimsDropped, EvictionToBind: pl.metrics.evictionToBind,
 	}
-	pl.feed = &feed.Feed{World: pl.world, Wake: pl.wake, Follow: pl.follow, Faults: pl.faults}
+	if args.Strategy == alloc.Fragmentation {
+		pl.mix = mix.NewBook(pl.world, pl.requests)
+	}
+	pl.feed = &feed.Feed{World: pl.world, Wake: pl.wake, Follow: pl.follow, Faults: pl.faults, Mix: pl.mix}
 	return pl, nil
 }
 

@@ -72,6 +72,11 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 		Viewer: viewer, Strategy: pl.args.Strategy,
 		Group: state.IsPodGroupSchedulingCycle(),
 	}
+	if pl.mix != nil {
+		pl.mix.Tried(pod)
+		shared.Needs = cycle.NeedsOf(pod)
+		viewer.Mix = pl.mix.For(gpustate.Ranked{Shape: shared.Shape, Needs: shared.Needs})
+	}
 	if !verdicts.AnyCouldEverFit(shared, nodes) {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, string(gpustate.ReasonNothingEverFits)+": "+verdicts.Largest(shared, nodes))
 	}

@@ -27,6 +27,8 @@ type podSignature struct {
 	Sizing      string
 	Asked       int64
 	Company     gpustate.Company
+	// CPU and Memory are what is asked of the host, where ranks depend on it.
+	CPU, Memory uint64 `json:",omitempty"`
 }
 
 // SignPod returns the signature of what a pod asks for. A pod whose request is not known cannot be signed.
@@ -37,8 +39,11 @@ func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragmen
 		return nil, rejected(fwk.Unschedulable, gpustate.ReasonInvalidRequest)
 	case r.Unresolved != nil:
 		return nil, rejected(fwk.Unschedulable, gpustate.ReasonModelUnknown)
-	case r.Request == nil:
+	case r.Request == nil && pl.mix == nil:
 		return nil, nil
+	case r.Request == nil:
+		needs := cycle.NeedsOf(pod)
+		return signed(podSignature{CPU: needs.CPU, Memory: needs.Memory.Uint64()}), nil
 	}
 	handOff, reason := pl.requests.HandOff(pod, r.Request)
 	if reason != "" {
@@ -54,5 +59,13 @@ func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragmen
 		HandOff: handOff, Options: requests.OptionSignatures(r.Request), Sizing: r.Request.Sizing(),
 		Asked: cycle.AskedOf(pod),
 	}
-	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: signature}}, nil
+	if pl.mix != nil {
+		needs := cycle.NeedsOf(pod)
+		signature.CPU, signature.Memory = needs.CPU, needs.Memory.Uint64()
+	}
+	return signed(signature), nil
+}
+
+func signed(s podSignature) []fwk.SignFragment {
+	return []fwk.SignFragment{{Key: berthv1alpha1.GroupName + "/request", Value: s}}
 }

@@ -32,13 +32,14 @@ var plugin = map[string][]string{
 	"config":         {"policies"},
 	"cycle":          {"claims"},
 	"shared":         {"config", "history", "timers"},
+	"mix":            {"cycle", "requests", "shared"},
 	"preempt":        {"claims", "cycle", "history"},
 	"wake":           {"claims", "config", "needs", "parked", "requests", "shared"},
 	"verdicts":       {"claims", "cycle", "shared", "words"},
 	"follow":         {"claims", "config", "cycle", "parked", "preempt", "shared", "wake", "words"},
 	"faults":         {"config", "history", "policies", "shared", "wake", "words"},
 	"recovery":       {"config", "shared", "wake"},
-	"feed":           {"faults", "follow", "parked", "requests", "shared", "wake"},
+	"feed":           {"faults", "follow", "mix", "parked", "requests", "shared", "wake"},
 }
 
 // TestRoomsOfThePlugin draws the rooms from their imports. An arrow more is to be wanted, not to happen.

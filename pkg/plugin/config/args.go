@@ -50,7 +50,8 @@ type Args struct {
 	// BindTimeout is how long a Binding request may take, once it is sent. Under a leader election it is at most
 	// leaseDuration - 2 * retryPeriod - 1s. Default 4s.
 	BindTimeout *metav1.Duration `json:"bindTimeout,omitempty"`
-	// Strategy is MostAllocated (tightest fit, the default), LeastAllocated (spread) or Fragmentation.
+	// Strategy is MostAllocated (tightest fit, the default), LeastAllocated (spread) or Fragmentation (leaves most for what else is
+	// asked for).
 	Strategy alloc.Strategy `json:"strategy,omitempty"`
 	// DRADrivers are the drivers of dynamic resource allocation whose devices are the GPUs that Berth books too: what a
 	// claim holds is not booked, and a node that has some gets no pods unless labelled. Default [gpu.nvidia.com]; an empty

@@ -4,6 +4,7 @@
 package cycle
 
 import (
+	"math"
 	"slices"
 
 	"github.com/berth-dev/berth/pkg/alloc"
@@ -21,13 +22,38 @@ func (s *State) Fit(view *gpustate.View) gpustate.Fit {
 		return known
 	}
 	var f gpustate.Fit
-	if best, ok := alloc.Best(&view.Node, s.Request.On(&view.Node), s.Strategy); ok {
+	if view.Outlook.Mix != nil { // how good it is, Rank says
+		f.Fits = alloc.Fits(&view.Node, s.Request.On(&view.Node))
+	} else if best, ok := alloc.Best(&view.Node, s.Request.On(&view.Node), s.Strategy); ok {
 		f = gpustate.Fit{Fits: true, Score: alloc.Score(&view.Node, &best, s.Strategy)}
-	} else {
+	}
+	if !f.Fits {
 		f.Why = whyNot(&view.Node, s.Request)
 	}
 	view.RememberFit(s.Shape, f)
 	return f
+}
+
+// Rank says how good the best place on a node is, over all nodes and 64-bit numbers, by a viewer that has a mix. For a pod that asks for
+// no GPU memory, a node of which no GPUs are known is the best there is.
+func (s *State) Rank(view *gpustate.View) int64 {
+	if s.Request.Options() == nil && len(view.Devices) == 0 {
+		return math.MaxInt64
+	}
+	of := gpustate.Ranked{Shape: s.Shape, Needs: s.Needs}
+	rank, known := view.Rank(of)
+	if known {
+		return rank
+	}
+	if s.Request.Options() == nil {
+		rank = -alloc.Cost(&view.Node, nil)
+	} else if best, ok := alloc.Best(&view.Node, s.Request.On(&view.Node), s.Strategy); ok && view.Reason == "" {
+		rank = alloc.Rank(&view.Node, &best)
+	} else {
+		return math.MinInt64 // it was filled meanwhile
+	}
+	view.RememberRank(of, rank)
+	return rank
 }
 
 // Why a request does not fit on a node that can be planned on.

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	resourcehelper "k8s.io/component-helpers/resource"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -20,8 +21,12 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/claims"
 )
 
-// Key is where PreFilter leaves the state.
-const Key fwk.StateKey = "PreFilterBerth"
+const (
+	// Key is where PreFilter leaves the state.
+	Key fwk.StateKey = "PreFilterBerth"
+	// PlainKey is where PreScore leaves that of a pod that asks for no GPU memory: its Request is empty, and it is only ranked.
+	PlainKey fwk.StateKey = "PreScoreBerth"
+)
 
 // State is what PreFilter found out for one pod and cycle, and what is assumed in a try.
 type State struct {
@@ -42,6 +47,8 @@ type Pod struct {
 	UID      types.UID
 	Priority int32
 	Request  *gpustate.Request
+	// Needs is what the pod takes of a node beside GPUs.
+	Needs alloc.Host
 	// HandOff is how the pod can be told its GPUs.
 	HandOff gpustate.HandOff
 	// Shape is the number of what is asked for.
@@ -59,7 +66,7 @@ type Pod struct {
 
 // With returns the pod with another viewer.
 func (p *Pod) With(v *gpustate.Viewer) *Pod {
-	return &Pod{UID: p.UID, Priority: p.Priority, Request: p.Request, HandOff: p.HandOff, Shape: p.Shape, Asked: p.Asked, Viewer: v, Strategy: p.Strategy, Group: p.Group}
+	return &Pod{UID: p.UID, Priority: p.Priority, Request: p.Request, Needs: p.Needs, HandOff: p.HandOff, Shape: p.Shape, Asked: p.Asked, Viewer: v, Strategy: p.Strategy, Group: p.Group}
 }
 
 // FormOn returns the form in which a node is told the pod's GPUs, or the reason why there is none; neither if the node
@@ -90,8 +97,18 @@ func (s *State) Clone() fwk.StateData {
 }
 
 // Of returns the state of a pod that asks for GPU memory; nil for one that does not, whose PreFilter wrote none.
-func Of(state fwk.CycleState) *State {
-	data, err := state.Read(Key)
+func Of(state fwk.CycleState) *State { return read(state, Key) }
+
+// Ranked returns the state of a pod whose nodes are ranked, be it one that asks for no GPU memory; nil if nothing is.
+func Ranked(state fwk.CycleState) *State {
+	if s := Of(state); s != nil {
+		return s
+	}
+	return read(state, PlainKey)
+}
+
+func read(state fwk.CycleState, key fwk.StateKey) *State {
+	data, err := state.Read(key)
 	if err != nil {
 		return nil
 	}
@@ -124,11 +141,30 @@ func (p *Pod) generation(ni fwk.NodeInfo) int64 {
 func (s *State) View(ni fwk.NodeInfo) gpustate.View {
 	q := s.Query()
 	q.Generation = s.generation(ni)
-	if view, ok := s.Viewer.Recall(ni.Node(), &q); ok {
-		return view
+	view, ok := s.Viewer.Recall(ni.Node(), &q)
+	if !ok {
+		var room [64]*corev1.Pod // on the stack: views are made for thousands of nodes
+		view = s.Viewer.View(ni.Node(), appendPods(room[:0], ni), &q)
 	}
-	var room [64]*corev1.Pod // on the stack: views are made for thousands of nodes
-	return s.Viewer.View(ni.Node(), appendPods(room[:0], ni), &q)
+	if view.Outlook.Mix != nil {
+		view.Outlook.Host, view.Outlook.Needs = freeHost(ni), s.Needs
+	}
+	return view
+}
+
+// freeHost returns what is free on a node beside GPUs.
+func freeHost(ni fwk.NodeInfo) alloc.Host {
+	all, taken := ni.GetAllocatable(), ni.GetRequested()
+	return alloc.Host{
+		CPU:    uint64(max(all.GetMilliCPU()-taken.GetMilliCPU(), 0)),
+		Memory: alloc.BytesOfInt64(all.GetMemory()).Minus(alloc.BytesOfInt64(taken.GetMemory())),
+	}
+}
+
+// NeedsOf returns what a pod takes of a node beside GPUs.
+func NeedsOf(pod *corev1.Pod) alloc.Host {
+	requests := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
+	return alloc.Host{CPU: uint64(max(requests.Cpu().MilliValue(), 0)), Memory: alloc.BytesOfInt64(requests.Memory().Value())}
 }
 
 // Explained is View with the charges of each pod.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-dev/berth/pkg/plugin/faults"
 	"github.com/berth-dev/berth/pkg/plugin/follow"
+	"github.com/berth-dev/berth/pkg/plugin/mix"
 	"github.com/berth-dev/berth/pkg/plugin/shared"
 	"github.com/berth-dev/berth/pkg/plugin/wake"
 )
@@ -18,6 +19,7 @@ type Feed struct {
 	Wake   *wake.Waker
 	Follow *follow.Follower
 	Faults *faults.Watcher
+	Mix    *mix.Book
 	// Synced are the informers that the books need.
 	Synced []cache.InformerSynced
 }

@@ -129,6 +129,7 @@ func (f *Feed) PodSeen(pod *corev1.Pod) {
 		f.Wake.Requests.Forget(pod.UID)
 	}
 	f.Tracker.PodSeen(pod)
+	f.Mix.Seen(pod)
 	f.Wake.PassOn(woken, pod.Spec.NodeName)
 	f.Wake.WatchUnreported(pod)
 	f.Faults.WatchUnallocated(pod)
@@ -146,6 +147,7 @@ func (f *Feed) PodGone(pod *corev1.Pod) {
 	f.Wake.Requests.Forget(pod.UID)
 	f.Wake.Claims.Gone(pod, f.Clock.Now())
 	f.Faults.Forget(pod.UID)
+	f.Mix.Gone(pod.UID)
 	f.History.Forget(pod.UID)
 	if node := f.Tracker.PodGone(pod); node != "" {
 		f.Wake.Settle(node)
