@@ -38,7 +38,9 @@ const lostFor = time.Minute
 type watcher struct {
 	informers map[string]cache.SharedIndexInformer
 	mu        sync.Mutex
-	lost      map[string]time.Time
+	// synced are the resources that are being watched, and lost is when a watch failed.
+	synced map[string]bool
+	lost   map[string]time.Time
 }
 
 // newWatcher makes the informers; changed is told of each change.
@@ -47,7 +49,7 @@ func newWatcher(config *rest.Config, changed func(resource string)) (*watcher, e
 	if err != nil {
 		return nil, err
 	}
-	w := &watcher{informers: map[string]cache.SharedIndexInformer{}, lost: map[string]time.Time{}}
+	w := &watcher{informers: map[string]cache.SharedIndexInformer{}, synced: map[string]bool{}, lost: map[string]time.Time{}}
 	for _, resource := range watched {
 		name := resource.Resource
 		informer := metadatainformer.NewFilteredMetadataInformer(client, resource, metav1.NamespaceAll, 0, cache.Indexers{}, nil).Informer()
@@ -81,14 +83,17 @@ func slim(obj any) (any, error) {
 	return obj, nil
 }
 
-// run watches until ctx ends. synced is told of each resource once it is being watched: what was read before may have changed since.
-func (w *watcher) run(ctx context.Context, synced func(resource string)) {
+// run watches until ctx ends. begun is told of each resource before it counts as watched: what was read of it may have changed since.
+func (w *watcher) run(ctx context.Context, begun func(resource string)) {
 	var group sync.WaitGroup
 	for resource, informer := range w.informers {
 		group.Go(func() { informer.RunWithContext(ctx) })
 		group.Go(func() {
 			if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
-				synced(resource)
+				begun(resource)
+				w.mu.Lock()
+				w.synced[resource] = true
+				w.mu.Unlock()
 			}
 		})
 	}
@@ -107,14 +112,10 @@ func (w *watcher) failed(resource string, err error) {
 
 // isWatched says whether changes of a resource are told of.
 func (w *watcher) isWatched(resource string) bool {
-	informer := w.informers[resource]
-	if informer == nil || !informer.HasSynced() {
-		return false
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	at, lost := w.lost[resource]
-	return !lost || time.Since(at) > lostFor
+	return w.synced[resource] && (!lost || time.Since(at) > lostFor)
 }
 
 func (w *watcher) live() Live {

@@ -79,13 +79,13 @@ func (w *World) Run(ctx context.Context) {
 		return
 	}
 	var group sync.WaitGroup
-	group.Go(func() { w.watcher.run(ctx, w.synced) })
+	group.Go(func() { w.watcher.run(ctx, w.begun) })
 	group.Go(func() { w.revisions.run(ctx, w.drop) })
 	group.Wait()
 }
 
-// synced is told that a resource is being watched from now on.
-func (w *World) synced(resource string) {
+// begun is told that a resource is being watched from now on.
+func (w *World) begun(resource string) {
 	if w.lists.has(resource) {
 		w.revisions.changed(resource)
 	}
