@@ -4,10 +4,10 @@
 package ui
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"io/fs"
-	"mime"
 	"net/http"
 	"path"
 	"strings"
@@ -42,13 +42,7 @@ func (s *Server) sendFile(w http.ResponseWriter, r *http.Request, name string) {
 		writeError(w, http.StatusNotFound, "there is no "+quoted(r.URL.Path))
 		return
 	}
-	kind := contentTypes[path.Ext(name)]
-	if kind == "" {
-		kind = mime.TypeByExtension(path.Ext(name))
-	}
-	if kind == "" {
-		kind = "application/octet-stream"
-	}
+	kind := cmp.Or(contentTypes[path.Ext(name)], "application/octet-stream")
 	sum := sha256.Sum256(content)
 	tag := `"` + hex.EncodeToString(sum[:8]) + `"`
 	w.Header().Set("Content-Type", kind)
