@@ -84,18 +84,20 @@ var sentences = []struct {
 	{PoliciesMissing, []alloc.Reason{gpustate.ReasonPolicies}},
 	{InvalidRequest, []alloc.Reason{
 		gpustate.ReasonInvalidRequest, gpustate.ReasonClaimsGPU, gpustate.ReasonNoReference, gpustate.ReasonNoRuntimeClass,
+		gpustate.ReasonLimitNotGiven,
 	}},
 	{ModelUnknown, []alloc.Reason{gpustate.ReasonModelUnknown}},
 	{Binding, []alloc.Reason{gpustate.ReasonBindUnknown}},
 	{NotTried, []alloc.Reason{gpustate.ReasonRecovering}}, // by the leader before this one
-	{InsufficientMemory, []alloc.Reason{gpustate.ReasonInsufficientMemory, gpustate.ReasonSameWorkload, gpustate.ReasonNotAlone}},
+	{InsufficientMemory, []alloc.Reason{gpustate.ReasonInsufficientMemory, gpustate.ReasonSameWorkload, gpustate.ReasonNotAlone, gpustate.ReasonResourceSum}},
 	{Loading, []alloc.Reason{gpustate.ReasonLoading}},
 	{NodesUnusable, []alloc.Reason{
 		gpustate.ReasonUnreadableReport, gpustate.ReasonStaleReport, gpustate.ReasonDriverUpgrade, gpustate.ReasonDevicePlugin,
 		gpustate.ReasonDRA, gpustate.ReasonUnknownResourceClaim, gpustate.ReasonUnknownAllocation, gpustate.ReasonUnreportedDevicePod,
 		gpustate.ReasonUnhealthyDevices, gpustate.ReasonResourceClaimedDevices, gpustate.ReasonContestedDevices, gpustate.ReasonCordonedDevices,
 		gpustate.ReasonNoRuntimeHandler, gpustate.ReasonNoHandOff, gpustate.ReasonOnlyUUIDs, gpustate.ReasonLongName,
-		gpustate.ReasonHandOffOverride,
+		gpustate.ReasonHandOffOverride, gpustate.ReasonNoLimitReference, gpustate.ReasonSharedLimit, gpustate.ReasonLimitsFail,
+		gpustate.ReasonLimitsUnknown, gpustate.ReasonGPUSharingNotReady, gpustate.ReasonLongSharingName,
 	}},
 	{TooLarge, []alloc.Reason{gpustate.ReasonNothingEverFits, gpustate.ReasonTooSmall, gpustate.ReasonInstances, gpustate.ReasonNoReport}},
 }
