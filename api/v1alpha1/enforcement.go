@@ -5,6 +5,7 @@ package v1alpha1
 
 import (
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -72,6 +73,21 @@ func RefersToLimit(c *corev1.Container) bool {
 	return slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
 		return e.Name == EnvGPUMemoryLimit && refersTo(&e, GPUMemoryLimitFieldPath)
 	})
+}
+
+// limitErrors are what the toolkit's hook apply-cuda-memory-limits says, or the dynamic linker of it, when it cannot set a limit
+// (toolkit 1.20.1; test/handoff has it fail in each of these ways).
+var limitErrors = []string{
+	"failed to set memory limits for gpu",
+	"setting GPU memory limits is only supported in cgroup v2",
+	"failed to parse NVIDIA_GPU_MEMORY_",
+	"exceeds memory limit (",
+	"nvmlDeviceSetMemoryLimits",
+}
+
+// IsLimitFailure says whether what the kubelet says of a container that cannot start is that its memory limit was not set.
+func IsLimitFailure(message string) bool {
+	return slices.ContainsFunc(limitErrors, func(e string) bool { return strings.Contains(message, e) })
 }
 
 // MemoryLimitState is what becomes of a container that is told a limit by its environment.

@@ -31,7 +31,7 @@ var handOffErrors = []string{
 var startFailures = []string{"CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun"}
 
 // HandOffFailure returns what the kubelet says of a container that now cannot start because the node's container runtime
-// does not hand it its GPUs; false if there is none. It ends when a later attempt succeeds.
+// does not hand it its GPUs, or cannot set its memory limit; false if there is none. It ends when a later attempt succeeds.
 func HandOffFailure(pod *corev1.Pod) (message string, failed bool) {
 	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range statuses {
@@ -66,5 +66,5 @@ func terminated(t *corev1.ContainerStateTerminated) (string, bool) {
 }
 
 func isHandOffError(message string) bool {
-	return slices.ContainsFunc(handOffErrors, func(e string) bool { return strings.Contains(message, e) })
+	return slices.ContainsFunc(handOffErrors, func(e string) bool { return strings.Contains(message, e) }) || IsLimitFailure(message)
 }

@@ -109,6 +109,9 @@ func TestLimitsReachTheDriver(t *testing.T) {
 					failure = string(out)
 				}
 			}
+			if berthv1alpha1.IsLimitFailure(failure) != (failure != "") {
+				t.Errorf("a pod whose container fails so is not told of it: %q", failure)
+			}
 			if !strings.Contains(failure, tc.failure) || (failure == "") != (tc.failure == "") {
 				t.Errorf("the hook failed by %q, want %q", failure, tc.failure)
 			}

@@ -99,6 +99,9 @@ func withoutDevices(pod *corev1.Pod, s *berthv1alpha1.GPUNodeStatus, now time.Ti
 // handOffNote says why a container does not get its GPUs, and what to set. Events are cut at their end, so the advice
 // comes first.
 func handOffNote(pod *corev1.Pod, message string) string {
+	if berthv1alpha1.IsLimitFailure(message) {
+		return "The container cannot start because its GPU memory limit could not be set. See docs/enforcement.md. The kubelet says: " + message
+	}
 	advice := "See docs/handoff.md."
 	form, _ := handedOver(pod)
 	switch {

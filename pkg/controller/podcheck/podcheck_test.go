@@ -128,6 +128,15 @@ func TestFailureToHandOverSaysWhatToSet(t *testing.T) {
 	}
 }
 
+func TestALimitThatCannotBeSetIsNamed(t *testing.T) {
+	const message = `error running createRuntime hook #3: exit status 1, stderr: failed to set memory limits for gpu "GPU-a": Not Supported`
+	found, _ := Check(failing(byCDI("server"), message, start), &berthv1alpha1.GPUNodeStatus{}, 0, start)
+	if len(found) != 1 || found[0].Reason != EventHandOffFailed || !strings.Contains(found[0].Note, message) ||
+		!strings.HasPrefix(found[0].Note, "The container cannot start because its GPU memory limit could not be set.") {
+		t.Errorf("found %+v", found)
+	}
+}
+
 func TestMemoryOfDevicesThatTheKubeletGaveAwayIsNotBerths(t *testing.T) {
 	pod := berthPod(0)
 	s := &berthv1alpha1.GPUNodeStatus{Devices: []berthv1alpha1.GPUDevice{{
