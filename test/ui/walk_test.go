@@ -75,6 +75,26 @@ func TestFromTheFleetToAnAnswer(t *testing.T) {
 	}
 }
 
+// TestQuestionsThatMakeNoSense says what the command says of them.
+func TestQuestionsThatMakeNoSense(t *testing.T) {
+	s := serve(t, smallFile(t))
+	for name, tt := range map[string]struct{ address, button, want string }{
+		"nothing is asked for":        {"mode=form", "Ask", "say the model, or the GPU memory"},
+		"nothing to write down":       {"mode=form", "As a manifest", "say the model, or the GPU memory"},
+		"a node that is not there":    {"mode=waiting&drain=nobody", "Ask", `"nobody"`},
+		"a shape that is none":        {"mode=waiting&addNode=h100", "Ask", `"h100" is no shape of a node, such as h100-80x8`},
+		"an amount that says no unit": {"mode=form&gpuMemory=30", "Ask", "did you mean 30Gi?"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := openTab(t, wide)
+			b.visit(s.at("#/what-if?" + tt.address))
+			b.click("button", tt.button)
+			b.until(`document.querySelector('[role="alert"], .pending')`)
+			b.shows(tt.want)
+		})
+	}
+}
+
 func TestFiltersLeaveWhatTheyName(t *testing.T) {
 	s := serve(t, smallFile(t))
 	for name, tt := range map[string]struct {

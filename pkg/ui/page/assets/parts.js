@@ -38,7 +38,9 @@ export function Text({ label, hint, value = '', onValue, type = 'text', kind = '
   const name = useId('text');
   const [typed, set] = useState(value);
   const timer = useRef(0);
-  useEffect(() => { set(value); }, [value]);
+  const input = useRef(null);
+  // What is being typed is newer than what comes back of it.
+  useEffect(() => { if (document.activeElement !== input.current) set(value); }, [value]);
   const changed = (event) => {
     const now = event.target.value;
     set(now);
@@ -48,7 +50,7 @@ export function Text({ label, hint, value = '', onValue, type = 'text', kind = '
   };
   return html`<div class=${'field ' + kind}>
     <label for=${name}>${label}</label>
-    <input id=${name} type=${type} value=${typed} onInput=${changed} autocomplete="off" spellcheck=${false}
+    <input ref=${input} id=${name} type=${type} value=${typed} onInput=${changed} autocomplete="off" spellcheck=${false}
       aria-describedby=${hint ? name + '-hint' : null} ...${rest} />
     ${hint && html`<span class="hint" id=${name + '-hint'}>${hint}</span>`}
   </div>`;

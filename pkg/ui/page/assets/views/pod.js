@@ -83,7 +83,7 @@ const Gpus = ({ node }) => html`<details open=${node.fits || node.short > 0 || n
 export const History = ({ entries, title = 'What is recorded of it', named }) => html`<section class="panel">
   <h2>${title}</h2>
   <ol class="history">${entries.map((entry) => html`<li>
-    <span class="muted">${entry.time ? clock(entry.time) : 'now'}</span>
+    <span class="muted">${entry.time ? clock(entry.time) : '–'}</span>
     <span class="muted">${entry.source}</span>
     <span>${named?.(entry)}${entry.text}</span>
   </li>`)}</ol>

@@ -32,7 +32,7 @@ export function WhatIf({ at, map }) {
   const params = at.params;
   const mode = params.get('mode') || 'form';
   const [manifest, setManifest] = useState(pasted);
-  const { answer, error, busy, ask } = useAnswer();
+  const { answer, error, busy, ask, fail } = useAnswer();
   const question = useMemo(() => parse(params, manifest), [params.toString(), manifest]);
   const first = useRef(true);
   useEffect(() => {
@@ -46,9 +46,13 @@ export function WhatIf({ at, map }) {
     ask(question);
   };
   const asYAML = async () => {
-    const { manifest: text } = await post('/manifest', question.form);
-    pasted = text;
-    setManifest(text);
+    try {
+      pasted = (await post('/manifest', question.form)).manifest;
+    } catch (error) {
+      fail(error);
+      return;
+    }
+    setManifest(pasted);
     setParams({ mode: 'manifest', run: '' });
   };
   const field = (name, label, hint, rest) => html`<${Text} label=${label} hint=${hint} value=${params.get(name) ?? ''} onValue=${set(name)} ...${rest} />`;
@@ -123,5 +127,5 @@ function useAnswer() {
     }
   };
   useEffect(() => () => control.current?.abort(), []);
-  return { ...state, ask };
+  return { ...state, ask, fail: (error) => set({ answer: null, error, busy: false }) };
 }
