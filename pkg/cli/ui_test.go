@@ -204,6 +204,8 @@ func TestErrorsOfThePageHaveTheirStatus(t *testing.T) {
 		"too many replicas of a form":  {used(), asked{path: "/api/v1/what-if", body: `{"form":{"gpuMemory":"1Gi","replicas":1000000000}}`}, http.StatusBadRequest},
 		"too many nodes":               {used(), asked{path: "/api/v1/what-if", body: `{"addNode":["h100-80x8=1000000000"]}`}, http.StatusBadRequest},
 		"a form that says nothing":     {used(), asked{path: "/api/v1/what-if", body: `{"form":{}}`}, http.StatusBadRequest},
+		"too many replicas of a list":  {used(), asked{path: "/api/v1/what-if", body: `{"manifest":"models: [{name: a, gpuMemory: 1Gi, replicas: 1000000000}]"}`}, http.StatusBadRequest},
+		"a file named by a list":       {used(), asked{path: "/api/v1/what-if", body: `{"manifest":"models: [{name: a, gpuMemory: 1Gi, model: /etc/passwd}]"}`}, http.StatusBadRequest},
 		"a file of this machine":       {used(), asked{path: "/api/v1/what-if", body: `{"manifest":"/etc/passwd"}`}, http.StatusBadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {

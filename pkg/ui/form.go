@@ -38,7 +38,7 @@ func (q *Question) question(namespace string) (*whatif.Question, error) {
 		return out, nil
 	}
 	// Of the text alone: nothing in it names a file or an address that would be read.
-	manifests := whatif.Manifests{FilenameOptions: resource.FilenameOptions{Filenames: []string{"-"}}, Stdin: strings.NewReader(text)}
+	manifests := whatif.Manifests{FilenameOptions: resource.FilenameOptions{Filenames: []string{"-"}}, Stdin: strings.NewReader(text), NoFiles: true}
 	return out, manifests.AddTo(out, cmp.Or(q.Namespace, namespace))
 }
 

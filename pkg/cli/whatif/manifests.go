@@ -32,6 +32,8 @@ type Manifests struct {
 	// FilenameOptions are files, folders and URLs ("-" is Stdin), or a folder with a kustomization, as kubectl has them.
 	resource.FilenameOptions
 	Stdin io.Reader
+	// NoFiles says that what is read comes from somebody who may not name files of this machine: then none is looked at.
+	NoFiles bool
 	// Admit asks a cluster what it makes of an object that makes pods; nil = nobody is asked.
 	Admit func(object *unstructured.Unstructured, namespace string) (*unstructured.Unstructured, error)
 }
@@ -74,7 +76,11 @@ func (m *Manifests) Read(namespace string) (*Objects, error) {
 		if err != nil {
 			return nil, err
 		}
-		pods, isModels, err := readModels(text, filepath.Dir(file))
+		folder := filepath.Dir(file)
+		if m.NoFiles {
+			folder = ""
+		}
+		pods, isModels, err := readModels(text, folder)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("%s: %w", file, err)
@@ -181,13 +187,15 @@ func (m *Manifests) add(out *Objects, object *unstructured.Unstructured, namespa
 // maxPods is how many pods can be asked about at once: each is an object here, and has a scheduling cycle.
 const maxPods = 10_000
 
+var errTooMany = fmt.Errorf("it asks for too many pods: at most %d can be asked about", maxPods)
+
 // countable fails on an object that asks for more pods than can be asked about.
 func countable(object *unstructured.Unstructured) error {
 	product := int64(1)
 	for _, field := range [][]string{{"spec", "replicas"}, {"spec", "completions"}, {"spec", "parallelism"}, {"spec", "leaderWorkerTemplate", "size"}} {
 		n, found, err := unstructured.NestedInt64(object.Object, field...)
 		if found && err == nil && (n > maxPods || n > 0 && product > maxPods/n) {
-			return fmt.Errorf("it asks for too many pods: at most %d can be asked about", maxPods)
+			return errTooMany
 		}
 		if n > 0 && field[len(field)-1] != "parallelism" { // which is how many of the completions there are at once
 			product *= n

@@ -51,7 +51,8 @@ type Model struct {
 	Args []string `json:"args"`
 }
 
-// readModels reads a file as a list of models. It is none if its one document has no field of that name.
+// readModels reads a file as a list of models. It is none if its one document has no field of that name. Files of models are looked
+// for from a folder; without one, the list may name none.
 func readModels(text []byte, folder string) (pods []*corev1.Pod, is bool, err error) {
 	var fields map[string]any
 	if yaml.Unmarshal(text, &fields) != nil || fields["models"] == nil || fields["kind"] != nil {
@@ -67,6 +68,9 @@ func readModels(text []byte, folder string) (pods []*corev1.Pod, is bool, err er
 		made, err := m.pods(folder)
 		if err == nil && named[m.Name] {
 			err = errors.New("the name is used twice: give each model a name of its own")
+		}
+		if err == nil && len(pods)+len(made) > maxPods {
+			err = errTooMany
 		}
 		if err != nil {
 			return nil, true, fmt.Errorf("models[%d] %s: %w", i, m.Name, err)
@@ -90,6 +94,9 @@ func (m *Model) pods(folder string) ([]*corev1.Pod, error) {
 	}
 	if m.Replicas != nil && *m.Replicas < 0 {
 		return nil, fmt.Errorf("replicas is %d", *m.Replicas)
+	}
+	if m.Replicas != nil && *m.Replicas > maxPods {
+		return nil, errTooMany
 	}
 	source, err := m.source(folder)
 	if err != nil {
@@ -139,6 +146,8 @@ func (m *Model) source(folder string) (string, error) {
 		return "", errors.New("it has neither model nor gpuMemory: say what is loaded, or how much memory it needs")
 	case m.Model == "" || strings.Contains(m.Model, "://"):
 		return m.Model, nil
+	case folder == "":
+		return "", fmt.Errorf("model %q is no source, such as hf://ORG/REPO, and files are not read here", m.Model)
 	}
 	file := m.Model
 	if !filepath.IsAbs(file) {
