@@ -60,6 +60,9 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request, resource string) {
 			kind, name, annotations)
 		w.(http.Flusher).Flush()
 	}
+	if resource == "nodes" { // which was there before, and is no change
+		event("ADDED", "gpu-a", "")
+	}
 	event("BOOKMARK", "", `"k8s.io/initial-events-end":"true"`)
 	for n := 0; ; n++ {
 		changes := a.changes
