@@ -19,7 +19,7 @@ trap 'rm -rf "$work"' EXIT
 unpack() {
   local file got
   file="$work/$(cd "$work" && npm pack --silent "$1@$2")"
-  got="sha512-$(openssl dgst -sha512 -binary "$file" | base64 -w0)"
+  got="sha512-$(node -p 'crypto.createHash("sha512").update(fs.readFileSync(process.argv[1])).digest("base64")' "$file")"
   [[ "$got" == "$3" ]] || { echo "$1@$2 has the hash $got, not $3" >&2; exit 1; }
   mkdir -p "$work/$1"
   tar -xzf "$file" -C "$work/$1" --strip-components=1
