@@ -212,6 +212,23 @@ func TestRankedPodsAreSignedWithWhatTheyTakeOfTheHost(t *testing.T) {
 	}
 }
 
+// TestKindsCountWhereTheyMayBe: what pods for other nodes could use is of no use here.
+func TestKindsCountWhereTheyMayBe(t *testing.T) {
+	f := packing(t)
+	theirs := bt.MakeNode("a")
+	theirs.Labels["model"] = "A"
+	f.node(theirs, bt.MakeGPUsOf("a", 1, "80Gi"))
+	f.node(bt.MakeNode("b"), bt.MakeGPUsOf("b", 1, "80Gi"))
+	for i := range 40 {
+		pod := bt.MakePod(fmt.Sprint("waiting-", i)).Memory("40Gi")
+		pod.Spec.NodeSelector = map[string]string{"model": "A"}
+		f.pl.feed.PodSeen(pod.Obj())
+	}
+	if diff := cmp.Diff(map[string]int64{"b": 100, "a": 99}, f.ranked(bt.MakePod("p").Memory("30Gi").Obj())); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // TestMixChangesRanks: what was found out by one mix is not said by another.
 func TestMixChangesRanks(t *testing.T) {
 	f := packing(t)
