@@ -33,6 +33,9 @@ func write(seed uint64, gpus int, cold float64, folder string) error {
 		return err
 	}
 	pods := mix(models, gpus, cold, seed)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
 	if err := os.WriteFile(filepath.Join(folder, "pods.csv"), podsCSV(pods), 0o644); err != nil {
 		return err
 	}
