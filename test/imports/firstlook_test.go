@@ -42,7 +42,7 @@ func TestFirstLooksCompileLittle(t *testing.T) {
 			},
 		},
 		{
-			program: "cmd/kubectl-berth", most: 1223,
+			program: "cmd/kubectl-berth", most: 1224,
 			without: []string{"google.golang.org/grpc", "k8s.io/apiserver/pkg/admission/plugin/webhook/generic", "k8s.io/apiserver/pkg/server"},
 		},
 	}
