@@ -25,15 +25,15 @@ func (ranking) NormalizeScore(_ context.Context, state fwk.CycleState, _ *corev1
 	if s := cycle.Ranked(state); s == nil || s.Viewer.Mix == nil {
 		return nil // they are scores
 	}
-	var room [fwk.MaxNodeScore]int
+	var room [fwk.MaxScore]int
 	best := room[:0] // the best, in order
 	better := func(i, j int) bool {
 		return scores[i].Score > scores[j].Score || scores[i].Score == scores[j].Score && scores[i].Name < scores[j].Name
 	}
-	top := fwk.MaxNodeScore
+	top := fwk.MaxScore
 	for i := range scores {
 		if scores[i].Score == math.MaxInt64 {
-			top = fwk.MaxNodeScore - 1
+			top = fwk.MaxScore - 1
 			continue
 		}
 		if len(best) == cap(best) {
@@ -52,7 +52,7 @@ func (ranking) NormalizeScore(_ context.Context, state fwk.CycleState, _ *corev1
 	}
 	for i := range scores {
 		if scores[i].Score == math.MaxInt64 {
-			scores[i].Score = fwk.MaxNodeScore
+			scores[i].Score = fwk.MaxScore
 		} else {
 			scores[i].Score = 0
 		}

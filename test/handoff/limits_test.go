@@ -19,9 +19,6 @@ import (
 	"github.com/berth-dev/berth/test/nvmlmock"
 )
 
-// limitsHook is the hook of the toolkit that tells the driver a container's memory limit.
-const limitsHook = "apply-cuda-memory-limits"
-
 // checkLimits compares what the agent says of memory limits with the hooks that containers get, for each GPU one or none.
 func checkLimits(t *testing.T, r *berthv1alpha1.RuntimeHandOff, hooks map[berthv1alpha1.DeviceForm]int, gpus int) {
 	t.Helper()

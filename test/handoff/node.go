@@ -19,6 +19,9 @@ import (
 	"github.com/berth-dev/berth/test/nvmlmock"
 )
 
+// limitsHook is the hook of the toolkit that tells the driver a container's memory limit.
+const limitsHook = "apply-cuda-memory-limits"
+
 // packagedConfig is the toolkit's configuration where its packages have it.
 const packagedConfig = "/etc/nvidia-container-runtime/config.toml"
 
