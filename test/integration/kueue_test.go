@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -80,7 +81,18 @@ integrations: {frameworks: [batch/job, pod]}
 			t.Fatal(err)
 		}
 	}
-	runBeside(t, []string{"KUBECONFIG=" + lab.Kubeconfig}, program, "--config="+filepath.Join(dir, "config.yaml"), "--feature-gates=VisibilityOnDemand=false")
+	harness.Eventually(t, "Kueue's objects are served", func(context.Context) (bool, string) {
+		served, err := lab.Clientset.Discovery().ServerResourcesForGroupVersion("kueue.x-k8s.io/v1beta2")
+		if err != nil {
+			return false, err.Error()
+		}
+		is := func(r metav1.APIResource) bool { return r.Name == "workloads" }
+		return slices.ContainsFunc(served.APIResources, is), fmt.Sprint(len(served.APIResources), " resources")
+	})
+	// Where it manages no certificates itself, it reads those of its metrics from a fixed folder: it gets a folder /etc of its own.
+	runBeside(t, []string{"KUBECONFIG=" + lab.Kubeconfig}, "unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
+		`mount -t tmpfs none /etc; mkdir -p /etc/kueue/metrics/certs; cp "$1"/tls.* /etc/kueue/metrics/certs; exec "$2" --config="$1/config.yaml" --feature-gates=VisibilityOnDemand=false`,
+		"sh", dir, program)
 	harness.Eventually(t, "Kueue's webhooks answer", func(ctx context.Context) (bool, string) {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", "127.0.0.1:"+port)
 		if err != nil {
@@ -194,8 +206,13 @@ func TestKueueCountsGPUMemory(t *testing.T) {
 	if !suspended("second") || !gated(tooMuch) {
 		t.Errorf("Job second is suspended: %v; pod too-much is gated: %v", suspended("second"), gated(tooMuch))
 	}
-	background := metav1.DeletePropagationBackground
-	if err := lab.Client.Delete(t.Context(), first, &client.DeleteOptions{PropagationPolicy: &background}); err != nil {
+	// The first Job comes to its end, and makes room.
+	pods := &corev1.PodList{}
+	if err := lab.Client.List(t.Context(), pods, client.MatchingLabels{"batch.kubernetes.io/job-name": first.Name}); err != nil || len(pods.Items) != 1 {
+		t.Fatalf("%d pods of Job first: %v", len(pods.Items), err)
+	}
+	done := client.RawPatch(types.MergePatchType, []byte(`{"status": {"phase": "Succeeded"}}`))
+	if err := lab.Client.Status().Patch(t.Context(), &pods.Items[0], done); err != nil {
 		t.Fatal(err)
 	}
 	runs("second")
