@@ -74,6 +74,18 @@ test-ui: ## Look at the page of kubectl berth ui in Chromium (installs it and ax
 prometheus: ## Build bin/prometheus, which berth-lab up --monitoring runs (some minutes the first time)
 	cd hack/monitoring && go build -tags remove_all_sd -o ../../bin/ github.com/prometheus/prometheus/cmd/prometheus
 
+.PHONY: test-kueue
+test-kueue: ## Quotas by the real Kueue (compiled once, some ten minutes)
+	cd test/kueue && go build -ldflags=-s -o ../../bin/kueue sigs.k8s.io/kueue/cmd/kueue
+	KUEUE=$(CURDIR)/bin/kueue KUEUE_SOURCE=$$(cd test/kueue && go list -m -f '{{.Dir}}' sigs.k8s.io/kueue) \
+		go test -count=1 -run TestKueue ./test/integration
+
+.PHONY: test-karpenter
+test-karpenter: ## Nodes by the real Karpenter with its KWOK provider (compiled once, some ten minutes)
+	cd test/karpenter && go build -ldflags=-s -o ../../bin/karpenter-kwok sigs.k8s.io/karpenter/kwok
+	KARPENTER=$(CURDIR)/bin/karpenter-kwok KARPENTER_SOURCE=$$(cd test/karpenter && go list -m -f '{{.Dir}}' sigs.k8s.io/karpenter) \
+		go test -count=1 -run TestKarpenter ./test/integration
+
 .PHONY: test-skew
 test-skew: ## Run the core scenarios on the real kube-apiservers of older versions (KUBE=1.36 for one)
 	hack/test-skew.sh $(KUBE)
