@@ -200,8 +200,13 @@ func TestQuotaOfGPUMemory(t *testing.T) {
 		return q.String()
 	}
 	eventually(t, "the quota is counted", func(ctx context.Context) (bool, error) {
-		quota, err := quotas.Get(ctx, "gpus", metav1.GetOptions{})
-		return err == nil && len(quota.Status.Hard) > 0, err
+		pod := requestingPod("far-too-much")
+		pod.Annotations[berthv1alpha1.AnnotationGPUMemory] = "1000Gi"
+		_, err := c.admin.CoreV1().Pods("counted").Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err != nil && strings.Contains(err.Error(), "exceeded quota") {
+			return true, nil
+		}
+		return false, err
 	})
 	model := func(pod *corev1.Pod) {
 		pod.Annotations = map[string]string{berthv1alpha1.AnnotationModel: "ollama://llama3"}
