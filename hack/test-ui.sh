@@ -6,6 +6,7 @@
 #
 #   hack/test-ui.sh [GO TEST FLAGS]       for instance -run TestViews
 #   UPDATE=1 hack/test-ui.sh -run Views   writes the docs' pictures
+#   hack/test-ui.sh --prepare             only brings what it needs, and says whether it can
 #
 # It needs Chromium, and axe-core from npm. On Debian, root gets what is missing; CHROMIUM names another browser of its kind.
 set -euo pipefail
@@ -38,6 +39,7 @@ export CHROMIUM
 
 # What npm wrote down is compared with the hashes of package-lock.json.
 [[ test/ui/node_modules/.package-lock.json -nt test/ui/package-lock.json ]] || npm --prefix test/ui ci --silent --ignore-scripts
+[[ "${1-}" != --prepare ]] || exit 0
 hack/vendor-page.sh --verify
 
 exec go test -C test/ui -count=1 -timeout 15m "$@" ./...
