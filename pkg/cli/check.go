@@ -5,7 +5,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -95,11 +94,9 @@ func (o *checkOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	if o.output == "json" {
-		text, err := json.MarshalIndent(report, "", "  ")
-		if err != nil {
+		if err := printJSON(o.Out, report); err != nil {
 			return err
 		}
-		fmt.Fprintln(o.Out, string(text))
 	} else if err := report.Render(o.Out, terminal.Style(o.Out, o.noColor).Colour); err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -113,11 +112,9 @@ func (o *planOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	if o.output == "json" {
-		text, err := json.MarshalIndent(answer, "", "  ")
-		if err != nil {
+		if err := printJSON(o.Out, answer); err != nil {
 			return err
 		}
-		fmt.Fprintln(o.Out, string(text))
 	} else {
 		printNotes(o.ErrOut, answer.Notes)
 		if err := answer.Render(o.Out, terminal.Style(o.Out, o.noColor)); err != nil {

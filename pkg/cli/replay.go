@@ -6,7 +6,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -113,12 +112,7 @@ func (o *replayOptions) run(ctx context.Context) error {
 		}
 	}
 	if o.output == "json" {
-		text, err := json.MarshalIndent(answer, "", "  ")
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(o.Out, string(text))
-		return nil
+		return printJSON(o.Out, answer)
 	}
 	return answer.Render(o.Out)
 }

@@ -87,3 +87,13 @@ func printNotes(out io.Writer, notes []string) {
 		fmt.Fprintln(out, "note:", note)
 	}
 }
+
+// printJSON prints an answer as a script would have it.
+func printJSON(out io.Writer, answer any) error {
+	text, err := indented(answer)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(text)
+	return err
+}

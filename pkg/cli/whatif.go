@@ -5,7 +5,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -105,11 +104,9 @@ func (o *whatIfOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	if o.output == "json" {
-		text, err := json.MarshalIndent(answer, "", "  ")
-		if err != nil {
+		if err := printJSON(o.Out, answer); err != nil {
 			return err
 		}
-		fmt.Fprintln(o.Out, string(text))
 	} else {
 		printNotes(o.ErrOut, answer.Notes)
 		if err := answer.Render(o.Out); err != nil {
