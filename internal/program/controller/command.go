@@ -6,7 +6,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -18,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/berth-dev/berth/internal/memlimit"
 	"github.com/berth-dev/berth/internal/version"
 	"github.com/berth-dev/berth/pkg/controller"
 	"github.com/berth-dev/berth/pkg/gpunode"
@@ -78,7 +78,7 @@ func run(ctx context.Context, o *options) error {
 			return err
 		}
 	}
-	limit := limitMemory(os.DirFS("/sys/fs/cgroup"))
+	limit := memlimit.Set(memlimit.Cgroup())
 	klog.FromContext(ctx).Info("Controller started", "version", version.String(), "memoryLimit", limit)
 	return mgr.Start(ctx)
 }

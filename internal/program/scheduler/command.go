@@ -29,6 +29,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-scheduler/app/options"
 
 	"github.com/berth-dev/berth/internal/firstlist"
+	"github.com/berth-dev/berth/internal/memlimit"
 	"github.com/berth-dev/berth/internal/version"
 	"github.com/berth-dev/berth/pkg/leader"
 	"github.com/berth-dev/berth/pkg/plugin"
@@ -88,6 +89,7 @@ func run(cmd *cobra.Command, opts *options.Options) error {
 		return err
 	}
 	cliflag.PrintFlags(cmd.Flags())
+	memlimit.Set(memlimit.Cgroup())
 	if opts.InformerName == nil {
 		name, err := cache.NewInformerName("kube-scheduler")
 		if err != nil {

@@ -25,6 +25,9 @@ import (
 // Start feeds the tracker from a cluster. Berth's own objects come through informers of the plugin: the
 // framework's dynamic informers would hand over unstructured copies, and run hints that may be ahead of the tracker.
 func (f *Feed) Start(ctx context.Context, client rest.Interface) error {
+	if err := f.trimFramework(); err != nil {
+		return err
+	}
 	var own []cache.SharedIndexInformer
 	err := f.From(func(resource, namespace string, example runtime.Object) cache.SharedIndexInformer {
 		from := cache.Getter(client)

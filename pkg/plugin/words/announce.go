@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 )
@@ -25,7 +26,8 @@ const (
 	maxPlacements = 10_000
 )
 
-// Placement is what the owner of a pod that was placed is told.
+// Placement is what the owner of a pod that was placed is told. Of the pod, what an Event names is known for sure; thousands may
+// wait, and pods are large.
 type Placement struct {
 	Pod  *corev1.Pod
 	Note string
@@ -81,8 +83,15 @@ func (a *Announcer) Placed(ctx context.Context, pod *corev1.Pod, note string) {
 	}
 	a.last.Store(a.clock.Now().UnixNano())
 	select {
-	case a.waiting <- Placement{Pod: pod, Note: note}:
+	case a.waiting <- Placement{Pod: named(pod), Note: note}:
 	default:
 		klog.FromContext(ctx).Info("No Event of this placement: too many wait to be written", "pod", klog.KObj(pod), "note", note)
 	}
+}
+
+// named returns a pod that is only what an Event names of it.
+func named(pod *corev1.Pod) *corev1.Pod {
+	return &corev1.Pod{TypeMeta: pod.TypeMeta, ObjectMeta: metav1.ObjectMeta{
+		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+	}}
 }

@@ -1,7 +1,7 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controller
+package memlimit
 
 import (
 	"runtime/debug"
@@ -27,7 +27,7 @@ func TestMemoryLimitFollowsTheContainers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv("GOMEMLIMIT", tt.env)
 			debug.SetMemoryLimit(before)
-			got := limitMemory(fstest.MapFS{tt.file: {Data: []byte(tt.content)}})
+			got := Set(fstest.MapFS{tt.file: {Data: []byte(tt.content)}})
 			set := debug.SetMemoryLimit(-1)
 			if got != tt.want || tt.want != 0 && set != tt.want || tt.want == 0 && set != before {
 				t.Errorf("said %d and set %d, want %d", got, set, tt.want)

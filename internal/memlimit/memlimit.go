@@ -1,7 +1,8 @@
 // Copyright The Berth Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controller
+// Package memlimit keeps a process within the memory of its container.
+package memlimit
 
 import (
 	"io/fs"
@@ -12,10 +13,13 @@ import (
 	"strings"
 )
 
-// limitMemory makes the garbage collector keep the process within what its container may use, unless GOMEMLIMIT says
+// Cgroup is where a process in a container finds its control group.
+func Cgroup() fs.FS { return os.DirFS("/sys/fs/cgroup") }
+
+// Set makes the garbage collector keep the process within what its container may use, unless GOMEMLIMIT says
 // otherwise. It returns the limit that it set in bytes, 0 if it set none. A seventh is left for what the collector does
 // not count, and for the moment that it needs.
-func limitMemory(cgroup fs.FS) int64 {
+func Set(cgroup fs.FS) int64 {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return 0
 	}

@@ -1,0 +1,77 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package feed
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// trimFramework has the framework's informers, which must not run yet, keep only what a scheduler reads: tens of thousands of
+// pods that are bound are most of its memory. kube-scheduler itself leaves out the field managers of pods, and nothing of nodes.
+func (f *Feed) trimFramework() error {
+	core := f.Handle.SharedInformerFactory().Core().V1()
+	if err := core.Pods().Informer().SetTransform(trimPod); err != nil {
+		return err
+	}
+	return core.Nodes().Informer().SetTransform(trimNode)
+}
+
+func trimNode(obj any) (any, error) {
+	if node, ok := obj.(*corev1.Node); ok {
+		node.ManagedFields = nil
+	}
+	return obj, nil
+}
+
+// trimPod leaves out what matters only to the kubelet once a pod is bound. Of one that is not, all counts: its model's memory is
+// read from its command, arguments and environment, and its hand-off from the latter.
+func trimPod(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil // a tombstone
+	}
+	pod.ManagedFields = nil
+	if pod.Spec.NodeName == "" {
+		return pod, nil
+	}
+	delete(pod.Annotations, corev1.LastAppliedConfigAnnotation)
+	pod.Spec.EphemeralContainers = nil // they have no resources, and no ports
+	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			trimContainer(&containers[i])
+		}
+	}
+	// Volumes that need no disk of a node, such as the token that each pod has.
+	pod.Spec.Volumes = slices.DeleteFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.Projected != nil || v.EmptyDir != nil || v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil
+	})
+	pod.Spec.Volumes = slices.Clip(pod.Spec.Volumes)
+	if len(pod.Spec.Volumes) == 0 {
+		pod.Spec.Volumes = nil
+	}
+	pod.Status.EphemeralContainerStatuses = nil
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range statuses {
+			s := &statuses[i]
+			s.Image, s.ImageID, s.ContainerID, s.VolumeMounts = "", "", "", nil
+		}
+	}
+	return pod, nil
+}
+
+// trimContainer keeps what the framework's plugins and ours read of a container that was placed: its name, image, resources,
+// ports and restart policy.
+func trimContainer(c *corev1.Container) {
+	*c = corev1.Container{
+		Name: c.Name, Image: c.Image, Ports: c.Ports, Resources: c.Resources, ResizePolicy: c.ResizePolicy, RestartPolicy: c.RestartPolicy,
+	}
+}
+
+var (
+	_ cache.TransformFunc = trimPod
+	_ cache.TransformFunc = trimNode
+)
