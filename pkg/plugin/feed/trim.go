@@ -4,8 +4,6 @@
 package feed
 
 import (
-	"slices"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
 )
@@ -45,14 +43,14 @@ func trimPod(obj any) (any, error) {
 			trimContainer(&containers[i])
 		}
 	}
-	// Volumes that need no disk of a node, such as the token that each pod has.
-	pod.Spec.Volumes = slices.DeleteFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
-		return v.Projected != nil || v.EmptyDir != nil || v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil
-	})
-	pod.Spec.Volumes = slices.Clip(pod.Spec.Volumes)
-	if len(pod.Spec.Volumes) == 0 {
-		pod.Spec.Volumes = nil
+	var volumes []corev1.Volume // a new list: the old one would keep the memory of all
+	for _, v := range pod.Spec.Volumes {
+		// Others, such as the token that each pod has, need no disk of the node.
+		if v.Projected == nil && v.EmptyDir == nil && v.ConfigMap == nil && v.Secret == nil && v.DownwardAPI == nil {
+			volumes = append(volumes, v)
+		}
 	}
+	pod.Spec.Volumes = volumes
 	pod.Status.EphemeralContainerStatuses = nil
 	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range statuses {
