@@ -24,8 +24,8 @@ const schedulerLease = "berth-scheduler"
 type ConfigCheck struct {
 	// Flaws are what it starts with, and places pods wrongly by.
 	Flaws []string
-	// Args are the arguments of the plugin, defaults applied.
-	Args pluginconfig.Args
+	// Args are the arguments of the plugin, defaults applied; nil if no profile that pods ask for has it.
+	Args *pluginconfig.Args
 	// Elects says that replicas elect a leader.
 	Elects bool
 }
@@ -62,7 +62,8 @@ func CheckConfig(ctx context.Context, text []byte) (*ConfigCheck, error) {
 		c.Flaws = append(c.Flaws, fmt.Sprintf("no profile is named %s, by which pods ask for it", berthv1alpha1.SchedulerName))
 		return c, nil
 	}
-	c.Args = s.Arguments()
+	args := s.Arguments()
+	c.Args = &args
 	c.Flaws = append(c.Flaws, flawsOf(profile.ListPlugins())...)
 	return c, nil
 }

@@ -20,6 +20,8 @@ const (
 	idPolicyFound     = "policy-found-by-scheduler"
 	idPolicyRefuses   = "policy-refuses"
 	idEnforcement     = "enforcement"
+	idResource        = "gpu-memory-resource"
+	idQuota           = "gpu-memory-quota"
 
 	idRoles    = "roles"
 	idBindings = "role-bindings"
@@ -51,6 +53,7 @@ const (
 	idLabelled     = "node-labelled"
 	idNodeReady    = "node-ready"
 	idDriver       = "node-driver-upgrade"
+	idAdvertised   = "node-gpu-memory"
 
 	idServed     = "pods-served"
 	idTried      = "pods-tried"
@@ -78,5 +81,7 @@ const (
 	pageNodeReasons   = "docs/reasons.md#of-a-node"
 	pageDeviceReasons = "docs/reasons.md#of-a-gpu"
 	pageOlder         = "docs/install.md#kubernetes-135"
+	pageResource      = "docs/quota.md#switch-it-on"
+	pageAdvertised    = "docs/quota.md#what-nodes-advertise"
 	pageAgentNeeds    = "docs/agent.md#what-it-needs-and-why"
 )

@@ -27,6 +27,7 @@ func (c *judge) nodes() []Result {
 	}
 	out := c.owners()
 	out = append(out, c.handOffs()...)
+	out = append(out, c.advertised()...)
 	return append(out, c.outOfService()...)
 }
 

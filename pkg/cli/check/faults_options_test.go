@@ -1,0 +1,170 @@
+// Copyright The Berth Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package check
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
+	bt "github.com/berth-dev/berth/internal/testing"
+)
+
+// optionFaults are of what is off by default.
+var optionFaults = []fault{
+	{
+		name:   "a quota of what is no resource",
+		breaks: func(_ *testing.T, f *Facts) { f.Quotas = append(f.Quotas, quota("team-a", quotaKey)) },
+		id:     idQuota, status: Failed, message: "1 ResourceQuota counts requests.berth.dev/gpu-memory, and the argument gpuMemoryResource is off",
+	},
+	{
+		name:   "quotas that cannot be read",
+		breaks: func(_ *testing.T, f *Facts) { f.Unread[Quotas] = "you may not" },
+		id:     idQuota, status: Unknown, message: "ResourceQuotas could not be read: you may not",
+	},
+	{
+		name: "GPU memory is a resource, and no policy that goes with it is there",
+		breaks: func(_ *testing.T, f *Facts) {
+			resourceOf(f)
+			for _, o := range Needed("v1") {
+				if isOfResource(o.GetName()) {
+					delete(f.Installed, KeyOf(o))
+				}
+			}
+		},
+		id: idResource, status: Failed, message: "are not installed: berth-resource, berth-resource-jobs, berth-resource-node and berth-resource-quota",
+	},
+	{
+		name: "GPU memory is a resource of a Helm release, and no policy that goes with it is there",
+		breaks: func(_ *testing.T, f *Facts) {
+			f.Args.GPUMemoryResource = true
+			for i := range f.Deployments {
+				f.Deployments[i].Annotations = map[string]string{"meta.helm.sh/release-name": "mine"}
+			}
+		},
+		id: idResource, status: Failed, message: "are not installed", also: []string{idAdvertised},
+		run: "helm upgrade mine charts/berth --namespace berth-system --reuse-values --set gpuMemoryResource=true",
+	},
+	{
+		name: "one policy of it is gone",
+		breaks: func(_ *testing.T, f *Facts) {
+			resourceOf(f)
+			delete(f.Installed, "MutatingAdmissionPolicy berth-resource-node")
+		},
+		id: idPolicyInstalled, status: Failed, message: "not enforced: berth-resource-node: its policy does not exist",
+	},
+	{
+		name: "a policy of it does not refuse",
+		breaks: func(t *testing.T, f *Facts) {
+			resourceOf(f)
+			set(t, f.object(t, "ValidatingAdmissionPolicyBinding berth-resource-quota"), []any{"Warn"}, "spec", "validationActions")
+		},
+		id: idPolicyEnforced, status: Failed, message: "berth-resource-quota: its binding does not deny",
+	},
+	{
+		name: "the controller has not the flag",
+		breaks: func(_ *testing.T, f *Facts) {
+			resourceOf(f)
+			f.deployment(Controller).Spec.Template.Spec.Containers[0].Args = []string{"--gpu-memory-resource=false"}
+		},
+		id: idResource, status: Failed, message: "the controller runs without --gpu-memory-resource: no node advertises berth.dev/gpu-memory",
+	},
+	{
+		name: "all but the argument is on",
+		breaks: func(_ *testing.T, f *Facts) {
+			resourceOf(f)
+			f.Args.GPUMemoryResource = false
+		},
+		id: idResource, status: Warning, message: "gpuMemoryResource is off, and the controller runs with --gpu-memory-resource, and policies that go with it are installed: berth-resource,",
+	},
+	{
+		name: "no mutating policies are served, which the resource needs",
+		breaks: func(_ *testing.T, f *Facts) {
+			resourceOf(f)
+			f.Mutating = ""
+		},
+		id: idResource, status: Failed, message: "serves no mutating admission policies", also: []string{idPolicyInstalled},
+	},
+	{
+		name: "a node that advertises nothing",
+		breaks: func(_ *testing.T, f *Facts) {
+			resourceOf(f)
+			f.Nodes[0].Status.Capacity, f.Nodes[0].Status.Allocatable = nil, nil
+		},
+		id: idAdvertised, status: Failed, message: "1 node has GPUs and advertises no berth.dev/gpu-memory", run: "kubectl -n berth-system logs -l app.kubernetes.io/name=berth-controller --tail=20",
+	},
+	{
+		name: "a node that advertises less than it has",
+		breaks: func(_ *testing.T, f *Facts) {
+			resourceOf(f)
+			f.Nodes[1].Status.Allocatable[berthv1alpha1.ResourceGPUMemory] = resource.MustParse("79Gi")
+		},
+		id: idAdvertised, status: Failed, message: "gpu-b advertises 79Gi, of 159.5Gi",
+	},
+	{
+		name: "a node that advertises more than it has",
+		breaks: func(_ *testing.T, f *Facts) {
+			resourceOf(f)
+			f.GPUNodes[1].Status.Devices = f.GPUNodes[1].Status.Devices[:1]
+		},
+		id: idAdvertised, status: Warning, message: "gpu-b advertises 159.5Gi, of 79.8Gi",
+	},
+}
+
+// TestOptionsThatAreRight: what is switched on everywhere is as right as what is off.
+func TestOptionsThatAreRight(t *testing.T) {
+	for name, change := range map[string]func(*Facts){
+		"GPU memory is a resource, and a quota counts it": func(f *Facts) {
+			resourceOf(f)
+			f.Quotas = append(f.Quotas, quota("team-a", quotaKey))
+		},
+		"more is asked for than GPUs are left": func(f *Facts) {
+			resourceOf(f)
+			f.GPUNodes[0].Status.Devices = f.GPUNodes[0].Status.Devices[:1]
+			pod := bt.MakePod("p").Memory("159744Mi").Bound("gpu-a", now, bt.GPUOf("gpu-a", 0)+"=1Gi").Started(now).Ready(now).Obj()
+			pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{berthv1alpha1.ResourceGPUMemory: resource.MustParse("163328Mi")}
+			f.Pods = append(f.Pods, *pod)
+		},
+		"a quota of something else": func(f *Facts) { f.Quotas = append(f.Quotas, quota("team-a", corev1.ResourcePods)) },
+	} {
+		f := healthy()
+		change(f)
+		for _, g := range Judge(f).Groups {
+			for _, c := range g.Checks {
+				if c.Status != OK {
+					t.Errorf("%s: %s %s: %s", name, c.Status, c.ID, c.Message)
+				}
+			}
+		}
+	}
+}
+
+// resourceOf makes GPU memory a resource of a cluster, in all that has to do with it.
+func resourceOf(f *Facts) {
+	f.Args.GPUMemoryResource = true
+	for _, o := range Needed("v1") {
+		if isOfResource(o.GetName()) {
+			f.Installed[KeyOf(o)] = Found{Object: o.DeepCopy()}
+		}
+	}
+	for i := range f.Deployments {
+		if f.Deployments[i].Name == Controller {
+			f.Deployments[i].Spec.Template.Spec.Containers = []corev1.Container{{Args: []string{"--config=c", "--gpu-memory-resource"}}}
+		}
+	}
+	for i := range f.Nodes { // two GPUs of 80Gi, less the headroom of 256Mi of each
+		list := corev1.ResourceList{berthv1alpha1.ResourceGPUMemory: resource.MustParse("163328Mi")}
+		f.Nodes[i].Status.Capacity, f.Nodes[i].Status.Allocatable = list, list.DeepCopy()
+	}
+}
+
+func quota(namespace string, counts corev1.ResourceName) corev1.ResourceQuota {
+	return corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "gpus"},
+		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{counts: resource.MustParse("640Gi")}},
+	}
+}
