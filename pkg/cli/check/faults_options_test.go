@@ -4,6 +4,7 @@
 package check
 
 import (
+	"fmt"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -113,6 +114,44 @@ var optionFaults = []fault{
 		},
 		id: idAdvertised, status: Warning, message: "gpu-b advertises 159.5Gi, of 79.8Gi",
 	},
+	{
+		name: "a GPU that is cordoned",
+		breaks: func(_ *testing.T, f *Facts) {
+			f.Nodes[0].Annotations = map[string]string{berthv1alpha1.AnnotationCordonedGPUs: bt.GPUOf("gpu-a", 1)}
+		},
+		id: idCordoned, status: Warning, message: "1 GPU is cordoned, so that no new pod gets them: GPU 1 of gpu-a", run: "kubectl berth top gpu-a -o wide",
+	},
+	{
+		name: "a GPU that is cordoned, and is not there",
+		breaks: func(_ *testing.T, f *Facts) {
+			f.Nodes[1].Annotations = map[string]string{berthv1alpha1.AnnotationCordonedGPUs: "GPU-old"}
+		},
+		id: idCordoned, status: Warning, message: "names what the node's report does not have, and keeps no pod off: GPU-old of gpu-b", run: "kubectl berth uncordon gpu-b --gpu GPU-old",
+	},
+	{
+		name: "nobody does what enforcement says",
+		breaks: func(t *testing.T, f *Facts) {
+			limitBy(t, f, berthv1alpha1.EnforcementGPUSharing, "'None'")
+			f.Nodes[0].Status.Conditions, f.Nodes[1].Status.Conditions = nil, nil
+		},
+		id: idLimits, status: Warning, message: "enforcement is NVIDIAGPUSharing, and no node says that it holds containers to what is booked",
+	},
+	{
+		name: "a node where containers with a limit do not start",
+		breaks: func(t *testing.T, f *Facts) {
+			limitBy(t, f, berthv1alpha1.EnforcementToolkit, "'NVIDIAToolkit'")
+			*f.GPUNodes[1].Status.HandOff.Runtimes[0].MemoryLimits = berthv1alpha1.MemoryLimits{State: berthv1alpha1.MemoryLimitFails, Message: "cgroups of version 1"}
+		},
+		id: idLimits, status: Warning, message: "1 node gets no pods that are told a limit; of gpu-b: ", run: "kubectl get gpunode gpu-b",
+	},
+	{
+		name: "the scheduler may not evict, as it is told to",
+		breaks: func(t *testing.T, f *Facts) {
+			f.Args.OnDeviceLost = berthv1alpha1.ActionEvict
+			dropResource(t, f.object(t, "ClusterRole berth-scheduler"), "pods/eviction")
+		},
+		id: idRoles, status: Failed, message: "ClusterRole berth-scheduler lacks create pods/eviction", run: "kubectl apply -k berth",
+	},
 }
 
 // TestOptionsThatAreRight: what is switched on everywhere is as right as what is off.
@@ -167,4 +206,19 @@ func quota(namespace string, counts corev1.ResourceName) corev1.ResourceQuota {
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "gpus"},
 		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{counts: resource.MustParse("640Gi")}},
 	}
+}
+
+// dropResource takes the rules of a resource out of a role.
+func dropResource(t *testing.T, role map[string]any, resource string) {
+	t.Helper()
+	var rules []any
+	for _, rule := range role["rules"].([]any) {
+		if fmt.Sprint(rule.(map[string]any)["resources"]) != "["+resource+"]" {
+			rules = append(rules, rule)
+		}
+	}
+	if len(rules) == len(role["rules"].([]any)) {
+		t.Fatalf("no rule is of %s", resource)
+	}
+	role["rules"] = rules
 }

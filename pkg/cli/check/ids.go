@@ -53,6 +53,8 @@ const (
 	idLabelled     = "node-labelled"
 	idNodeReady    = "node-ready"
 	idDriver       = "node-driver-upgrade"
+	idCordoned     = "gpu-cordoned"
+	idLimits       = "node-enforcement"
 	idAdvertised   = "node-gpu-memory"
 
 	idServed     = "pods-served"
@@ -81,6 +83,8 @@ const (
 	pageNodeReasons   = "docs/reasons.md#of-a-node"
 	pageDeviceReasons = "docs/reasons.md#of-a-gpu"
 	pageOlder         = "docs/install.md#kubernetes-135"
+	pageCordoned      = "docs/gpu-repairs.md#uncordon-it"
+	pageLimits        = "docs/enforcement.md#what-is-enforced-when"
 	pageResource      = "docs/quota.md#switch-it-on"
 	pageAdvertised    = "docs/quota.md#what-nodes-advertise"
 	pageAgentNeeds    = "docs/agent.md#what-it-needs-and-why"
