@@ -65,6 +65,8 @@ type Facts struct {
 	ConfigFlaws   []string
 	Settings      gpumap.Settings
 	Args          *config.Args
+	// NodesToScore is percentageOfNodesToScore of Berth's profile, or of all; 0 = the scheduler goes by the number of nodes.
+	NodesToScore int32
 	// Unelected says that the scheduler's configuration has no leader election.
 	Unelected bool
 	Classes   []nodev1.RuntimeClass

@@ -13,6 +13,7 @@ import (
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
+	"github.com/berth-dev/berth/pkg/alloc"
 )
 
 // optionFaults are of what is off by default.
@@ -152,6 +153,22 @@ var optionFaults = []fault{
 		},
 		id: idRoles, status: Failed, message: "ClusterRole berth-scheduler lacks create pods/eviction", run: "kubectl apply -k berth",
 	},
+	{
+		name: "a strategy that is shown a part of the nodes",
+		breaks: func(_ *testing.T, f *Facts) {
+			f.Args.Strategy = alloc.Fragmentation
+			manyNodes(f, 101)
+		},
+		id: idSampled, status: Warning, message: "of 101 the scheduler stops looking once some fit: percentageOfNodesToScore is 0, which leaves it to the number of nodes", run: "get configmap",
+	},
+	{
+		name: "a strategy that is shown most of the nodes",
+		breaks: func(_ *testing.T, f *Facts) {
+			f.Args.Strategy, f.NodesToScore = alloc.Fragmentation, 99
+			manyNodes(f, 101)
+		},
+		id: idSampled, status: Warning, message: "percentageOfNodesToScore is 99, which is too little",
+	},
 }
 
 // TestOptionsThatAreRight: what is switched on everywhere is as right as what is off.
@@ -169,6 +186,15 @@ func TestOptionsThatAreRight(t *testing.T) {
 			f.Pods = append(f.Pods, *pod)
 		},
 		"a quota of something else": func(f *Facts) { f.Quotas = append(f.Quotas, quota("team-a", corev1.ResourcePods)) },
+		"a strategy that is shown all of many nodes": func(f *Facts) {
+			f.Args.Strategy, f.NodesToScore = alloc.Fragmentation, 100
+			manyNodes(f, 101)
+		},
+		"a strategy that is shown all of few nodes": func(f *Facts) {
+			f.Args.Strategy = alloc.Fragmentation
+			manyNodes(f, 100)
+		},
+		"another strategy, of many nodes": func(f *Facts) { manyNodes(f, 101) },
 	} {
 		f := healthy()
 		change(f)
@@ -205,6 +231,13 @@ func quota(namespace string, counts corev1.ResourceName) corev1.ResourceQuota {
 	return corev1.ResourceQuota{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "gpus"},
 		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{counts: resource.MustParse("640Gi")}},
+	}
+}
+
+// manyNodes adds nodes without GPUs, up to so many.
+func manyNodes(f *Facts, n int) {
+	for i := len(f.Nodes); i < n; i++ {
+		f.Nodes = append(f.Nodes, *bt.MakeNode(fmt.Sprintf("cpu-%d", i)))
 	}
 }
 

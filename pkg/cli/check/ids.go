@@ -31,6 +31,7 @@ const (
 	idSchedulerConfig = "scheduler-config"
 	idLeaderTerm      = "leader-term"
 	idOneConfig       = "scheduler-one-config"
+	idSampled         = "scheduler-sees-all-nodes"
 	idSchedulerReady  = "scheduler-ready"
 
 	idControllerPods  = "controller-pods"
@@ -83,6 +84,7 @@ const (
 	pageNodeReasons   = "docs/reasons.md#of-a-node"
 	pageDeviceReasons = "docs/reasons.md#of-a-gpu"
 	pageOlder         = "docs/install.md#kubernetes-135"
+	pageFragmentation = "docs/scheduler-configuration.md#the-strategy-fragmentation"
 	pageCordoned      = "docs/gpu-repairs.md#uncordon-it"
 	pageLimits        = "docs/enforcement.md#what-is-enforced-when"
 	pageResource      = "docs/quota.md#switch-it-on"

@@ -237,7 +237,7 @@ func takeConfig(ctx context.Context, f *check.Facts, text []byte) {
 		f.Settings = settings
 		var c *simulator.ConfigCheck
 		if c, err = simulator.CheckConfig(ctx, text); err == nil {
-			f.ConfigFlaws, f.Args, f.Unelected = c.Flaws, c.Args, !c.Elects
+			f.ConfigFlaws, f.Args, f.NodesToScore, f.Unelected = c.Flaws, c.Args, c.NodesToScore, !c.Elects
 		}
 	}
 	if err != nil {
