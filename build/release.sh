@@ -28,6 +28,8 @@ REVISION="$(git rev-parse HEAD)"
 # What the lab consists of: berth-lab, which has the scheduler and the controller in it, and what it is asked with. The first is
 # the image's entry point.
 readonly LAB=(berth-lab kubectl-berth)
+# What kubectl-berth has of others beside Go modules: modules of its page, with their licences.
+readonly PAGE=pkg/ui/page/assets/vendor
 readonly RELEASE="$out/release"
 
 say() { printf -- '-- %s\n' "$*" >&2; }
@@ -52,31 +54,47 @@ archives() {
   for platform in "${platforms[@]}"; do
     os="${platform%/*}" arch="${platform#*/}"
     if [[ "$os" == windows ]]; then
-      release archive --out "$RELEASE/kubectl-berth-$VERSION-$os-$arch.zip" "$out/$os-$arch/kubectl-berth.exe" LICENSE
+      release archive --out "$RELEASE/kubectl-berth-$VERSION-$os-$arch.zip" "$out/$os-$arch/kubectl-berth.exe" LICENSE "$PAGE"/LICENSE-*
     else
       # kubectl completes by the script beside the plugin.
       release archive --out "$RELEASE/kubectl-berth-$VERSION-$os-$arch.tar.gz" "$out/$os-$arch/kubectl-berth" \
-        cmd/kubectl-berth/kubectl_complete-berth LICENSE
+        cmd/kubectl-berth/kubectl_complete-berth LICENSE "$PAGE"/LICENSE-*
     fi
   done
   for arch in "${arches[@]}"; do
     lab=("${LAB[@]/#/$out/linux-$arch/}")
-    release archive --out "$RELEASE/berth-lab-$VERSION-linux-$arch.tar.gz" --prefix "berth-lab-$VERSION" "${lab[@]}" LICENSE
+    release archive --out "$RELEASE/berth-lab-$VERSION-linux-$arch.tar.gz" --prefix "berth-lab-$VERSION" "${lab[@]}" LICENSE "$PAGE"/LICENSE-*
   done
 }
 
-# bills writes what each image consists of: the modules of its programs, and the packages below.
+# bills writes what the plugin and each image consist of: the modules of its programs, those of the page, and the packages below.
 bills() {
-  local arch name
+  local platform os arch name
+  for platform in "${platforms[@]}" "${arches[@]/#/linux/}"; do
+    os="${platform%/*}" arch="${platform#*/}" name=kubectl-berth
+    [[ ! -e "$RELEASE/kubectl-berth-$os-$arch.cdx.json" ]] || continue # the lab's image has one of this platform too
+    [[ "$os" != windows ]] || name+=.exe
+    GOOS="$os" GOARCH="$arch" build/sbom.sh "$out" "$name" >/dev/null
+    release vendored --bill "$out/$os-$arch/$name.cdx.json" --dir "$PAGE" >"$RELEASE/kubectl-berth-$os-$arch.cdx.json"
+    rm "$out/$os-$arch/$name.cdx.json"
+  done
   for arch in "${arches[@]}"; do
     GOARCH="$arch" build/sbom.sh "$out" scheduler controller agent berth-lab >/dev/null
     for name in scheduler controller agent berth-lab; do
       mv "$out/linux-$arch/$name.cdx.json" "$RELEASE/$(image "$name")-linux-$arch.cdx.json"
     done
-    release packages --bill "$RELEASE/berth-agent-linux-$arch.cdx.json" \
-      --distribution "$(sed -n "s/^ID=//p" /etc/os-release)" "$out/base/$arch"/*.tar >"$out/bill.json"
-    mv "$out/bill.json" "$RELEASE/berth-agent-linux-$arch.cdx.json"
+    amend "$RELEASE/berth-agent-linux-$arch.cdx.json" packages \
+      --distribution "$(sed -n "s/^ID=//p" /etc/os-release)" "$out/base/$arch"/*.tar
+    amend "$RELEASE/berth-lab-linux-$arch.cdx.json" join "$RELEASE/kubectl-berth-linux-$arch.cdx.json"
   done
+}
+
+# amend BILL COMMAND ARGUMENT... adds to a bill.
+amend() {
+  local bill="$1" command="$2"
+  shift 2
+  release "$command" --bill "$bill" "$@" >"$out/bill.json"
+  mv "$out/bill.json" "$bill"
 }
 
 # image NAME prints what the image of a program is called.

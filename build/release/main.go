@@ -25,11 +25,13 @@ var commands = map[string]command{
 	"archive":    archiveCommand,
 	"chart":      chartCommand,
 	"image":      imageCommand,
+	"join":       joinCommand,
 	"krew":       krewCommand,
 	"metadata":   metadataCommand,
 	"packages":   packagesCommand,
 	"provenance": provenanceCommand,
 	"push":       pushCommand,
+	"vendored":   vendoredCommand,
 }
 
 func main() {

@@ -4,10 +4,8 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -16,38 +14,27 @@ import (
 // packages are layers, named PACKAGE_VERSION_ARCH.tar as Debian names them.
 func packagesCommand(args []string, out io.Writer) error {
 	f := flags("packages")
-	bill := f.String("bill", "", "bill of materials of the program (CycloneDX, JSON)")
+	file := f.String("bill", "", "bill of materials of the program")
 	distribution := f.String("distribution", "", "whose packages they are, such as debian")
 	if err := f.parse(args, "bill", "distribution"); err != nil {
 		return err
 	}
-	text, err := os.ReadFile(*bill)
+	b, err := readBill(*file)
 	if err != nil {
 		return err
 	}
-	var document map[string]any
-	if err := json.Unmarshal(text, &document); err != nil {
-		return fmt.Errorf("%s: %w", *bill, err)
-	}
-	components, ok := document["components"].([]any)
-	if !ok {
-		return fmt.Errorf("%s lists no components", *bill)
-	}
-	for _, file := range f.Args() {
-		parts := strings.Split(strings.TrimSuffix(filepath.Base(file), ".tar"), "_")
+	for _, layer := range f.Args() {
+		parts := strings.Split(strings.TrimSuffix(filepath.Base(layer), ".tar"), "_")
 		if len(parts) != 3 {
-			return fmt.Errorf("%s: not named PACKAGE_VERSION_ARCH.tar", file)
+			return fmt.Errorf("%s: not named PACKAGE_VERSION_ARCH.tar", layer)
 		}
 		// A colon, which parts an epoch off, is %3a in the names of Debian's files, as it has to be in a purl.
 		version := strings.ReplaceAll(parts[1], "+", "%2B")
 		purl := fmt.Sprintf("pkg:deb/%s/%s@%s?arch=%s", *distribution, parts[0], version, parts[2])
-		components = append(components, map[string]any{
+		b.add(map[string]any{
 			"type": "library", "bom-ref": purl, "purl": purl, "name": parts[0],
 			"version": strings.ReplaceAll(parts[1], "%3a", ":"),
 		})
 	}
-	document["components"] = components
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(document)
+	return b.write(out)
 }

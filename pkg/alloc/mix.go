@@ -116,8 +116,9 @@ func atRate(host, rate uint64) uint64 {
 	return lo >> rateBits
 }
 
-// Outlook is what a node is kept fit for. The zero Outlook is of a node of which nothing is known beside its devices.
+// Outlook is what a node is kept fit for.
 type Outlook struct {
+	// Mix is never nil.
 	Mix *Mix
 	// Kinds has bit i set if requests of the mix's kind i may be on the node at all, by its labels.
 	Kinds uint64
@@ -136,11 +137,11 @@ type Outlook struct {
 // It is the measure of fragmentation gradient descent (Weng et al., "Beware of Fragmentation", USENIX ATC 2023) but for the last
 // part. There a node with one free core and eight free devices is as good as whole to a kind that takes a core and a device.
 func Cost(n *Node, a *Allocation) int64 {
-	if n.Outlook.Mix == nil || len(n.Devices) > MaxDevices {
+	if n.Outlook == nil || len(n.Devices) > MaxDevices {
 		return 0
 	}
 	p := idleOn(n)
-	before := p.useless(&n.Outlook, n.Outlook.Host)
+	before := p.useless(n.Outlook, n.Outlook.Host)
 	if a != nil {
 		for i := range a.Devices {
 			if at := n.Position(a.Devices[i].UUID); at >= 0 {
@@ -148,7 +149,7 @@ func Cost(n *Node, a *Allocation) int64 {
 			}
 		}
 	}
-	return int64(p.useless(&n.Outlook, n.Outlook.Host.Minus(n.Outlook.Needs))) - int64(before)
+	return int64(p.useless(n.Outlook, n.Outlook.Host.Minus(n.Outlook.Needs))) - int64(before)
 }
 
 // Rank returns how good it is to place a pod by an allocation on a node with a mix, over all nodes and 64-bit numbers: fewer
@@ -246,13 +247,13 @@ func (p *idleMemory) usable(k *mixedKind) (usable uint64) {
 func (f *finder) weighByMix(o *Option) {
 	n := f.node
 	p, host := idleOn(n), n.Outlook.Host.Minus(n.Outlook.Needs)
-	before := p.useless(&n.Outlook, host)
+	before := p.useless(n.Outlook, host)
 	for j := range f.usable {
 		i := f.order[j]
 		free, d := p.free[i], &n.Devices[i]
 		p.set(int(i), f.free[i].Minus(o.On(len(o.Shares)-1, d)))
 		// From mixWeight × MiB to bytes, the unit of the other weights.
-		f.weight[i] = weightCeiling + (p.useless(&n.Outlook, host)-before)<<4
+		f.weight[i] = weightCeiling + (p.useless(n.Outlook, host)-before)<<4
 		p.free[i] = free
 	}
 }

@@ -22,8 +22,8 @@ func kindOf(devices int, gib, cpu, memory uint64, count int) alloc.Kind {
 }
 
 // outlook is of a node on which all kinds may be.
-func outlook(free, needs alloc.Host, kinds ...alloc.Kind) alloc.Outlook {
-	return alloc.Outlook{Mix: alloc.NewMix(kinds), Kinds: ^uint64(0), Host: free, Needs: needs}
+func outlook(free, needs alloc.Host, kinds ...alloc.Kind) *alloc.Outlook {
+	return &alloc.Outlook{Mix: alloc.NewMix(kinds), Kinds: ^uint64(0), Host: free, Needs: needs}
 }
 
 // TestCost: how much more memory is of no use to the mix, in GiB.
@@ -49,7 +49,7 @@ func TestCost(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		n    *alloc.Node
-		o    alloc.Outlook
+		o    *alloc.Outlook
 		a    *alloc.Allocation
 		want int64
 	}{
@@ -67,7 +67,7 @@ func TestCost(t *testing.T) {
 		{"half of the CPU is enough, as others take less", node(gpu(0, 80, 0), gpu(1, 80, 0)), outlook(host(17000, 8), cpu, greedy), nil, 0},
 		{"with less than half some is left over", node(gpu(0, 80, 0), gpu(1, 80, 0)), outlook(host(16000, 8), cpu, greedy), nil, 10},
 		{"the same for host memory", node(gpu(0, 80, 0), gpu(1, 80, 0)), outlook(host(64000, 16), host(0, 1), kindOf(1, 40, 0, 8, 1)), nil, 10},
-		{"without a mix nothing costs anything", node(gpu(0, 80, 0)), alloc.Outlook{Host: plenty}, on(70), 0},
+		{"without a mix nothing costs anything", node(gpu(0, 80, 0)), nil, on(70), 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			n := *tc.n
@@ -122,7 +122,7 @@ func oracleUseless(n *alloc.Node, free []float64, kinds []alloc.Kind, may uint64
 }
 
 // drawOutlook draws a mix, and a node that is kept fit for it.
-func drawOutlook(t *rapid.T) (alloc.Outlook, []alloc.Kind) {
+func drawOutlook(t *rapid.T) (*alloc.Outlook, []alloc.Kind) {
 	var kinds []alloc.Kind
 	for range rapid.IntRange(1, 5).Draw(t, "kinds") {
 		kinds = append(kinds, kindOf(rapid.IntRange(1, 3).Draw(t, "devices"), rapid.Uint64Range(1, 8).Draw(t, "share"),
@@ -167,7 +167,7 @@ func TestCostIsWhatTheOracleSays(t *testing.T) {
 				}
 			}
 		}
-		o := &n.Outlook
+		o := n.Outlook
 		left := o.Host.Minus(o.Needs)
 		want := oracleUseless(n, after, kinds, o.Kinds, float64(left.CPU), float64(left.Memory.Uint64()>>30)) -
 			oracleUseless(n, before, kinds, o.Kinds, float64(o.Host.CPU), float64(o.Host.Memory.Uint64()>>30))
@@ -250,11 +250,10 @@ func TestRank(t *testing.T) {
 			t.Errorf("rank %d is %d, the next %d", i, ranks[i], ranks[i+1])
 		}
 	}
-	huge := with(&alloc.Node{})
+	huge := &alloc.Node{Outlook: outlook(host(64000, 512), host(1000, 0), kindOf(alloc.MaxDevices, 1<<20, 0, 0, 1))}
 	for i := range alloc.MaxDevices {
 		huge.Devices = append(huge.Devices, gpu(i, 1<<20, 0))
 	}
-	huge.Outlook.Mix = alloc.NewMix([]alloc.Kind{kindOf(alloc.MaxDevices, 1<<20, 0, 0, 1)})
 	if got := alloc.Rank(huge, on(0, 1)); got <= alloc.Rank(linked, on(1, 10, 10)) {
 		t.Errorf("the largest cost that there is makes an earlier option %d, worse than a later one", got)
 	}

@@ -160,7 +160,7 @@ func (f *finder) use(n *Node, s Strategy) {
 
 // weigh computes the weights and sorts by them.
 func (f *finder) weigh(o *Option) {
-	byMix := f.strategy == Fragmentation && f.node.Outlook.Mix != nil
+	byMix := f.strategy == Fragmentation && f.node.Outlook != nil
 	if byMix {
 		f.weighByMix(o)
 	}

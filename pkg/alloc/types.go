@@ -58,8 +58,8 @@ func (d *Device) Free() Bytes {
 type Node struct {
 	Name    string
 	Devices []Device
-	// Outlook is what the strategy Fragmentation goes by.
-	Outlook Outlook
+	// Outlook is what the strategy Fragmentation goes by; nil with any other. It is not changed: views of a node share it.
+	Outlook *Outlook
 }
 
 // Option is one way to run the model: a number of devices and what each must hold.

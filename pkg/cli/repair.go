@@ -86,11 +86,7 @@ func (o *repairOptions) command(name, short, long, example string, run func(cont
 			if err != nil {
 				return err
 			}
-			config, err := o.flags.ToRESTConfig()
-			if err != nil {
-				return err
-			}
-			client, err := repair.New(config)
+			client, err := o.client()
 			if err != nil {
 				return err
 			}
@@ -99,7 +95,16 @@ func (o *repairOptions) command(name, short, long, example string, run func(cont
 	}
 	command.Flags().StringSliceVar(&o.gpus, "gpu", nil, "The GPUs: UUIDs, or indexes as the node reports them now, with commas between them")
 	cmdutil.AddDryRunFlag(command)
+	o.completeOn(command, name == "uncordon")
 	return command
+}
+
+func (o *repairOptions) client() (*repair.Client, error) {
+	config, err := o.flags.ToRESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	return repair.New(config)
 }
 
 // setCordoned keeps new pods off the GPUs, or no longer, and says so.

@@ -73,7 +73,7 @@ func newTopCommand(flags *genericclioptions.ConfigFlags, streams genericiooption
 			return o.run(cmd.Context())
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return o.complete(cmd.Context(), args)
+			return o.source.completeNodes(cmd.Context(), args)
 		},
 	}
 	f := command.Flags()
@@ -211,18 +211,4 @@ func (o *topOptions) drawUsage(u *usage.Usage) ([]byte, error) {
 func indented(v any) ([]byte, error) {
 	text, err := json.MarshalIndent(v, "", "  ")
 	return append(text, '\n'), err
-}
-
-// complete returns the names of nodes for the shell.
-func (o *topOptions) complete(ctx context.Context, given []string) ([]string, cobra.ShellCompDirective) {
-	client, err := o.source.client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	names, err := client.GPUNodeNames(ctx)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(given, name) })
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -39,10 +39,10 @@ func NewMix(kinds []alloc.Kind, where []*nodeaffinity.RequiredNodeAffinity) *Mix
 	return m
 }
 
-// on returns what a node is kept fit for, without what of its host is free.
-func (m *Mix) on(node *corev1.Node) alloc.Outlook {
+// on returns what a node is kept fit for, without what of its host is free; nil without a mix.
+func (m *Mix) on(node *corev1.Node) *alloc.Outlook {
 	if m == nil {
-		return alloc.Outlook{}
+		return nil
 	}
 	kinds := ^uint64(0) >> (alloc.MaxKinds - m.kinds.Len())
 	for i := range m.where {
@@ -52,7 +52,7 @@ func (m *Mix) on(node *corev1.Node) alloc.Outlook {
 			}
 		}
 	}
-	return alloc.Outlook{Mix: m.kinds, Kinds: kinds}
+	return &alloc.Outlook{Mix: m.kinds, Kinds: kinds}
 }
 
 // Ranked is what a pod asks for that was given a rank on a view: the number of its request, 0 for none, and what it takes of the host.

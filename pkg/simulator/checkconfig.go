@@ -11,6 +11,7 @@ import (
 
 	schedulerconfig "k8s.io/kubernetes/pkg/scheduler/apis/config"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
+	"k8s.io/utils/ptr"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/plugin"
@@ -24,8 +25,10 @@ const schedulerLease = "berth-scheduler"
 type ConfigCheck struct {
 	// Flaws are what it starts with, and places pods wrongly by.
 	Flaws []string
-	// Args are the arguments of the plugin, defaults applied.
-	Args pluginconfig.Args
+	// Args are the arguments of the plugin, defaults applied; nil if no profile that pods ask for has it.
+	Args *pluginconfig.Args
+	// NodesToScore is the percentageOfNodesToScore of the profile that pods ask for, or of all; 0 = it depends on their number.
+	NodesToScore int32
 	// Elects says that replicas elect a leader.
 	Elects bool
 }
@@ -35,11 +38,11 @@ type ConfigCheck struct {
 func CheckConfig(ctx context.Context, text []byte) (*ConfigCheck, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	config, _, err := readConfig(text, nil, false)
+	config, err := decodeConfig(text)
 	if err != nil {
 		return nil, err
 	}
-	c := &ConfigCheck{Elects: config.LeaderElection.LeaderElect}
+	c := &ConfigCheck{Elects: config.LeaderElection.LeaderElect, NodesToScore: nodesToScore(config)}
 	if le := &config.LeaderElection; c.Elects {
 		if le.ResourceNamespace != berthv1alpha1.Namespace || le.ResourceName != schedulerLease {
 			c.Flaws = append(c.Flaws, fmt.Sprintf("leaderElection names the Lease %s/%s: Berth's is %s/%s, and its account may have no other",
@@ -62,9 +65,19 @@ func CheckConfig(ctx context.Context, text []byte) (*ConfigCheck, error) {
 		c.Flaws = append(c.Flaws, fmt.Sprintf("no profile is named %s, by which pods ask for it", berthv1alpha1.SchedulerName))
 		return c, nil
 	}
-	c.Args = s.Arguments()
+	args := s.Arguments()
+	c.Args = &args
 	c.Flaws = append(c.Flaws, flawsOf(profile.ListPlugins())...)
 	return c, nil
+}
+
+func nodesToScore(config *schedulerconfig.KubeSchedulerConfiguration) int32 {
+	for i := range config.Profiles {
+		if p := &config.Profiles[i]; p.SchedulerName == berthv1alpha1.SchedulerName && p.PercentageOfNodesToScore != nil {
+			return *p.PercentageOfNodesToScore
+		}
+	}
+	return ptr.Deref(config.PercentageOfNodesToScore, 0)
 }
 
 // flawsOf says what of the plugins of a profile is not as Berth needs it.

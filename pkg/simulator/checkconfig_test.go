@@ -22,8 +22,11 @@ func TestCheckConfig(t *testing.T) {
 		old, new string // what is replaced by what
 		flaw     string // among the flaws; empty = there are none
 		err      string
+		toScore  int32
 	}{
 		{name: "as it is shipped"},
+		{name: "all nodes are scored", old: "profiles:\n", new: "percentageOfNodesToScore: 100\nprofiles:\n", toScore: 100},
+		{name: "the profile has its own percentage", old: "profiles:\n- schedulerName: berth\n", new: "percentageOfNodesToScore: 50\nprofiles:\n- schedulerName: berth\n  percentageOfNodesToScore: 90\n", toScore: 90},
 		{name: "Berth is not under bind", old: "    bind:\n      enabled:\n      - name: Berth\n", flaw: "Berth is not the first under bind, so that DefaultBinder binds"},
 		{name: "another preemption", old: "      - name: DefaultPreemption", new: "      - name: NodeResourcesBalancedAllocation", flaw: "DefaultPreemption is not disabled"},
 		{name: "a point is off", old: "    bind:\n", new: "    filter: {disabled: [{name: Berth}]}\n    bind:\n", flaw: "Berth is off under filter"},
@@ -50,7 +53,7 @@ func TestCheckConfig(t *testing.T) {
 				t.Error(err)
 			case tt.flaw == "" && len(c.Flaws) > 0, tt.flaw != "" && !slices.ContainsFunc(c.Flaws, func(f string) bool { return strings.Contains(f, tt.flaw) }):
 				t.Errorf("flaws %q, want one with %q", c.Flaws, tt.flaw)
-			case !c.Elects || len(c.Flaws) == 0 && c.Args.Headroom.String() != "256Mi":
+			case !c.Elects || c.NodesToScore != tt.toScore || len(c.Flaws) == 0 && c.Args.Headroom.String() != "256Mi":
 				t.Errorf("%+v", c)
 			}
 		})

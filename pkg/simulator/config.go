@@ -22,23 +22,31 @@ import (
 // shippedConfig is the configuration of a scheduler as it is installed.
 const shippedConfig = "scheduler/config.yaml"
 
-// readConfig reads a KubeSchedulerConfiguration, the shipped one if there is none, for a scheduler that is driven by hand.
-// The notes say what of it cannot be simulated. onlyBerth leaves scoring to the plugin.
-func readConfig(text []byte, override map[string]any, onlyBerth bool) (config *schedulerconfig.KubeSchedulerConfiguration, notes []string, err error) {
+// decodeConfig reads a KubeSchedulerConfiguration, the shipped one if there is none, defaults applied.
+func decodeConfig(text []byte) (_ *schedulerconfig.KubeSchedulerConfiguration, err error) {
 	if len(text) == 0 {
 		if text, err = manifests.FS.ReadFile(shippedConfig); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	obj, gvk, err := scheme.Codecs.UniversalDecoder().Decode(text, nil, nil)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the scheduler's configuration: %w", err)
+		return nil, fmt.Errorf("the scheduler's configuration: %w", err)
 	}
 	config, ok := obj.(*schedulerconfig.KubeSchedulerConfiguration)
 	if !ok {
-		return nil, nil, fmt.Errorf("the scheduler's configuration is a %s, not a KubeSchedulerConfiguration", gvk.Kind)
+		return nil, fmt.Errorf("the scheduler's configuration is a %s, not a KubeSchedulerConfiguration", gvk.Kind)
 	}
 	config.APIVersion = gvk.GroupVersion().String()
+	return config, nil
+}
+
+// readConfig reads a KubeSchedulerConfiguration for a scheduler that is driven by hand. The notes say what of it cannot be
+// simulated. onlyBerth leaves scoring to the plugin.
+func readConfig(text []byte, override map[string]any, onlyBerth bool) (config *schedulerconfig.KubeSchedulerConfiguration, notes []string, err error) {
+	if config, err = decodeConfig(text); err != nil {
+		return nil, nil, err
+	}
 	config.Parallelism, config.PercentageOfNodesToScore = 1, ptr.To[int32](100)
 	for i := range config.Extenders {
 		notes = append(notes, "the scheduler's extender "+config.Extenders[i].URLPrefix+" is not asked")

@@ -66,6 +66,9 @@ func TestGPUMemoryAsAResource(t *testing.T) {
 		}
 		lab.WaitReady(t, pod)
 	}
+	c := &checked{T: t, lab: lab}
+	c.viewer = c.viewerOf()
+	c.wantWell()
 
 	bin := harness.Build(t, "k8s.io/kubernetes/cmd/kubectl")
 	shown, err := exec.CommandContext(ctx, filepath.Join(bin, "kubectl"), "--kubeconfig", lab.Kubeconfig, "describe", "node", "gpu-0").CombinedOutput()

@@ -38,3 +38,28 @@ func TestBillsOfAnotherArchitecture(t *testing.T) {
 		t.Errorf("the bill lacks a module of the binary:\n%.2000s", text)
 	}
 }
+
+// TestWhatThePageHasOfOthersIsTold: with each archive come its licences, and bills of what has kubectl-berth in it list it.
+func TestWhatThePageHasOfOthersIsTold(t *testing.T) {
+	m := madeRelease(t)
+	platform := "linux-" + runtime.GOARCH
+	for _, name := range []string{"kubectl-berth-" + m.version + "-" + platform, "berth-lab-" + m.version + "-" + platform} {
+		files := m.run(t, nil, "tar", "-tzf", m.file(name+".tar.gz"))
+		for _, want := range []string{"LICENSE\n", "LICENSE-preact\n", "LICENSE-htm\n"} {
+			if !strings.Contains(files, want) {
+				t.Errorf("%s lacks %q:\n%s", name, want, files)
+			}
+		}
+	}
+	for _, name := range []string{"kubectl-berth-" + platform, "berth-lab-" + platform} {
+		text, err := os.ReadFile(m.file(name + ".cdx.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"pkg:npm/preact@", "pkg:npm/htm@", "pkg:golang/github.com/spf13/cobra@"} {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("the bill of %s does not list %s", name, want)
+			}
+		}
+	}
+}

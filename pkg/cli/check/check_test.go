@@ -32,7 +32,7 @@ func TestHealthy(t *testing.T) {
 
 // TestBroken breaks one thing of a healthy cluster after the other, and wants it found, and nothing else.
 func TestBroken(t *testing.T) {
-	for _, tt := range slices.Concat(installFaults, runningFaults) {
+	for _, tt := range slices.Concat(installFaults, runningFaults, optionFaults) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := healthy()
 			tt.breaks(t, f)
@@ -81,7 +81,7 @@ func TestNothingMayBeRead(t *testing.T) {
 	f := &Facts{Self: "v1", KubeSelf: version.MajorMinor(1, 37), Unread: map[string]string{}, Installed: map[string]Found{}, Settings: gpumap.DefaultSettings()}
 	f.Time, f.LeasesUnknown = now, true
 	for _, what := range []string{
-		Nodes, Pods, GPUNodes, ModelProfiles, Leases, ConfigMaps, RuntimeClasses, DRA, Deployments, DaemonSets, Events, LeaderTerms, ServerVersion, MutatingVersion,
+		Nodes, Pods, GPUNodes, ModelProfiles, Leases, ConfigMaps, RuntimeClasses, DRA, Deployments, DaemonSets, Events, LeaderTerms, Quotas, ServerVersion, MutatingVersion,
 	} {
 		f.Unread[what] = "you may not"
 	}
@@ -109,7 +109,7 @@ func TestOfAFile(t *testing.T) {
 	f := healthy()
 	handOff := "MutatingAdmissionPolicy berth-handoff"
 	f.FromFile, f.Server, f.Installed = true, nil, map[string]Found{handOff: f.Installed[handOff]}
-	for _, what := range []string{ServerVersion, Deployments, DaemonSets, Events, LeaderTerms} {
+	for _, what := range []string{ServerVersion, Deployments, DaemonSets, Events, LeaderTerms, Quotas} {
 		f.Unread[what] = InFile
 	}
 	for _, g := range Judge(f).Groups {

@@ -10,8 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/version"
 
-	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/cli/gpumap"
+	"github.com/berth-dev/berth/pkg/plugin/config"
 	"github.com/berth-dev/berth/pkg/plugin/policies"
 )
 
@@ -29,6 +29,7 @@ const (
 	DaemonSets      = "DaemonSets in berth-system"
 	Events          = "Events in berth-system"
 	LeaderTerms     = "LeaderTerms"
+	Quotas          = "ResourceQuotas"
 	ServerVersion   = "the version of the API server"
 	MutatingVersion = "whether the API server serves mutating admission policies"
 )
@@ -57,19 +58,20 @@ type Facts struct {
 	ConfigMaps  []corev1.ConfigMap
 	// Config is the KubeSchedulerConfiguration of the scheduler; empty = none was found. ConfigProblem says why the arguments
 	// in it cannot be read, and ConfigFlaws what the scheduler itself would make of it. Settings are its arguments, or the defaults.
+	// Args are its arguments; nil = they are not known.
 	Config        string
 	ConfigName    string
 	ConfigProblem string
 	ConfigFlaws   []string
 	Settings      gpumap.Settings
-	// LeftOut are the policies that are not installed on purpose, as its arguments say.
-	LeftOut []string
-	// Enforcement is who holds containers to what is booked, by its arguments; empty if they are not known.
-	Enforcement berthv1alpha1.Enforcement
+	Args          *config.Args
+	// NodesToScore is percentageOfNodesToScore of Berth's profile, or of all; 0 = the scheduler goes by the number of nodes.
+	NodesToScore int32
 	// Unelected says that the scheduler's configuration has no leader election.
 	Unelected bool
 	Classes   []nodev1.RuntimeClass
 	Events    []corev1.Event
+	Quotas    []corev1.ResourceQuota
 	// TermHolder is whose Bindings are taken; empty = there is no LeaderTerm.
 	TermHolder string
 	// Ready is what schedulers that are not ready said of their checks, by pod.
@@ -87,6 +89,14 @@ type Found struct {
 
 // InFile is why a snapshot does not tell something.
 const InFile = "a snapshot does not have it"
+
+// LeftOut are the policies that are not installed on purpose, as the scheduler's arguments say.
+func (f *Facts) LeftOut() []string {
+	if f.Args == nil {
+		return nil
+	}
+	return f.Args.PoliciesLeftOut
+}
 
 // unread says why something could not be read; "" if it was.
 func (f *Facts) unread(what string) string { return f.Unread[what] }

@@ -238,10 +238,14 @@ var installFaults = []fault{
 	},
 }
 
-// limitBy sets who limits memory, by the scheduler's argument and by the policy's variable.
+// limitBy sets who limits memory, by the scheduler's argument and by the policy's variable. All nodes do it.
 func limitBy(t *testing.T, f *Facts, argument berthv1alpha1.Enforcement, expression string) {
 	t.Helper()
-	f.Enforcement = argument
+	f.Args.Enforcement = argument
+	for i := range f.GPUNodes {
+		f.GPUNodes[i].Status.HandOff.Runtimes[0].MemoryLimits = &berthv1alpha1.MemoryLimits{State: berthv1alpha1.MemoryLimitEnforced}
+		f.Nodes[i].Status.Conditions = append(f.Nodes[i].Status.Conditions, corev1.NodeCondition{Type: berthv1alpha1.ConditionGPUFractioning, Status: corev1.ConditionTrue})
+	}
 	policy := f.object(t, "MutatingAdmissionPolicy berth-handoff")
 	variables, _, _ := unstructured.NestedSlice(policy, "spec", "variables")
 	for _, v := range variables {
@@ -259,6 +263,9 @@ func TestLimitsThatAgree(t *testing.T) {
 	} {
 		f := healthy()
 		limitBy(t, f, argument, expression)
+		if argument == "" {
+			f.Args = nil // they are not known
+		}
 		if r := Judge(f); r.Status != OK {
 			t.Errorf("%s and %s: %+v", argument, expression, r)
 		}

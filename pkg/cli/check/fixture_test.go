@@ -5,6 +5,7 @@ package check
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/cli/gpumap"
+	"github.com/berth-dev/berth/pkg/plugin/config"
 )
 
 var now = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
@@ -34,8 +36,9 @@ func healthy() *Facts {
 		TermHolder: "scheduler-1",
 	}
 	f.Time = now
+	f.Args, _ = config.Decode(nil) // the defaults
 	for _, o := range Needed("v1") {
-		if slices.Contains(optional, o.GetName()) {
+		if slices.Contains(optional, o.GetName()) || isOfResource(o.GetName()) {
 			continue
 		}
 		o = o.DeepCopy()
@@ -144,3 +147,6 @@ func dropField(t *testing.T, f *Facts) {
 	unstructured.RemoveNestedField(versions[0].(map[string]any), "schema", "openAPIV3Schema", "properties", "status", "properties", "handOff")
 	set(t, object, versions, "spec", "versions")
 }
+
+// isOfResource says whether a policy goes with the argument gpuMemoryResource.
+func isOfResource(name string) bool { return strings.HasPrefix(name, "berth-resource") }

@@ -20,6 +20,8 @@ const (
 	idPolicyFound     = "policy-found-by-scheduler"
 	idPolicyRefuses   = "policy-refuses"
 	idEnforcement     = "enforcement"
+	idResource        = "gpu-memory-resource"
+	idQuota           = "gpu-memory-quota"
 
 	idRoles    = "roles"
 	idBindings = "role-bindings"
@@ -29,6 +31,7 @@ const (
 	idSchedulerConfig = "scheduler-config"
 	idLeaderTerm      = "leader-term"
 	idOneConfig       = "scheduler-one-config"
+	idSampled         = "scheduler-sees-all-nodes"
 	idSchedulerReady  = "scheduler-ready"
 
 	idControllerPods  = "controller-pods"
@@ -51,6 +54,9 @@ const (
 	idLabelled     = "node-labelled"
 	idNodeReady    = "node-ready"
 	idDriver       = "node-driver-upgrade"
+	idCordoned     = "gpu-cordoned"
+	idLimits       = "node-enforcement"
+	idAdvertised   = "node-gpu-memory"
 
 	idServed     = "pods-served"
 	idTried      = "pods-tried"
@@ -78,5 +84,10 @@ const (
 	pageNodeReasons   = "docs/reasons.md#of-a-node"
 	pageDeviceReasons = "docs/reasons.md#of-a-gpu"
 	pageOlder         = "docs/install.md#kubernetes-135"
+	pageFragmentation = "docs/scheduler-configuration.md#the-strategy-fragmentation"
+	pageCordoned      = "docs/gpu-repairs.md#uncordon-it"
+	pageLimits        = "docs/enforcement.md#what-is-enforced-when"
+	pageResource      = "docs/quota.md#switch-it-on"
+	pageAdvertised    = "docs/quota.md#what-nodes-advertise"
 	pageAgentNeeds    = "docs/agent.md#what-it-needs-and-why"
 )

@@ -30,9 +30,10 @@ var judged = []string{
 	"MutatingAdmissionPolicyBinding", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
 }
 
-// shippedObjects returns the objects that every installation has. They are part of the program, so that they can be read.
+// shippedObjects returns the objects that every installation has, and those of resourcePart. They are part of the program, so that
+// they can be read.
 func shippedObjects() (out []shippedObject) {
-	for _, part := range []string{"crd", "policies", "rbac"} {
+	for _, part := range []string{"crd", "policies", "rbac", resourcePart} {
 		objects, err := manifests.Objects(part)
 		if err != nil {
 			panic(fmt.Sprintf("what is shipped cannot be read: %v", err))

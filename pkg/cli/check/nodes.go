@@ -27,6 +27,9 @@ func (c *judge) nodes() []Result {
 	}
 	out := c.owners()
 	out = append(out, c.handOffs()...)
+	out = append(out, c.limits()...)
+	out = append(out, c.advertised()...)
+	out = append(out, c.cordoned()...)
 	return append(out, c.outOfService()...)
 }
 

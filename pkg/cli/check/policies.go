@@ -26,13 +26,15 @@ var changeable = map[string][]string{"berth-handoff": {"runtimeClass", "enforcem
 // work: what the scheduler found, and what dry runs did.
 func (c *judge) policies() []Result {
 	p := policyFindings{}
+	resource := c.resource()
 	for _, shipped := range c.shipped {
-		if shipped.part != "policies" {
+		// Where they should be there, and are not at all, that is told as one.
+		if shipped.part != "policies" && (shipped.part != resourcePart || !c.resourceOn() || len(resource) > 0) {
 			continue
 		}
 		name := shipped.GetName()
 		switch {
-		case slices.Contains(c.LeftOut, name):
+		case slices.Contains(c.LeftOut(), name):
 			p.leftOut = append(p.leftOut, name)
 		case strings.HasPrefix(shipped.GetKind(), "Mutating") && c.unread(MutatingVersion) != "" && !c.FromFile:
 			p.unread, p.why = append(p.unread, name), c.unread(MutatingVersion)
@@ -45,6 +47,8 @@ func (c *judge) policies() []Result {
 	c.optionalPolicies(&p)
 	out := p.results(c)
 	out = append(out, c.enforcement()...)
+	out = append(out, resource...)
+	out = append(out, c.quotas()...)
 	out = append(out, c.foundByScheduler()...)
 	return append(out, c.probed()...)
 }
@@ -94,7 +98,7 @@ func (p *policyFindings) flaws(name string, onError any, object, binding *unstru
 	if has, ok, _ := unstructured.NestedString(object.Object, "spec", "failurePolicy"); ok && has != "Fail" && onError == "Fail" {
 		p.toothless = append(p.toothless, name+": its failurePolicy is "+has+", so that an error in it lets everything through")
 	}
-	if object.GetKind() != "ValidatingAdmissionPolicy" || binding == nil {
+	if object.GetKind() != "ValidatingAdmissionPolicy" || binding == nil || onError == "Ignore" { // such a one warns, and refuses nothing
 		return
 	}
 	var a admissionv1.ValidatingAdmissionPolicy
@@ -173,19 +177,19 @@ func (p *policyFindings) results(c *judge) (out []Result) {
 // limit, and the other not, are not placed.
 func (c *judge) enforcement() []Result {
 	policy := c.found(keyOf("MutatingAdmissionPolicy", "", "berth-handoff")).Object
-	if policy == nil || c.Enforcement == "" {
+	if policy == nil || c.Args == nil {
 		return nil
 	}
 	expression, ok := variable(policy, "enforcement")
 	if !ok {
 		return nil // of a version that has none, which is told elsewhere
 	}
-	limits := c.Enforcement == berthv1alpha1.EnforcementToolkit
+	limits := c.Args.Enforcement == berthv1alpha1.EnforcementToolkit
 	if told := strings.Trim(expression, "' ") == string(berthv1alpha1.EnforcementToolkit); told == limits {
 		return nil
 	}
 	return []Result{failed(idEnforcement, "the scheduler's argument enforcement is %s, and the variable enforcement of the policy berth-handoff is %s: new pods are not placed where it matters",
-		c.Enforcement, expression).run(c.editConfig()...).see(pageEnforcement)}
+		c.Args.Enforcement, expression).run(c.editConfig()...).see(pageEnforcement)}
 }
 
 // foundByScheduler tells what the scheduler, which tries its policies every few minutes, wrote as an Event last.

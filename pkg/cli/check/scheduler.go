@@ -37,6 +37,7 @@ func (c *judge) scheduler() []Result {
 	out := c.deployment(idSchedulerPods, Scheduler)
 	out = append(out, c.ready()...)
 	out = append(out, c.lease(idSchedulerLease, Scheduler), c.schedulerConfig())
+	out = append(out, c.sampled()...)
 	out = append(out, c.oneConfig()...)
 	return append(out, c.leaderTerm()...)
 }

@@ -73,7 +73,7 @@ func (c *Client) Facts(ctx context.Context, probe bool) (*check.Facts, error) {
 		f.Ready[pod] = c.askReady(ctx, pod)
 	}
 	if probe {
-		checker, err := policies.NewChecker(c.config, f.LeftOut)
+		checker, err := policies.NewChecker(c.config, f.LeftOut())
 		if err != nil {
 			return nil, err
 		}
@@ -165,6 +165,7 @@ func (r *reading) lists(ctx context.Context) {
 	list(ctx, r, check.Leases, r.kube.CoordinationV1().Leases(ours).List, all, func(l *coordinationv1.LeaseList) {
 		f.Leases, f.Time = l.Items, r.clock.now() // what they tell is of now, however long the rest takes
 	})
+	list(ctx, r, check.Quotas, core.ResourceQuotas(metav1.NamespaceAll).List, all, func(l *corev1.ResourceQuotaList) { f.Quotas = l.Items })
 	list(ctx, r, check.RuntimeClasses, r.kube.NodeV1().RuntimeClasses().List, all, func(l *nodev1.RuntimeClassList) { f.Classes = l.Items })
 	r.later(check.DRA, func() error { return r.readDRA(ctx, &f.Objects) })
 	r.later(check.GPUNodes, func() error {
@@ -236,7 +237,7 @@ func takeConfig(ctx context.Context, f *check.Facts, text []byte) {
 		f.Settings = settings
 		var c *simulator.ConfigCheck
 		if c, err = simulator.CheckConfig(ctx, text); err == nil {
-			f.ConfigFlaws, f.LeftOut, f.Enforcement, f.Unelected = c.Flaws, c.Args.PoliciesLeftOut, c.Args.Enforcement, !c.Elects
+			f.ConfigFlaws, f.Args, f.NodesToScore, f.Unelected = c.Flaws, c.Args, c.NodesToScore, !c.Elects
 		}
 	}
 	if err != nil {
@@ -274,7 +275,7 @@ func FactsOf(ctx context.Context, s *simulator.Snapshot) (*check.Facts, error) {
 		return nil, err
 	}
 	f.Objects = objects.Objects
-	for _, what := range []string{check.ServerVersion, check.ConfigMaps, check.Deployments, check.DaemonSets, check.Events, check.LeaderTerms} {
+	for _, what := range []string{check.ServerVersion, check.ConfigMaps, check.Deployments, check.DaemonSets, check.Events, check.LeaderTerms, check.Quotas} {
 		f.Unread[what] = check.InFile
 	}
 	for _, object := range s.Objects {

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -49,6 +50,16 @@ type GPU struct {
 	UUID string
 	// Index is that of the driver; negative if the node does not report the GPU.
 	Index int
+	// Instance says that it is a MIG instance, whose index is its GPU's.
+	Instance bool
+}
+
+// Number is the index by which the GPU can be named; empty if it has none of its own.
+func (g GPU) Number() string {
+	if g.Index < 0 || g.Instance {
+		return ""
+	}
+	return strconv.Itoa(g.Index)
 }
 
 func (g GPU) String() string {
@@ -72,6 +83,37 @@ func (c *Client) Report(ctx context.Context, node string) (*berthv1alpha1.GPUNod
 		return nil, fmt.Errorf("what node %s reports cannot be read: %s", node, o.Problem)
 	}
 	return o.Status, nil
+}
+
+// GPUs returns the GPUs that a node reports; of those, and of what its annotation names beside them, what is cordoned if that is
+// asked for.
+func (c *Client) GPUs(ctx context.Context, node string, onlyCordoned bool) (gpus []GPU, err error) {
+	report, err := c.Report(ctx, node)
+	if err != nil && !onlyCordoned {
+		return nil, err
+	}
+	if report != nil {
+		for i := range report.Devices {
+			d := &report.Devices[i]
+			gpus = append(gpus, GPU{UUID: d.UUID, Index: int(d.Index), Instance: d.Parent != ""})
+		}
+	}
+	if !onlyCordoned {
+		return gpus, nil
+	}
+	n, err := c.Kube.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var cordoned []GPU
+	for uuid := range berthv1alpha1.EachCordonedGPU(n) {
+		if i := slices.IndexFunc(gpus, func(g GPU) bool { return g.UUID == uuid }); i >= 0 {
+			cordoned = append(cordoned, gpus[i])
+		} else {
+			cordoned = append(cordoned, GPU{UUID: uuid, Index: -1})
+		}
+	}
+	return cordoned, nil
 }
 
 // Find returns the GPUs that UUIDs, or indexes, name. With gone, it also takes UUIDs that the node's annotation names and

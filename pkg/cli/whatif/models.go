@@ -14,14 +14,11 @@ import (
 	"strconv"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
-	"github.com/berth-dev/berth/pkg/estimator"
 	"github.com/berth-dev/berth/pkg/simulator/admission"
 )
 
@@ -102,32 +99,20 @@ func (m *Model) pods(folder string) ([]*corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	runtimeName := cmp.Or(m.Runtime, m.usualRuntime())
-	annotations := map[string]string{}
-	for key, value := range map[string]string{
-		berthv1alpha1.AnnotationModel: source, berthv1alpha1.AnnotationGPUMemory: m.GPUMemory, berthv1alpha1.AnnotationRuntime: runtimeName,
+	deployment := Serving(m.Name, m.Replicas, map[string]string{
+		berthv1alpha1.AnnotationModel: source, berthv1alpha1.AnnotationGPUMemory: m.GPUMemory,
+		berthv1alpha1.AnnotationRuntime:  cmp.Or(m.Runtime, m.usualRuntime()),
 		berthv1alpha1.AnnotationGPUCount: textOf(m.GPUCount), berthv1alpha1.AnnotationContextLength: number(m.ContextLength),
 		berthv1alpha1.AnnotationParallel: number(m.Parallel), berthv1alpha1.AnnotationKVCacheType: m.KVCacheType,
-	} {
-		if value != "" {
-			annotations[key] = value
-		}
-	}
-	server := corev1.Container{Name: "server", Image: "server", Args: m.Args}
-	if share := estimator.EngineOf(estimator.Runtime(runtimeName)).Share; share != nil && share.Variable != "" {
-		server.Args = append(server.Args, share.Flag+"=$("+share.Variable+")", "--tensor-parallel-size=$("+berthv1alpha1.EnvTensorParallelSize+")")
-	}
+	}, m.Args...)
+	server := &deployment.Spec.Template.Spec.Containers[0]
 	server.Resources.Requests = corev1.ResourceList{}
 	for name, q := range map[corev1.ResourceName]*resource.Quantity{corev1.ResourceCPU: m.CPU, corev1.ResourceMemory: m.Memory} {
 		if q != nil {
 			server.Resources.Requests[name] = *q
 		}
 	}
-	deployment := &appsv1.Deployment{}
-	deployment.Name, deployment.Spec.Replicas = m.Name, m.Replicas
-	deployment.Spec.Template.Annotations, deployment.Spec.Template.Labels = annotations, map[string]string{"app": m.Name}
-	deployment.Spec.Template.Spec = corev1.PodSpec{SchedulerName: berthv1alpha1.SchedulerName, Containers: []corev1.Container{server}}
-	made, _, err := admission.PodsOf(runtime.Object(deployment), "default")
+	made, _, err := admission.PodsOf(deployment, "default")
 	if err != nil {
 		return nil, err
 	}

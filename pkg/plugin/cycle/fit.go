@@ -22,7 +22,7 @@ func (s *State) Fit(view *gpustate.View) gpustate.Fit {
 		return known
 	}
 	var f gpustate.Fit
-	if view.Outlook.Mix != nil { // how good it is, Rank says
+	if view.Outlook != nil { // how good it is, Rank says
 		f.Fits = alloc.Fits(&view.Node, s.Request.On(&view.Node))
 	} else if best, ok := alloc.Best(&view.Node, s.Request.On(&view.Node), s.Strategy); ok {
 		f = gpustate.Fit{Fits: true, Score: alloc.Score(&view.Node, &best, s.Strategy)}

@@ -146,8 +146,8 @@ func (s *State) View(ni fwk.NodeInfo) gpustate.View {
 		var room [64]*corev1.Pod // on the stack: views are made for thousands of nodes
 		view = s.Viewer.View(ni.Node(), appendPods(room[:0], ni), &q)
 	}
-	if view.Outlook.Mix != nil {
-		view.Outlook.Host, view.Outlook.Needs = freeHost(ni), s.Needs
+	if o := view.Outlook; o != nil {
+		view.Outlook = &alloc.Outlook{Mix: o.Mix, Kinds: o.Kinds, Host: freeHost(ni), Needs: s.Needs}
 	}
 	return view
 }

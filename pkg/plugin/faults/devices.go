@@ -52,6 +52,8 @@ type toldTroubles struct {
 	// are none of its own.
 	pods    map[types.UID]map[string]uint64
 	unknown map[string]string
+	// empty is since when the report of a node is without any GPU.
+	empty map[string]time.Time
 }
 
 func (t *toldTroubles) forget(pod types.UID) {
@@ -77,9 +79,37 @@ func (t *toldTroubles) note(told *trouble) {
 // more, fail, or were cordoned. The scheduler tells, because it has the books of all nodes, also of those whose agent is
 // gone. Every scheduler does, a standby too: an Event has one name for one thing, so that there is one.
 func (w *Watcher) WatchDevices(node string) {
-	if len(w.troubles(node)) > 0 || w.unknownCordons(node) != "" {
+	if _, until := w.lastingReport(node); !until.IsZero() {
+		w.Timers.At("no-devices/"+node, until, func() { w.tellTroubles(node) })
+	} else if len(w.troubles(node)) > 0 || w.unknownCordons(node) != "" {
 		w.Timers.At("devices/"+node, w.Clock.Now().Add(LostAfter), func() { w.tellTroubles(node) })
 	}
+}
+
+// lastingReport returns a node's report; nil if there is none, and while nobody is told of one without any GPU, for so it looks
+// while a driver is loaded anew or replaced: then it also returns until when.
+func (w *Watcher) lastingReport(node string) (report *gpustate.Report, until time.Time) {
+	report, _ = w.Tracker.Store.Report(node, 0)
+	object, err := w.Nodes.Get(node)
+	w.told.mu.Lock()
+	defer w.told.mu.Unlock()
+	if report == nil || len(report.Devices) > 0 {
+		delete(w.told.empty, node)
+		return report, time.Time{}
+	}
+	now := w.Clock.Now()
+	since, known := w.told.empty[node]
+	if !known || err == nil && berthv1alpha1.DriverGoes(object.Labels) {
+		if w.told.empty == nil {
+			w.told.empty = map[string]time.Time{}
+		}
+		since = now
+		w.told.empty[node] = since
+	}
+	if until = since.Add(max(w.Args.DeviceLostGrace.Duration, LostAfter)); now.Before(until) {
+		return nil, until
+	}
+	return report, time.Time{}
 }
 
 // NodeSeen looks again at the devices of a node whose cordons changed.
@@ -91,7 +121,7 @@ func (w *Watcher) NodeSeen(before, node *corev1.Node) {
 
 // troubles returns what the pods of a node have not been told yet.
 func (w *Watcher) troubles(node string) (out []trouble) {
-	report, _ := w.Tracker.Store.Report(node, 0)
+	report, _ := w.lastingReport(node)
 	if report == nil {
 		return nil
 	}
@@ -107,7 +137,7 @@ func (w *Watcher) troubles(node string) (out []trouble) {
 		}
 		on := report.DevicesOf(e.Allocation)
 		for _, t := range [...]trouble{
-			{event: words.EventLost, note: lostNote(node, report.Lost(e.Allocation))},
+			{event: words.EventLost, note: lostNote(report, e.Allocation)},
 			{event: words.EventUnhealthy, note: failedNote(report, on)},
 			{event: words.EventCordoned, note: cordonedNote(report, on&cordoned)},
 		} {
@@ -130,6 +160,10 @@ func (w *Watcher) troubles(node string) (out []trouble) {
 
 // tellTroubles writes the Events.
 func (w *Watcher) tellTroubles(node string) {
+	if _, until := w.lastingReport(node); !until.IsZero() {
+		w.WatchDevices(node)
+		return
+	}
 	for _, t := range w.troubles(node) {
 		err := w.writeOnce(t.pod, fmt.Sprintf("%s.%x", eventNames[t.event], t.id), t.event, t.note)
 		if err != nil && !apierrors.IsAlreadyExists(err) {
@@ -169,13 +203,17 @@ func (w *Watcher) writeOnce(pod *corev1.Pod, name, reason, note string) error {
 }
 
 // lostNote says what is lost, what became of its booking, and what to do; empty if nothing is.
-func lostNote(node string, devices []gpustate.LostDevice) string {
-	if len(devices) == 0 {
+func lostNote(report *gpustate.Report, a *gpustate.Allocation) string {
+	devices := report.Lost(a)
+	switch {
+	case len(devices) == 0:
 		return ""
+	case len(report.Devices) == 0:
+		return fmt.Sprintf("Node %s reports no GPU at all, those that the pod was given among them. If that stays so, a container that starts again gets none: ", report.Node)
 	}
 	note := ""
 	for _, d := range devices {
-		note += fmt.Sprintf("GPU %s, which the pod was given, is no longer reported by node %s", d.UUID, node)
+		note += fmt.Sprintf("GPU %s, which the pod was given, is no longer reported by node %s", d.UUID, report.Node)
 		if d.Charged {
 			note += " (MIG was reconfigured; the memory stays booked on what is left of the GPU)"
 		}
@@ -222,7 +260,7 @@ func cordonedNote(report *gpustate.Report, on uint64) string {
 // unknownCordons returns what a node's annotation cordons and the node does not report, unless that was told.
 func (w *Watcher) unknownCordons(node string) string {
 	object, err := w.Nodes.Get(node)
-	report, _ := w.Tracker.Store.Report(node, 0)
+	report, _ := w.lastingReport(node)
 	names := ""
 	if err == nil && report != nil {
 		_, unknown := report.Cordoned(object)
