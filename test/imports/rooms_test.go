@@ -28,6 +28,7 @@ var plugin = map[string][]string{
 	"requests":       nil,
 	"resourceclaims": nil,
 	"timers":         nil,
+	"warm":           nil,
 	"words":          nil,
 	"config":         {"policies"},
 	"cycle":          {"claims"},
