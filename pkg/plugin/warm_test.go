@@ -145,15 +145,12 @@ func TestAnotherGPUOfItsNodeIsWarmToo(t *testing.T) {
 func TestATightFitWinsOverAWarmOne(t *testing.T) {
 	for _, tc := range []struct {
 		weight int32
-		want   string
-	}{{1, "b"}, {10, "a"}} {
+		want   map[string]int64
+	}{{1, map[string]int64{"a": aloneOn80 + (100-aloneOn80)/2, "b": 86}}, {10, map[string]int64{"a": aloneOn80 + (100-aloneOn80)*10/11, "b": 86}}} {
 		f := twins(t, weighing(tc.weight))
 		f.ran(loading("p", "30Gi"), "a", 0)
 		f.running(bt.MakePod("x").Memory("49Gi").Bound("b", epoch, bt.GPUOf("b", 0)+"=49Gi").Ready(epoch))
-		scores := f.scores(loading("q", "30Gi").Obj())
-		if (scores["a"] > scores["b"]) != (tc.want == "a") || scores["a"] == scores["b"] {
-			t.Errorf("by weight %d: %v, want %s first", tc.weight, scores, tc.want)
-		}
+		f.wantScores(fmt.Sprintf("by weight %d", tc.weight), loading("q", "30Gi"), tc.want)
 	}
 }
 
