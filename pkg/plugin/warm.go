@@ -20,7 +20,7 @@ func (pl *Plugin) warmFor(pod *corev1.Pod, r *requests.Resolved) cycle.Warm {
 	}
 	loads := warm.LoadsOf(pod, r.Model)
 	return cycle.Warm{
-		Weight: int64(*pl.args.WarmWeight), Loads: loads, Places: pl.warm.Of(loads.Key), FileSize: alloc.BytesOfInt64(r.FileSize),
+		Weight: int64(*pl.args.WarmWeight), Loads: loads, Places: pl.warm.Of(loads.Key), Namespace: pod.Namespace, FileSize: alloc.BytesOfInt64(r.FileSize),
 	}
 }
 

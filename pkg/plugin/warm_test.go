@@ -198,6 +198,10 @@ func TestWeight0(t *testing.T) {
 // TestReplicasAreNotDrawnTogether: a node with a replica that serves is cold for the others, whatever is cached there.
 func TestReplicasAreNotDrawnTogether(t *testing.T) {
 	chat := func(name string) *bt.Pod { return replica(name, "chat", "30Gi", "").Model(warmModel) }
+	in := func(namespace string, p *bt.Pod) *bt.Pod {
+		p.Namespace = namespace
+		return p
+	}
 	for _, tc := range []struct {
 		name string
 		// there is on node b.
@@ -223,6 +227,10 @@ func TestReplicasAreNotDrawnTogether(t *testing.T) {
 		{
 			"a pod that is nobody's replica", func(f *fixture) { f.ready(chat("r"), "b", 0) }, loading("q", "30Gi"), aloneOn80 + (100-aloneOn80)/3,
 			"pod default/r with the same model runs on the node, its files may be cached",
+		},
+		{
+			"a pod of another namespace, which learns no name", func(f *fixture) { f.ready(chat("r"), "b", 0) }, in("other", loading("q", "30Gi")), aloneOn80 + (100-aloneOn80)/3,
+			"a pod of another namespace with the same model runs on the node, its files may be cached",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

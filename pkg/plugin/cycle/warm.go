@@ -21,6 +21,8 @@ type Warm struct {
 	Loads  warm.Loads
 	// Places are where it was loaded; nil = nowhere, as far as is known.
 	Places *warm.Places
+	// Namespace is the pod's. Pods of others are not named to its owner.
+	Namespace string
 	// FileSize is that of the files that are loaded, zero if it is not known.
 	FileSize alloc.Bytes
 }
@@ -127,7 +129,7 @@ func (s *State) WarmthOn(ni fwk.NodeInfo, view *gpustate.View) (w warm.Warmth) {
 			continue
 		}
 		_, loaded := slices.BinarySearch(place.Runs, e.UID)
-		asleep := asleepOn(view, e)
+		asleep := s.asleepOn(view, e)
 		switch {
 		case loaded && asleep != nil:
 			w.Asleep = append(w.Asleep, asleep...)
@@ -137,7 +139,7 @@ func (s *State) WarmthOn(ni fwk.NodeInfo, view *gpustate.View) (w warm.Warmth) {
 		case e.Company.Workload != "" && e.Company.Workload == s.Request.Company.Workload:
 			return warm.Warmth{}
 		case loaded:
-			w.Runs = e.Namespace + "/" + e.Name
+			w.Runs = s.nameOf(e)
 		}
 	}
 	return w
@@ -157,7 +159,7 @@ func (s *State) imagesOn(ni fwk.NodeInfo) (size alloc.Bytes) {
 }
 
 // asleepOn returns a pod that sleeps on all its GPUs, with each of them; nil if it does not, or nobody can tell.
-func asleepOn(view *gpustate.View, e *gpustate.Entry) (asleep []warm.Sleeper) {
+func (s *State) asleepOn(view *gpustate.View, e *gpustate.Entry) (asleep []warm.Sleeper) {
 	if e.Pod == nil || !gpustate.IsReady(e.Pod) || e.Allocation == nil || e.Allocation.Whole || view.Report == nil {
 		return nil
 	}
@@ -167,9 +169,17 @@ func asleepOn(view *gpustate.View, e *gpustate.Entry) (asleep []warm.Sleeper) {
 			return nil
 		}
 		asleep = append(asleep, warm.Sleeper{
-			Pod: e.Namespace + "/" + e.Name, Device: i, Index: view.Devices[i].Index, Holds: view.Report.Measured(e.UID, i), Booked: share.Memory,
+			Pod: s.nameOf(e), Device: i, Index: view.Devices[i].Index, Holds: view.Report.Measured(e.UID, i), Booked: share.Memory,
 			Loaded: estimator.EngineOf(e.Allocation.Runtime).MeasuresFreeMemory,
 		})
 	}
 	return asleep
+}
+
+// nameOf names a pod to the owner of the cycle's pod.
+func (s *State) nameOf(e *gpustate.Entry) string {
+	if e.Namespace != s.Warm.Namespace {
+		return "a pod of another namespace"
+	}
+	return "pod " + e.Namespace + "/" + e.Name
 }

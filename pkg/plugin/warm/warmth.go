@@ -21,7 +21,7 @@ type Warmth struct {
 	Ran []Ran
 	// Asleep are pods that load the same, and sleep.
 	Asleep []Sleeper
-	// Runs is a pod that loads the same and is Ready, by namespace and name; empty = none.
+	// Runs is a pod that loads the same and is Ready, as it is named to people; empty = none.
 	Runs string
 	// ImageBytes is the size of the pod's image volumes if all of them are on the node, else zero.
 	ImageBytes alloc.Bytes
@@ -29,6 +29,7 @@ type Warmth struct {
 
 // Sleeper is a pod that is Ready, and holds far less of a GPU than it booked.
 type Sleeper struct {
+	// Pod is the pod as it is named to people.
 	Pod string
 	// Device is a position on the node, and Index the number of the device for display.
 	Device, Index int
@@ -86,7 +87,7 @@ func (w *Warmth) Tell(n *alloc.Node, a *alloc.Allocation, level Level, noun stri
 	case len(w.Asleep) > 0:
 		return w.Asleep[0].tell(noun)
 	case w.Runs != "":
-		return fmt.Sprintf("pod %s with the same %s runs on the node", w.Runs, noun) + cached
+		return fmt.Sprintf("%s with the same %s runs on the node", w.Runs, noun) + cached
 	case len(w.Ran) > 0:
 		last := slices.MaxFunc(w.Ran, func(x, y Ran) int { return x.Until.Compare(y.Until) })
 		return fmt.Sprintf("its %s ran on the node until %s", noun, ago(last.Until)) + cached
@@ -99,7 +100,7 @@ func (s *Sleeper) tell(noun string) string {
 	if s.Loaded {
 		does = "sleeps"
 	}
-	return fmt.Sprintf("pod %s with the same %s %s on GPU %d, where it holds %s of %s", s.Pod, noun, does, s.Index, s.Holds, s.Booked)
+	return fmt.Sprintf("%s with the same %s %s on GPU %d, where it holds %s of %s", s.Pod, noun, does, s.Index, s.Holds, s.Booked)
 }
 
 func holds(a *alloc.Allocation, gpu string) bool {

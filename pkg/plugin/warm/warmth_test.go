@@ -21,7 +21,7 @@ func TestWhatIsTold(t *testing.T) {
 		return a
 	}
 	ran := []Ran{{"GPU-0", bt.Epoch.Add(-12 * time.Minute)}, {"GPU-1", bt.Epoch.Add(-30 * time.Second)}}
-	sleeper := Sleeper{Pod: "team/p", Device: 2, Index: 2, Holds: alloc.MiB(1536), Booked: alloc.GiB(60), Loaded: true}
+	sleeper := Sleeper{Pod: "pod team/p", Device: 2, Index: 2, Holds: alloc.MiB(1536), Booked: alloc.GiB(60), Loaded: true}
 	unloaded := sleeper
 	unloaded.Loaded = false
 	size := alloc.MiB(14541)
@@ -37,7 +37,7 @@ func TestWhatIsTold(t *testing.T) {
 		{"its GPU", Warmth{GPUs: 3, Ran: ran}, on("GPU-0"), GPUs, "model", size, "its model ran on this GPU until 12m ago, 14.2Gi of files may be cached"},
 		{"its GPUs, of which the older says when", Warmth{GPUs: 3, Ran: ran}, on("GPU-0", "GPU-1"), GPUs, "workload", alloc.Bytes{}, "its workload ran on these GPUs until 12m ago, its files may be cached"},
 		{"its node, of which the newer says when", Warmth{GPUs: 3, Ran: ran}, on("GPU-2"), Files, "model", alloc.Bytes{}, "its model ran on the node until 30s ago, its files may be cached"},
-		{"a pod that runs", Warmth{Runs: "team/p", Ran: ran}, on("GPU-2"), Files, "model", size, "pod team/p with the same model runs on the node, 14.2Gi of files may be cached"},
+		{"a pod that runs", Warmth{Runs: "pod team/p", Ran: ran}, on("GPU-2"), Files, "model", size, "pod team/p with the same model runs on the node, 14.2Gi of files may be cached"},
 		{"one that sleeps", Warmth{GPUs: 4, Asleep: []Sleeper{sleeper}}, on("GPU-2"), GPUs, "model", size, "pod team/p with the same model sleeps on GPU 2, where it holds 1.5Gi of 60Gi"},
 		{"one that sleeps beside it", Warmth{GPUs: 4, Asleep: []Sleeper{sleeper}}, on("GPU-0"), Files, "model", size, "pod team/p with the same model sleeps on GPU 2, where it holds 1.5Gi of 60Gi"},
 		{
