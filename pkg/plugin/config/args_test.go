@@ -4,6 +4,10 @@
 package config
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +110,33 @@ func TestDecodeArgs(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestTheChartTakesEachArgument: its schema refuses what it does not know.
+func TestTheChartTakesEachArgument(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "charts", "berth", "values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Properties struct {
+			Scheduler struct {
+				Properties struct {
+					Args struct{ Properties map[string]any }
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	known := schema.Properties.Scheduler.Properties.Args.Properties
+	for f := range reflect.TypeFor[Args]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if _, ok := known[name]; !ok && name != "" {
+			t.Errorf("%s is not among them", name)
+		}
 	}
 }
 
