@@ -92,6 +92,8 @@ func argumentType(e ast.Expr) string {
 		return "list of strings"
 	case "bool":
 		return "boolean"
+	case "int32":
+		return "integer"
 	default:
 		return "string"
 	}

@@ -152,17 +152,25 @@ func Cost(n *Node, a *Allocation) int64 {
 	return int64(p.useless(n.Outlook, n.Outlook.Host.Minus(n.Outlook.Needs))) - int64(before)
 }
 
+// rankCostBits are those of a rank below the option: what a pod costs, at most 2^46 either way, and links.
+const rankCostBits = 57
+
 // Rank returns how good it is to place a pod by an allocation on a node with a mix, over all nodes and 64-bit numbers: fewer
 // devices first, then the least Cost, then the most fast links among the devices.
 func Rank(n *Node, a *Allocation) int64 {
-	const linksBits, costBits = 10, 57
+	const linksBits = 10
 	var set uint64
 	for i := range a.Devices {
 		if at := n.Position(a.Devices[i].UUID); at >= 0 && at < MaxDevices {
 			set |= 1 << at
 		}
 	}
-	return -int64(min(a.Option, 31))<<costBits - Cost(n, a)<<linksBits + int64(linkedPart(n, set))
+	return -int64(min(a.Option, 31))<<rankCostBits - Cost(n, a)<<linksBits + int64(linkedPart(n, set))
+}
+
+// OptionOf returns the option of the allocation that Rank returned a rank for, at most 31.
+func OptionOf(rank int64) int {
+	return int(-((rank + 1<<(rankCostBits-1)) >> rankCostBits))
 }
 
 // idleMemory is what is free on the devices of a node, in MiB.

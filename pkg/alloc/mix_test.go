@@ -268,3 +268,17 @@ func TestMixHasTheMostFrequent(t *testing.T) {
 		t.Errorf("%d kinds", got)
 	}
 }
+
+// TestOptionOfARank, whatever an allocation costs.
+func TestOptionOfARank(t *testing.T) {
+	n := node(gpu(0, 80, 0), gpu(1, 80, 0))
+	for _, kinds := range [][]alloc.Kind{{kindOf(1, 20, 1000, 1, 1)}, {kindOf(1, 70, 1000, 1, 1)}, {kindOf(2, 80, 1000, 1, 1)}} {
+		n.Outlook = outlook(host(64000, 512), host(1000, 0), kinds...)
+		for option := range 8 {
+			a := &alloc.Allocation{Option: option, Devices: []alloc.DeviceShare{{UUID: n.Devices[0].UUID, Memory: alloc.GiB(30)}}}
+			if got := alloc.OptionOf(alloc.Rank(n, a)); got != option {
+				t.Errorf("option %d at a cost of %d: got %d", option, alloc.Cost(n, a), got)
+			}
+		}
+	}
+}

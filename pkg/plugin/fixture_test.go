@@ -68,7 +68,7 @@ type fixture struct {
 }
 
 // newFixture makes a plugin that has recovered, with no headroom, so that figures in tests are round.
-func newFixture(t testing.TB) *fixture {
+func newFixture(t testing.TB, edits ...func(*config.Args)) *fixture {
 	t.Helper()
 	f := &fixture{
 		t: t, ctx: t.Context(), clock: fakeClock{testclock.NewFakeClock(epoch)}, api: newFakeAPI(t), queue: &fakeQueue{}, limiter: &switchedLimiter{flowcontrol.NewFakeAlwaysRateLimiter()},
@@ -83,6 +83,9 @@ func newFixture(t testing.TB) *fixture {
 	args := &config.Args{}
 	args.SetDefaults()
 	args.Headroom.Set(0)
+	for _, edit := range edits {
+		edit(args)
+	}
 	plugin := func(ctx context.Context, _ runtime.Object, handle fwk.Handle) (fwk.Plugin, error) {
 		f.pl, err = newPlugin(ctx, args, handle, f.clock, alone())
 		return f.pl, err

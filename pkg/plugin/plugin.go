@@ -36,6 +36,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/timers"
 	"github.com/berth-dev/berth/pkg/plugin/verdicts"
 	"github.com/berth-dev/berth/pkg/plugin/wake"
+	"github.com/berth-dev/berth/pkg/plugin/warm"
 	"github.com/berth-dev/berth/pkg/plugin/words"
 )
 
@@ -77,6 +78,8 @@ type Plugin struct {
 	resourceClaims *resourceclaims.Reader
 	// mix knows what is asked for; nil but for the strategy Fragmentation.
 	mix *mix.Book
+	// warm knows where what pods load was loaded; nil if that is of no weight.
+	warm *warm.Book
 }
 
 var (
@@ -205,7 +208,10 @@ func newPlugin(ctx context.Context, args *config.Args, handle fwk.Handle, c cloc
 	if args.Strategy == alloc.Fragmentation {
 		pl.mix = mix.NewBook(pl.world, pl.requests)
 	}
-	pl.feed = &feed.Feed{World: pl.world, Wake: pl.wake, Follow: pl.follow, Faults: pl.faults, Mix: pl.mix}
+	if *args.WarmWeight > 0 {
+		pl.warm = warm.NewBook(c, pl.world.NodeUID)
+	}
+	pl.feed = &feed.Feed{World: pl.world, Wake: pl.wake, Follow: pl.follow, Faults: pl.faults, Mix: pl.mix, Warm: pl.warm}
 	return pl, nil
 }
 

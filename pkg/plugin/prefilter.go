@@ -69,7 +69,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	shared := &cycle.Pod{
 		UID: pod.UID, Priority: priorityOf(pod), Request: resolved.Request, HandOff: handOff, Shape: resolved.Shape,
 		Asked:  cycle.AskedOf(pod),
-		Viewer: viewer, Strategy: pl.args.Strategy,
+		Viewer: viewer, Strategy: pl.args.Strategy, Warm: pl.warmFor(pod, resolved),
 		Group: state.IsPodGroupSchedulingCycle(),
 	}
 	if pl.mix != nil {

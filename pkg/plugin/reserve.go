@@ -53,7 +53,9 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 	if len(options) == 0 {
 		return pl.lostReservation(ctx, pod, gpustate.ReasonInsufficientMemory)
 	}
-	best := &options[0]
+	warmth := s.WarmthOn(ni, &view)
+	best, level := s.Warmest(&view, &options[0], &warmth)
+	options[0] = *best
 	if err := alloc.Validate(&view.Node, best.Devices); err != nil {
 		return fwk.AsStatus(err)
 	}
@@ -71,7 +73,8 @@ func (pl *Plugin) Reserve(ctx context.Context, state fwk.CycleState, pod *corev1
 		return fwk.AsStatus(err)
 	}
 	state.Write(reservedKey, &reserved{
-		allocation: booked, annotations: annotations, message: words.Decision(s.Request, options, &view.Node), claim: claim,
+		allocation: booked, annotations: annotations, claim: claim,
+		message: words.Decision(s.Request, options, &view.Node) + pl.tellWarm(s, &view, best, &warmth, level),
 	})
 	pl.wake.Unpark(pod.UID, nodeName)
 	pl.logDecision(ctx, pod, s.Request, options, &view)

@@ -59,16 +59,16 @@ func (pl *Plugin) Score(_ context.Context, state fwk.CycleState, _ *corev1.Pod, 
 		return s.Rank(&view), nil
 	}
 	if score, ok := s.Scores.Load(ni.Node()); ok {
-		return score.(int64), nil
+		return s.Raised(ni, score.(int64)), nil
 	}
 	view := s.View(ni)
-	return s.Fit(&view).Score, nil // 0 is also of a node that was filled meanwhile
+	return s.Raised(ni, s.Fit(&view).Score), nil // 0 is also of a node that was filled meanwhile
 }
 
 // ScoreExtensions returns what ranks nodes by the strategy Fragmentation; nil by the others, whose scores are absolute.
 func (pl *Plugin) ScoreExtensions() fwk.ScoreExtensions {
 	if pl.mix != nil {
-		return ranking{}
+		return ranking{pl.world}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package plugin
 
 import (
 	"context"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
@@ -27,6 +28,8 @@ type podSignature struct {
 	Sizing      string
 	Asked       int64
 	Company     gpustate.Company
+	// Loads is what the pod loads, if that was loaded anywhere or may be on a node as an image.
+	Loads string `json:",omitempty"`
 	// CPU and Memory are what is asked of the host, where ranks depend on it.
 	CPU, Memory uint64 `json:",omitempty"`
 }
@@ -49,12 +52,15 @@ func (pl *Plugin) SignPod(_ context.Context, pod *corev1.Pod) ([]fwk.SignFragmen
 	if reason != "" {
 		return nil, rejected(fwk.Unschedulable, reason)
 	}
-	company := r.Request.Company
-	if !pl.tracker.Ledger.KeepsApart(&company) {
+	company, loads := r.Request.Company, ""
+	if w := pl.warmFor(pod, r); w.Prefers() {
+		loads = w.Loads.Key + strings.Join(w.Loads.Images, " ")
+	}
+	if loads == "" && !pl.tracker.Ledger.KeepsApart(&company) {
 		company.Workload = "" // whose replica it is decides nothing
 	}
 	signature := podSignature{
-		Company:  company,
+		Company: company, Loads: loads,
 		Priority: corev1helpers.PodPriority(pod), Runtime: r.Request.Runtime, MixedModels: r.Request.MixedModels(),
 		HandOff: handOff, Options: requests.OptionSignatures(r.Request), Sizing: r.Request.Sizing(),
 		Asked: cycle.AskedOf(pod),

@@ -28,9 +28,10 @@ var plugin = map[string][]string{
 	"requests":       nil,
 	"resourceclaims": nil,
 	"timers":         nil,
+	"warm":           nil,
 	"words":          nil,
 	"config":         {"policies"},
-	"cycle":          {"claims"},
+	"cycle":          {"claims", "warm"},
 	"shared":         {"config", "history", "timers"},
 	"mix":            {"cycle", "requests", "shared"},
 	"preempt":        {"claims", "cycle", "history"},
@@ -39,7 +40,7 @@ var plugin = map[string][]string{
 	"follow":         {"claims", "config", "cycle", "parked", "preempt", "shared", "wake", "words"},
 	"faults":         {"config", "history", "policies", "shared", "wake", "words"},
 	"recovery":       {"config", "shared", "wake"},
-	"feed":           {"faults", "follow", "mix", "parked", "requests", "shared", "wake"},
+	"feed":           {"faults", "follow", "mix", "parked", "requests", "shared", "wake", "warm"},
 }
 
 // TestRoomsOfThePlugin draws the rooms from their imports. An arrow more is to be wanted, not to happen.

@@ -196,6 +196,9 @@ func (w *whatIfWorld) pod(name string) *corev1.Pod {
 	pod := p.Obj()
 	pod.Spec.Containers[0].Env = nil // which the policy adds
 	pod.Spec.PriorityClassName = className(oneOf[int32](r, 0, 0, 100, 200, 300))
+	if pod.Spec.PriorityClassName == className(300) { // which nobody evicts: what has run, and runs no more, is in no snapshot
+		pod.Annotations[berthv1alpha1.AnnotationModel] = oneOf(r, "hf://org/a", "hf://org/b")
+	}
 	pod.Spec.TerminationGracePeriodSeconds = ptr.To(int64(1))
 	if r.IntN(4) == 0 {
 		pod.Labels = map[string]string{guarded: "true"}
@@ -321,7 +324,7 @@ func (w *whatIfWorld) deleteOne() {
 	var names []string
 	for _, pod := range w.pods() {
 		status := pod.Status.ContainerStatuses
-		if len(status) > 0 && status[0].State.Running != nil && time.Since(status[0].State.Running.StartedAt.Time) > 5*time.Second {
+		if pod.Annotations[berthv1alpha1.AnnotationModel] == "" && len(status) > 0 && status[0].State.Running != nil && time.Since(status[0].State.Running.StartedAt.Time) > 5*time.Second {
 			names = append(names, pod.Name)
 		}
 	}

@@ -126,3 +126,14 @@ func TestSecretsInWhatIsKept(t *testing.T) {
 		t.Errorf("a secret is in %s", out.String())
 	}
 }
+
+// TestImageVolumesAreKept: a node that has the image is preferred.
+func TestImageVolumesAreKept(t *testing.T) {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{Volumes: []corev1.Volume{{
+		Name: "model", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "registry.test/model:1", PullPolicy: corev1.PullAlways}},
+	}}}}
+	want := []corev1.Volume{{Name: "model", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "registry.test/model:1"}}}}
+	if diff := cmp.Diff(want, keptPod(pod).Spec.Volumes); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}

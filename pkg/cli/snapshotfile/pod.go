@@ -68,7 +68,7 @@ func keptEnv(env []corev1.EnvVar) (kept []corev1.EnvVar) {
 	return kept
 }
 
-// keptVolumes returns the volumes that are a matter of where a pod can be, as far as they are.
+// keptVolumes returns the volumes that are a matter of where a pod can be, or is to be, as far as they are.
 func keptVolumes(volumes []corev1.Volume) (kept []corev1.Volume) {
 	for i := range volumes {
 		v, k := &volumes[i], corev1.VolumeSource{}
@@ -77,6 +77,8 @@ func keptVolumes(volumes []corev1.Volume) (kept []corev1.Volume) {
 			k.PersistentVolumeClaim = v.PersistentVolumeClaim
 		case v.Ephemeral != nil: // its claim is named after it
 			k.Ephemeral = &corev1.EphemeralVolumeSource{}
+		case v.Image != nil:
+			k.Image = &corev1.ImageVolumeSource{Reference: v.Image.Reference}
 		case v.CSI != nil:
 			k.CSI = &corev1.CSIVolumeSource{Driver: v.CSI.Driver}
 		case v.GCEPersistentDisk != nil:

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
@@ -53,6 +54,9 @@ type Args struct {
 	// Strategy is MostAllocated (tightest fit, the default), LeastAllocated (spread) or Fragmentation (leaves most for what else is
 	// asked for).
 	Strategy alloc.Strategy `json:"strategy,omitempty"`
+	// WarmWeight is how much it counts that what a pod loads was loaded on a node before, and on which of its GPUs, 0 to 100.
+	// Default 1; 0 = not at all.
+	WarmWeight *int32 `json:"warmWeight,omitempty"`
 	// DRADrivers are the drivers of dynamic resource allocation whose devices are the GPUs that Berth books too: what a
 	// claim holds is not booked, and a node that has some gets no pods unless labelled. Default [gpu.nvidia.com]; an empty
 	// list = none.
@@ -131,6 +135,9 @@ func (a *Args) SetDefaults() {
 	if a.Strategy == "" {
 		a.Strategy = alloc.MostAllocated
 	}
+	if a.WarmWeight == nil {
+		a.WarmWeight = ptr.To[int32](1)
+	}
 	if a.Enforcement == "" {
 		a.Enforcement = berthv1alpha1.EnforcementNone
 	}
@@ -201,6 +208,9 @@ func (a *Args) Validate() error {
 	errs = append(errs, a.validatePolicies()...)
 	if !slices.Contains(alloc.Strategies, a.Strategy) {
 		errs = append(errs, field.NotSupported(field.NewPath("strategy"), a.Strategy, alloc.Strategies))
+	}
+	if w := *a.WarmWeight; w < 0 || w > 100 {
+		errs = append(errs, field.Invalid(field.NewPath("warmWeight"), w, "must be 0 to 100"))
 	}
 	switch a.Enforcement {
 	case berthv1alpha1.EnforcementNone, berthv1alpha1.EnforcementToolkit, berthv1alpha1.EnforcementGPUSharing:

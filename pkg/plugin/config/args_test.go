@@ -4,6 +4,10 @@
 package config
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
 	"github.com/berth-dev/berth/pkg/alloc"
@@ -28,6 +33,7 @@ func TestDecodeArgs(t *testing.T) {
 			MemoryReturnTimeout: d(2 * time.Minute), WaitBeforeEviction: d(30 * time.Second), PreemptionDelay: d(0), BindTimeout: d(4 * time.Second), Strategy: alloc.MostAllocated,
 			DRADrivers: &[]string{"gpu.nvidia.com"}, PolicyCheckInterval: d(5 * time.Minute), OnMissingPolicies: Report,
 			Enforcement:  berthv1alpha1.EnforcementNone,
+			WarmWeight:   ptr.To[int32](1),
 			OnDeviceLost: berthv1alpha1.ActionIgnore, DeviceLostGrace: d(5 * time.Minute), OnOveruse: berthv1alpha1.ActionEvent,
 		}
 		change(a)
@@ -58,6 +64,9 @@ func TestDecodeArgs(t *testing.T) {
 		{name: "a resource that is none", in: raw(`{"gpuResources":["a/b/c"]}`), err: "gpuResources[0]"},
 		{name: "limits that are enforced", in: raw(`{"enforcement":"NVIDIAToolkit"}`), want: defaults(func(a *Args) { a.Enforcement = berthv1alpha1.EnforcementToolkit })},
 		{name: "limits that are enforced by nobody known", in: raw(`{"enforcement":"nvidia"}`), err: `"NVIDIAGPUSharing"`},
+		{name: "warm places count for nothing", in: raw(`{"warmWeight":0}`), want: defaults(func(a *Args) { a.WarmWeight = ptr.To[int32](0) })},
+		{name: "cold places are preferred", in: raw(`{"warmWeight":-1}`), err: "warmWeight"},
+		{name: "nothing but warm places counts", in: raw(`{"warmWeight":101}`), err: "must be 0 to 100"},
 		{name: "a misspelt field", in: raw(`{"headrom":"1Gi"}`), err: "headrom"},
 		{name: "another kind", in: raw(`{"kind":"NodeResourcesFitArgs"}`), err: "want args of kind BerthArgs"},
 		{name: "another type", in: &corev1.Pod{}, err: "want args to be of type BerthArgs, got *v1.Pod"},
@@ -101,6 +110,33 @@ func TestDecodeArgs(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestTheChartTakesEachArgument: its schema refuses what it does not know.
+func TestTheChartTakesEachArgument(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "charts", "berth", "values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Properties struct {
+			Scheduler struct {
+				Properties struct {
+					Args struct{ Properties map[string]any }
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	known := schema.Properties.Scheduler.Properties.Args.Properties
+	for f := range reflect.TypeFor[Args]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if _, ok := known[name]; !ok && name != "" {
+			t.Errorf("%s is not among them", name)
+		}
 	}
 }
 

@@ -58,6 +58,7 @@ type Pod struct {
 	// Viewer has the reports as they were when the cycle began.
 	Viewer   *gpustate.Viewer
 	Strategy alloc.Strategy
+	Warm     Warm
 	// Group says that this is a cycle of a pod group.
 	Group bool
 	// Scores are what Filter found out for Score on the way: *corev1.Node → int64.
@@ -66,7 +67,7 @@ type Pod struct {
 
 // With returns the pod with another viewer.
 func (p *Pod) With(v *gpustate.Viewer) *Pod {
-	return &Pod{UID: p.UID, Priority: p.Priority, Request: p.Request, Needs: p.Needs, HandOff: p.HandOff, Shape: p.Shape, Asked: p.Asked, Viewer: v, Strategy: p.Strategy, Group: p.Group}
+	return &Pod{UID: p.UID, Priority: p.Priority, Request: p.Request, Needs: p.Needs, HandOff: p.HandOff, Shape: p.Shape, Asked: p.Asked, Viewer: v, Strategy: p.Strategy, Warm: p.Warm, Group: p.Group}
 }
 
 // FormOn returns the form in which a node is told the pod's GPUs, or the reason why there is none; neither if the node

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/mix"
 	"github.com/berth-dev/berth/pkg/plugin/shared"
 	"github.com/berth-dev/berth/pkg/plugin/wake"
+	"github.com/berth-dev/berth/pkg/plugin/warm"
 )
 
 // Feed is what the informers tell.
@@ -20,6 +21,7 @@ type Feed struct {
 	Follow *follow.Follower
 	Faults *faults.Watcher
 	Mix    *mix.Book
+	Warm   *warm.Book
 	// Synced are the informers that the books need.
 	Synced []cache.InformerSynced
 }

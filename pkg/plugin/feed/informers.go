@@ -133,6 +133,7 @@ func (f *Feed) PodSeen(pod *corev1.Pod) {
 	}
 	f.Tracker.PodSeen(pod)
 	f.Mix.Seen(pod)
+	f.Warm.Seen(pod)
 	f.Wake.PassOn(woken, pod.Spec.NodeName)
 	f.Wake.WatchUnreported(pod)
 	f.Faults.WatchUnallocated(pod)
@@ -151,6 +152,7 @@ func (f *Feed) PodGone(pod *corev1.Pod) {
 	f.Wake.Claims.Gone(pod, f.Clock.Now())
 	f.Faults.Forget(pod.UID)
 	f.Mix.Gone(pod.UID)
+	f.Warm.Gone(pod)
 	f.History.Forget(pod.UID)
 	if node := f.Tracker.PodGone(pod); node != "" {
 		f.Wake.Settle(node)

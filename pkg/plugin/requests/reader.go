@@ -26,6 +26,8 @@ type Resolved struct {
 	// Model is the source of the model, empty if none is named; Profile is the name of its ModelProfile by rule, whichever
 	// of its names the profile has.
 	Model, Profile string
+	// FileSize is that of the model's files in bytes, zero if it is not known.
+	FileSize int64
 	// Shape is the number of what is asked for.
 	Shape uint64
 
@@ -97,6 +99,9 @@ func (r *Reader) Of(pod *corev1.Pod) *Resolved {
 			out.Model, out.Profile = parsed.Model, berthv1alpha1.ModelProfileName(parsed.Model)
 			profile = r.Profiles.of(parsed.Model)
 			out.profileVersion = versionOf(profile)
+			if profile != nil && profile.Status.Model != nil {
+				out.FileSize = profile.Status.Model.FileSize
+			}
 		}
 		out.Request, out.Unresolved, out.Err = gpustate.NewRequest(pod, parsed, profile, r.Sizing)
 	}

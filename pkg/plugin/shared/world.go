@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/utils/clock"
@@ -60,6 +61,15 @@ func (w *World) NodeInfo(name string) (fwk.NodeInfo, error) {
 		return nil, fmt.Errorf("node %s of the snapshot: %w", name, err)
 	}
 	return ni, nil
+}
+
+// NodeUID returns the UID of a node; false if the API has none of that name, as far as the informer knows.
+func (w *World) NodeUID(name string) (types.UID, bool) {
+	node, err := w.Nodes.Get(name)
+	if err != nil {
+		return "", false
+	}
+	return node.UID, true
 }
 
 // Event writes an Event on an object.
