@@ -92,7 +92,7 @@ func (s *State) Warmest(view *gpustate.View, best *alloc.Allocation, w *warm.War
 	if !ok || there.Option != best.Option {
 		return best, level
 	}
-	if n.Outlook.Mix != nil {
+	if n.Outlook != nil {
 		if alloc.Rank(n, &there) < alloc.Rank(n, best) {
 			return best, level
 		}

@@ -12,7 +12,12 @@ import (
 // pods that are bound are most of its memory. kube-scheduler itself leaves out the field managers of pods, and nothing of nodes.
 func (f *Feed) trimFramework() error {
 	core := f.Handle.SharedInformerFactory().Core().V1()
-	if err := core.Pods().Informer().SetTransform(trimPod); err != nil {
+	if err := core.Pods().Informer().SetTransform(func(obj any) (any, error) {
+		if pod, ok := obj.(*corev1.Pod); ok {
+			f.Warm.Seen(pod) // what it loads is told by what is left out
+		}
+		return trimPod(obj)
+	}); err != nil {
 		return err
 	}
 	return core.Nodes().Informer().SetTransform(trimNode)

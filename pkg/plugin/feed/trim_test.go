@@ -12,15 +12,18 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
+	testclock "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 
 	bt "github.com/berth-dev/berth/internal/testing"
 	"github.com/berth-dev/berth/pkg/gpustate"
 	"github.com/berth-dev/berth/pkg/plugin/shared"
+	"github.com/berth-dev/berth/pkg/plugin/warm"
 )
 
 // heavyPod has something of all that pods of inference servers have, on a node unless that is empty.
@@ -135,12 +138,20 @@ type handleOf struct {
 
 func (h handleOf) SharedInformerFactory() informers.SharedInformerFactory { return h.factory }
 
-// TestSchedulerKeepsTrimmedObjects: it is the framework's own informers that do, and they take the setting.
+// TestSchedulerKeepsTrimmedObjects: it is the framework's own informers that do, and they take the setting. What a pod loads is
+// known nevertheless, as of one that waits.
 func TestSchedulerKeepsTrimmedObjects(t *testing.T) {
+	pod := bt.MakePod("heavy").Memory("30Gi").Bound("n", bt.Epoch, "GPU-1=30Gi").Ready(bt.Epoch).Obj()
+	pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "qwen", UID: "1", Controller: ptr.To(true)}}
+	pod.Spec.Containers[0].Args = []string{"--model=/models/qwen"}
+	loads := warm.LoadsOf(pod, "")
 	node := bt.MakeNode("n")
 	node.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubelet"}}
-	factory := informers.NewSharedInformerFactory(fake.NewClientset(heavyPod("n"), node), 0)
-	f := &Feed{World: &shared.World{Handle: handleOf{factory: factory}}}
+	factory := informers.NewSharedInformerFactory(fake.NewClientset(pod, node), 0)
+	f := &Feed{
+		World: &shared.World{Handle: handleOf{factory: factory}},
+		Warm:  warm.NewBook(testclock.NewFakeClock(bt.Epoch), func(string) (types.UID, bool) { return node.UID, true }),
+	}
 	if err := f.trimFramework(); err != nil {
 		t.Fatal(err)
 	}
@@ -150,6 +161,10 @@ func TestSchedulerKeepsTrimmedObjects(t *testing.T) {
 	bt.Eventually(t, "the informers know all", func() bool { return pods.HasSynced() && nodes.HasSynced() })
 	if got := pods.GetStore().List()[0].(*corev1.Pod); got.Spec.Containers[0].Args != nil {
 		t.Errorf("the pod is kept whole: %+v", got)
+	}
+	f.Warm.Seen(pods.GetStore().List()[0].(*corev1.Pod))
+	if _, ok := f.Warm.Of(loads.Key).On(node); !ok {
+		t.Error("nobody knows that what the pod loads is on its node")
 	}
 	if got := nodes.GetStore().List()[0].(*corev1.Node); got.ManagedFields != nil {
 		t.Errorf("the node is kept whole: %+v", got)
