@@ -59,7 +59,7 @@ grep_files() {
   git grep -nIE --untracked "$pattern" -- "${@:-.}" ':!hack/verify.sh'
 }
 
-leftovers() { grep_files '\b(TODO|FIXME|XXX)\b' ':!*.sum'; }
+leftovers() { grep_files '\b(TODO|FIXME|XXX)\b|^(<<<<<<<|>>>>>>>) ' ':!*.sum'; }
 
 # Where packages come from, and where a developer keeps other folders, is the machine's business.
 machine_settings() {

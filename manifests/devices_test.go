@@ -28,7 +28,7 @@ func checkDevices(t *testing.T, what string, err error, allowed bool) {
 	if allowed && err != nil {
 		t.Errorf("%s: %v", what, err)
 	}
-	if !allowed && (!apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "gives a container devices past the scheduler")) {
+	if !allowed && (!apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "gives a container devices, or memory of them, past the scheduler")) {
 		t.Errorf("%s: %v, want it refused", what, err)
 	}
 }

@@ -28,5 +28,7 @@ func TestBerth(t *testing.T) {
 	c.part(t, "uninstalling leaves running pods alone, and nothing else", func(t *testing.T, c *cluster) {
 		testUninstall(t, c, before)
 	})
-	c.part(t, "the chart installs the same", func(t *testing.T, c *cluster) { testChart(t, c, before) })
+	c.part(t, "the chart installs the same", testChart)
+	c.part(t, "a kubelet that starts anew takes in again the pods of a node that is full of GPU memory as a resource", testFullNode)
+	c.part(t, "taking the chart away leaves nothing", func(t *testing.T, c *cluster) { testChartGone(t, c, before) })
 }

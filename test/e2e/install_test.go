@@ -152,9 +152,10 @@ func (c *cluster) checkNothingLeft(t *testing.T, before []string) {
 	})
 }
 
-// testChart installs from the chart. There is no helm here; charts/cmd/render prints what it would install.
-func testChart(t *testing.T, c *cluster, before []string) {
-	values := fmt.Sprintf(`{"image": {"repository": %q, "tag": %q}}`, c.images, c.version)
+// chart writes what the chart installs to a file, with GPU memory as a resource. There is no helm here; charts/cmd/render prints it.
+func (c *cluster) chart(t *testing.T) string {
+	t.Helper()
+	values := fmt.Sprintf(`{"image": {"repository": %q, "tag": %q}, "gpuMemoryResource": true}`, c.images, c.version)
 	rendered, err := exec.CommandContext(t.Context(), "go", "run", "-C", filepath.Join(repository, "charts"), "./cmd/render", values).Output()
 	if err != nil {
 		t.Fatal(err)
@@ -163,8 +164,13 @@ func testChart(t *testing.T, c *cluster, before []string) {
 	if err := os.WriteFile(file, rendered, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return file
+}
+
+// testChart installs from the chart.
+func testChart(t *testing.T, c *cluster) {
 	kubectl(t, "create", "namespace", systemNamespace)
-	kubectl(t, "apply", "--server-side", "-f", file)
+	kubectl(t, "apply", "--server-side", "-f", c.chart(t))
 	for _, component := range []string{"deployment/berth-scheduler", "deployment/berth-controller", "daemonset/berth-agent"} {
 		kubectl(t, "-n", systemNamespace, "rollout", "status", component, "--timeout=2m")
 	}
@@ -174,7 +180,15 @@ func testChart(t *testing.T, c *cluster, before []string) {
 	} else {
 		checkTold(t, pod, s.env["NVIDIA_VISIBLE_DEVICES"], allocationOf(t, pod).UUIDs())
 	}
-	kubectl(t, "delete", "-f", file, "--wait")
+}
+
+// testChartGone takes the chart away again, and off the nodes what it had them advertise, as docs/quota.md says.
+func testChartGone(t *testing.T, c *cluster, before []string) {
+	kubectl(t, "delete", "-f", c.chart(t), "--wait")
 	kubectl(t, "delete", "namespace", systemNamespace)
 	c.checkNothingLeft(t, before)
+	for _, w := range c.workers {
+		kubectl(t, "patch", "node", w.name, "--subresource=status", "--type=merge", "-p", `{"status":{"capacity":{"berth.dev/gpu-memory":null}}}`)
+		c.waitAdvertised(t, w, -1)
+	}
 }

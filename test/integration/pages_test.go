@@ -68,6 +68,8 @@ func advertise(t *testing.T, lab *harness.Lab, node, gpus string) {
 // page is a page of the documentation: what is typed, and what is then seen.
 type page struct {
 	steps []step
+	// folder is where it is typed.
+	folder string
 	// after is done when a block was run that has the text.
 	after map[string]func()
 }
@@ -83,11 +85,38 @@ func openPage(t *testing.T, name string) *page {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &page{after: map[string]func(){}}
-	for _, match := range blocks.FindAllStringSubmatch(string(text), -1) {
+	return newPage(t, name, string(text))
+}
+
+// openSection opens what stands on a page below a heading of the third level.
+func openSection(t *testing.T, name, heading string) *page {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(text), "\n### "+heading+"\n")
+	if !found {
+		t.Fatalf("%s has no section %q", name, heading)
+	}
+	section, _, _ = strings.Cut(section, "\n##")
+	return newPage(t, name, section)
+}
+
+func newPage(t *testing.T, name, text string) *page {
+	t.Helper()
+	p := &page{after: map[string]func(){}, folder: t.TempDir()}
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(root, "manifests"), filepath.Join(p.folder, "manifests")); err != nil {
+		t.Fatal(err)
+	}
+	for _, match := range blocks.FindAllStringSubmatch(text, -1) {
 		p.steps = append(p.steps, step{match[1], match[2]})
 	}
-	if len(p.steps) < 5 {
+	if len(p.steps) < 2 {
 		t.Fatalf("%s has only %d blocks of commands", name, len(p.steps))
 	}
 	return p
@@ -96,15 +125,30 @@ func openPage(t *testing.T, name string) *page {
 // labUp is the command that brings a lab up.
 const labUp = "bin/berth-lab up "
 
-// labArgs are the arguments that the page brings the lab up with.
+// labArgs are the arguments that the page brings the lab up with. Files that it makes before are made.
 func (p *page) labArgs(t *testing.T) []string {
 	t.Helper()
 	for _, s := range p.steps {
-		if rest, ok := strings.CutPrefix(s.commands, labUp); ok {
-			args := strings.Fields(strings.TrimSuffix(strings.TrimSpace(rest), "&"))
-			at := slices.Index(args, "--kubeconfig")
-			return slices.Delete(args, at, at+2) // the harness has its own
+		rest, ok := strings.CutPrefix(s.commands, labUp)
+		if !ok && !strings.HasPrefix(s.commands, "make ") {
+			cmd := exec.CommandContext(t.Context(), "bash", "-e", "-c", s.commands)
+			cmd.Dir = p.folder
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v\n%s", s.commands, err, out)
+			}
 		}
+		if !ok {
+			continue
+		}
+		args := strings.Fields(strings.TrimSuffix(strings.TrimSpace(rest), "&"))
+		at := slices.Index(args, "--kubeconfig")
+		args = slices.Delete(args, at, at+2) // the harness has its own
+		for i, arg := range args {
+			if filepath.Ext(arg) == ".yaml" {
+				args[i] = filepath.Join(p.folder, arg)
+			}
+		}
+		return args
 	}
 	t.Fatal("the page brings no lab up")
 	return nil
@@ -113,18 +157,10 @@ func (p *page) labArgs(t *testing.T) []string {
 // follow runs the commands of the page and compares what they print. The lab has been brought up; it ends after the test.
 func (p *page) follow(t *testing.T, lab *harness.Lab) {
 	bin := harness.Build(t, "./cmd/kubectl-berth", "k8s.io/kubernetes/cmd/kubectl")
-	root, err := filepath.Abs(filepath.Join("..", ".."))
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder := t.TempDir()
-	if err := os.Symlink(filepath.Join(root, "manifests"), filepath.Join(folder, "manifests")); err != nil {
-		t.Fatal(err)
-	}
 	kubeconfig := lab.Kubeconfig
 	run := func(ctx context.Context, commands string) (string, error) {
 		cmd := exec.CommandContext(ctx, "bash", "-e", "-c", commands)
-		cmd.Dir = folder
+		cmd.Dir = p.folder
 		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "PATH="+bin+":"+os.Getenv("PATH"))
 		out, err := cmd.CombinedOutput()
 		return string(out), err
@@ -134,7 +170,7 @@ func (p *page) follow(t *testing.T, lab *harness.Lab) {
 		case "make", "bin/berth-lab", "export":
 			continue // done by the harness
 		case "kill":
-			kubeconfig = filepath.Join(folder, "none") // as if the lab were gone: what follows must do without
+			kubeconfig = filepath.Join(p.folder, "none") // as if the lab were gone: what follows must do without
 			continue
 		}
 		t.Logf("$ %s", s.commands)
