@@ -86,6 +86,17 @@ test-karpenter: ## Nodes by the real Karpenter with its KWOK provider (compiled 
 	KARPENTER=$(CURDIR)/bin/karpenter-kwok KARPENTER_SOURCE=$$(cd test/karpenter && go list -m -f '{{.Dir}}' sigs.k8s.io/karpenter) \
 		go test -count=1 -run TestKarpenter ./test/integration
 
+.PHONY: keda
+keda: ## Build bin/keda and bin/kube-state-metrics, which test-keda runs (some twenty minutes the first time)
+	cd test/keda && go build -ldflags=-s -o ../../bin/keda github.com/kedacore/keda/v2/cmd/operator
+	cd test/keda && go build -ldflags=-s -o ../../bin/kube-state-metrics k8s.io/kube-state-metrics/v2
+
+.PHONY: test-keda
+test-keda: prometheus keda ## Idle models scaled to zero, and woken, by the real KEDA
+	KEDA=$(CURDIR)/bin/keda KUBE_STATE_METRICS=$(CURDIR)/bin/kube-state-metrics \
+		KEDA_SOURCE=$$(cd test/keda && go list -m -f '{{.Dir}}' github.com/kedacore/keda/v2) \
+		go test -count=1 -run TestScaleToZero ./test/integration
+
 .PHONY: test-skew
 test-skew: ## Run the core scenarios on the real kube-apiservers of older versions (KUBE=1.36 for one)
 	hack/test-skew.sh $(KUBE)

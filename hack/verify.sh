@@ -22,7 +22,7 @@ formatted() { files '*.go' | xargs gofmt -s -l; }
 tidy() {
   local module
   for module in . build/release build/sign build/tools charts hack/tools hack/kind/tools hack/monitoring test/handoff/toolkit/* test/release test/ui \
-    test/skew/v1.35 test/skew/v1.36 test/kueue test/karpenter; do
+    test/skew/v1.35 test/skew/v1.36 test/kueue test/karpenter test/keda; do
     go -C "$module" mod tidy -diff || return
   done
 }

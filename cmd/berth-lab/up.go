@@ -46,7 +46,7 @@ run at once. What the simulated hardware does can be changed while it runs, by a
   kubectl annotate node gpu-0 --overwrite lab.berth.dev/foreign-memory=0=60Gi   # somebody else's process on GPU 0
   kubectl annotate node gpu-0 --overwrite lab.berth.dev/unhealthy=3=Xid79       # GPU 3 fails
   kubectl annotate pod server --overwrite lab.berth.dev/gpu-memory=50Gi         # what it really takes on each GPU
-  kubectl annotate pod server --overwrite lab.berth.dev/gpu-active=false        # it computes no longer
+  kubectl annotate pod server --overwrite lab.berth.dev/gpu-active=false        # it computes no longer; unknown: nobody can tell
 
 and how pods behave by annotations on them: lab.berth.dev/ready-after=30s (it loads for that long) and
 lab.berth.dev/run-for=1m (it then succeeds).`

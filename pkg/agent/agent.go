@@ -80,6 +80,7 @@ type Agent struct {
 	opts      Options
 	publisher *publisher
 	tracker   *activityTracker
+	idling    *idleTracker
 	counters  counters
 
 	// assigned and assignedAt are the observer's alone, as is failures.
@@ -96,6 +97,8 @@ type Agent struct {
 	runtimesChanged time.Time
 	// status is the newest one.
 	status *berthv1alpha1.GPUNodeStatus
+	// idle is for how long pods had been idle at the reading that status is of; nil while the devices are unavailable.
+	idle map[types.UID]time.Duration
 	// readAt is when a reading last ended, well or not.
 	readAt time.Time
 }
@@ -113,7 +116,7 @@ func New(o Options) (*Agent, error) {
 	setDefault(&o.LeaseInterval, DefaultLeaseInterval)
 	setDefault(&o.Quantum, DefaultQuantum)
 	setDefault(&o.ActivityHold, DefaultActivityHold)
-	a := &Agent{opts: o, tracker: newActivityTracker(o.ActivityHold), readAt: o.Clock.Now()}
+	a := &Agent{opts: o, tracker: newActivityTracker(o.ActivityHold), idling: newIdleTracker(), readAt: o.Clock.Now()}
 	a.publisher = newPublisher(&o, &a.counters)
 	return a, nil
 }
@@ -167,7 +170,7 @@ func (a *Agent) observeUntilDone(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return a.opts.Reader.Close()
 		case errors.Is(err, ErrStaleLibrary):
-			a.setStatus(a.unavailable())
+			a.setUnavailable()
 			return err
 		case err != nil:
 			a.failed(ctx, err)
@@ -234,11 +237,13 @@ func (a *Agent) observed(ctx context.Context, r *Reading) {
 	}
 	o := owners{pods: a.opts.Attributor.Attribute(r.pids())}
 	o.assigned, o.assignedUnknown = a.assignments(ctx)
-	s := newStatus(r, &o, a.tracker, a.opts.Clock.Now())
+	now := a.opts.Clock.Now()
+	s := newStatus(r, &o, a.tracker, now)
+	idle := a.idling.observe(s, r.unlisted(), now)
 	a.nri.update(a, r)
 	s.HandOff = a.handOff(r)
 	a.logHealth(ctx, r)
-	a.setStatus(s)
+	a.setStatus(s, idle)
 }
 
 // failed takes a reading that gave nothing. One alone is not believed: the driver may just be busy.
@@ -251,22 +256,26 @@ func (a *Agent) failed(ctx context.Context, err error) {
 	if a.failures == failuresTolerated+1 || a.failures == 1 {
 		klog.FromContext(ctx).Error(err, "GPUs cannot be read, waiting for the driver")
 	}
-	a.setStatus(a.unavailable())
+	a.setUnavailable()
 }
 
-func (a *Agent) unavailable() *berthv1alpha1.GPUNodeStatus {
-	return unavailable(a.newest(), a.opts.Clock.Now())
-}
+// setUnavailable makes the report one of devices that cannot be read.
+func (a *Agent) setUnavailable() { a.setStatus(unavailable(a.newest(), a.opts.Clock.Now()), nil) }
 
 func (a *Agent) newest() *berthv1alpha1.GPUNodeStatus {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.status
+	s, _ := a.newestWithIdle()
+	return s
 }
 
-func (a *Agent) setStatus(s *berthv1alpha1.GPUNodeStatus) {
+func (a *Agent) newestWithIdle() (*berthv1alpha1.GPUNodeStatus, map[types.UID]time.Duration) {
 	a.mu.Lock()
-	a.status = s
+	defer a.mu.Unlock()
+	return a.status, a.idle
+}
+
+func (a *Agent) setStatus(s *berthv1alpha1.GPUNodeStatus, idle map[types.UID]time.Duration) {
+	a.mu.Lock()
+	a.status, a.idle = s, idle
 	a.mu.Unlock()
 	a.publisher.set(s)
 }
@@ -308,7 +317,7 @@ func (a *Agent) watchReader(ctx context.Context) {
 	a.mu.Unlock()
 	if stuck {
 		klog.FromContext(ctx).Info("A reading does not return, the driver hangs")
-		a.setStatus(a.unavailable())
+		a.setUnavailable()
 	}
 }
 

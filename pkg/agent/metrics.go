@@ -38,6 +38,9 @@ var (
 	descHealthy  = desc("berth_gpu_healthy", "Whether the device can be given to pods; the reason says why not.", append(gpuLabels, "reason"))
 
 	descPodUsed = desc("berth_pod_gpu_memory_used_bytes", "Memory that the pod's processes hold on the device.", podLabels)
+	descPodIdle = desc("berth_pod_gpu_idle_seconds",
+		"Time for which the pod was measured to compute nothing on any GPU; 0 while it computes, missing while that is not measured.",
+		[]string{"namespace", "pod"})
 
 	descAge        = desc("berth_agent_report_age_seconds", "Time since the report in the API was last what the agent saw.", nil)
 	descReads      = desc("berth_agent_readings_total", "Readings of all devices.", nil)
@@ -48,7 +51,7 @@ var (
 	descKubelet    = desc("berth_agent_pod_resources_errors_total", "Requests to the kubelet's PodResources API that failed.", nil)
 
 	allDescs = []*metrics.Desc{
-		descTotal, descReserved, descUsed, descForeign, descHealthy, descPodUsed,
+		descTotal, descReserved, descUsed, descForeign, descHealthy, descPodUsed, descPodIdle,
 		descAge, descReads, descReadErrors, descReadTime, descWrites, descLease, descKubelet,
 	}
 )
@@ -82,12 +85,13 @@ func (c *collector) CollectWithStability(ch chan<- metrics.Metric) {
 		ch <- metrics.NewLazyConstMetric(d, metrics.CounterValue, v, labels...)
 	}
 	a := c.agent
-	if s := a.newest(); s != nil {
+	if s, idle := a.newestWithIdle(); s != nil {
 		names := a.names(context.Background())
 		for i := range s.Devices {
 			collectDevice(&s.Devices[i], gauge)
 			collectPods(&s.Devices[i], names, gauge)
 		}
+		collectIdle(s, idle, names, gauge)
 	}
 	if age, written := a.publisher.age(); written {
 		gauge(descAge, age.Seconds())
@@ -123,17 +127,53 @@ func collectDevice(d *berthv1alpha1.GPUDevice, gauge gaugeFunc) {
 	gauge(descHealthy, healthy, append(labels, d.Reason)...)
 }
 
-// collectPods makes the metrics of the pods on a device. One whose name is not known has its UID for a name.
-func collectPods(d *berthv1alpha1.GPUDevice, names map[types.UID]types.NamespacedName, gauge gaugeFunc) {
+// podNames are the names of the node's pods. While the processes of a pod end, there may be two of one name.
+type podNames map[types.UID]types.NamespacedName
+
+// of returns the name of a pod. One whose name is not known has its UID for a name.
+func (n podNames) of(uid types.UID) types.NamespacedName {
+	if name, known := n[uid]; known {
+		return name
+	}
+	return types.NamespacedName{Name: string(uid)}
+}
+
+// collectPods makes the metrics of the pods on a device.
+func collectPods(d *berthv1alpha1.GPUDevice, names podNames, gauge gaugeFunc) {
+	used := map[types.NamespacedName]int64{}
 	for i := range d.Processes {
-		p := &d.Processes[i]
-		if p.PodUID == "" {
-			continue
+		if p := &d.Processes[i]; p.PodUID != "" {
+			used[names.of(p.PodUID)] += p.Memory.Value()
 		}
-		name, known := names[p.PodUID]
-		if !known {
-			name.Name = string(p.PodUID)
+	}
+	for name, bytes := range used {
+		gauge(descPodUsed, float64(bytes), name.Namespace, name.Name, d.UUID)
+	}
+}
+
+// collectIdle makes the metrics of pods on all devices: of two of one name, what is true of both.
+func collectIdle(s *berthv1alpha1.GPUNodeStatus, idle map[types.UID]time.Duration, names podNames, gauge gaugeFunc) {
+	const unmeasured = -1
+	times := map[types.NamespacedName]time.Duration{}
+	for i := range s.Devices {
+		for j := range s.Devices[i].Processes {
+			uid := s.Devices[i].Processes[j].PodUID
+			if uid == "" {
+				continue
+			}
+			t, measured := idle[uid]
+			if !measured {
+				t = unmeasured
+			}
+			if least, listed := times[names.of(uid)]; listed {
+				t = min(t, least)
+			}
+			times[names.of(uid)] = t
 		}
-		gauge(descPodUsed, float64(p.Memory.Value()), name.Namespace, name.Name, d.UUID)
+	}
+	for name, t := range times {
+		if t != unmeasured {
+			gauge(descPodIdle, t.Seconds(), name.Namespace, name.Name)
+		}
 	}
 }

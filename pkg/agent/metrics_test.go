@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/testutil"
 
@@ -20,10 +21,12 @@ func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(o *Options) {
 			o.Names = fakeNames{"pod": {Namespace: "ns", Name: "server"}, "finished": {Namespace: "ns", Name: "finished"}}
-			o.Attributor = fakeAttributor{1: "pod", 3: "unnamed"}
+			o.Attributor = fakeAttributor{1: "pod", 3: "unnamed", 4: "unmeasured"}
 			d, lost := gpu(0), gpu(1)
 			d.Memory.Used = 13 * gib
-			d.Processes = []Process{{PID: 1, Memory: 9 * gib}, {PID: 2, Memory: 3 * gib}, {PID: 3, Memory: gib}}
+			d.Processes = []Process{
+				{PID: 1, Memory: 9 * gib, Active: true}, {PID: 2, Memory: 3 * gib}, {PID: 3, Memory: gib}, {PID: 4, ActivityUnknown: true},
+			}
 			lost.Reason = ReasonDeviceLost
 			o.Reader.(*fakeReader).reading.Devices = []Device{d, lost}
 		})
@@ -47,6 +50,11 @@ berth_gpu_healthy{` + lost + `,reason="DeviceLost"} 0
 # TYPE berth_pod_gpu_memory_used_bytes gauge
 berth_pod_gpu_memory_used_bytes{UUID="GPU-00000000-0000-4000-8000-000000000000",namespace="ns",pod="server"} 9.663676416e+09
 berth_pod_gpu_memory_used_bytes{UUID="GPU-00000000-0000-4000-8000-000000000000",namespace="",pod="unnamed"} 1.073741824e+09
+berth_pod_gpu_memory_used_bytes{UUID="GPU-00000000-0000-4000-8000-000000000000",namespace="",pod="unmeasured"} 0
+# HELP berth_pod_gpu_idle_seconds [ALPHA] Time for which the pod was measured to compute nothing on any GPU; 0 while it computes, missing while that is not measured.
+# TYPE berth_pod_gpu_idle_seconds gauge
+berth_pod_gpu_idle_seconds{namespace="ns",pod="server"} 0
+berth_pod_gpu_idle_seconds{namespace="",pod="unnamed"} 10
 # HELP berth_agent_report_writes_total [ALPHA] Writes of the report, by result.
 # TYPE berth_agent_report_writes_total counter
 berth_agent_report_writes_total{result="error"} 0
@@ -54,13 +62,59 @@ berth_agent_report_writes_total{result="success"} 1
 `
 		if err := testutil.CustomCollectAndCompare(r.Collector(), strings.NewReader(want),
 			"berth_gpu_memory_used_bytes", "berth_gpu_memory_foreign_bytes",
-			"berth_gpu_healthy", "berth_pod_gpu_memory_used_bytes", "berth_agent_report_writes_total"); err != nil {
+			"berth_gpu_healthy", "berth_pod_gpu_memory_used_bytes", "berth_pod_gpu_idle_seconds", "berth_agent_report_writes_total"); err != nil {
 			t.Error(err)
 		}
 		registry := metrics.NewKubeRegistry()
 		registry.CustomMustRegister(r.Collector())
 		metricsdoc.Check(t, filepath.Join("..", "..", "docs", "metrics.md"), "agent", registry.Registerer())
 	})
+}
+
+// While the processes of a pod end, there may be another of its name, and no metric may be told twice: Prometheus would get none.
+func TestMetricsOfTwoPodsOfOneName(t *testing.T) {
+	server := types.NamespacedName{Namespace: "ns", Name: "server-0"}
+	const labels = `{namespace="ns",pod="server-0"}`
+	for name, tc := range map[string]struct {
+		second Process
+		want   string
+	}{
+		"both are idle: the one that is for less time counts": {Process{PID: 2, Memory: gib}, labels + " 10\n"},
+		"one computes":        {Process{PID: 2, Memory: gib, Active: true}, labels + " 0\n"},
+		"one is not measured": {Process{PID: 2, Memory: gib, ActivityUnknown: true}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(o *Options) {
+					o.Names = fakeNames{"old": server, "new": server}
+					o.Attributor = fakeAttributor{1: "old", 2: "new"}
+					d := gpu(0)
+					d.Processes = []Process{{PID: 1, Memory: 2 * gib}}
+					o.Reader.(*fakeReader).reading.Devices = []Device{d}
+				})
+				wait(time.Minute)
+				r.reader.change(func() {
+					d := &r.reader.reading.Devices[0]
+					d.Processes = append(d.Processes[:1:1], tc.second)
+				})
+				wait(10*time.Second + DefaultReadInterval)
+				want := `
+# HELP berth_pod_gpu_memory_used_bytes [ALPHA] Memory that the pod's processes hold on the device.
+# TYPE berth_pod_gpu_memory_used_bytes gauge
+berth_pod_gpu_memory_used_bytes{UUID="GPU-00000000-0000-4000-8000-000000000000",namespace="ns",pod="server-0"} 3.221225472e+09
+`
+				if tc.want != "" {
+					want += `# HELP berth_pod_gpu_idle_seconds [ALPHA] Time for which the pod was measured to compute nothing on any GPU; 0 while it computes, missing while that is not measured.
+# TYPE berth_pod_gpu_idle_seconds gauge
+berth_pod_gpu_idle_seconds` + tc.want
+				}
+				if err := testutil.CustomCollectAndCompare(r.Collector(), strings.NewReader(want),
+					"berth_pod_gpu_memory_used_bytes", "berth_pod_gpu_idle_seconds"); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 func TestReportAgeGrowsWhileTheReportCannotBeWritten(t *testing.T) {

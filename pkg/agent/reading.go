@@ -64,6 +64,8 @@ type Device struct {
 	Memory Memory
 	// Processes are all processes that hold memory, each PID once.
 	Processes []Process
+	// ProcessesUnknown says that the processes cannot be listed, so that none is.
+	ProcessesUnknown bool
 	// ActivityMeasured says whether Process.Active means anything; under MIG, for one, it does not.
 	ActivityMeasured bool
 	// Reason says why the device can be given to no pod; empty = healthy.
@@ -115,6 +117,17 @@ func (r *Reading) pids() []int {
 		}
 	}
 	return pids
+}
+
+// unlisted returns the devices whose processes are not known.
+func (r *Reading) unlisted() map[string]bool {
+	unlisted := map[string]bool{}
+	for i := range r.Devices {
+		if d := &r.Devices[i]; d.ProcessesUnknown {
+			unlisted[d.UUID] = true
+		}
+	}
+	return unlisted
 }
 
 // Reasons of an unhealthy device that the agent gives beside those of package v1alpha1.

@@ -30,7 +30,7 @@ func (l *Lab) runAgent(ctx context.Context, node *corev1.Node, hardware *gpusim.
 		return err
 	}
 	a, err := agent.New(agent.Options{
-		NodeName: node.Name, Reader: hardware, Attributor: hardware,
+		NodeName: node.Name, Reader: hardware, Attributor: hardware, Names: hardware,
 		Client: &startingClient{Client: client, reported: sync.OnceFunc(reported)},
 	})
 	if err != nil {

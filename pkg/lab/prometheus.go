@@ -28,12 +28,17 @@ type Monitoring struct {
 	Program string
 	// Address is where it listens, HOST:PORT. If the port is taken, a free one is.
 	Address string
+	// Scrape are the addresses, HOST:PORT, of other programs whose /metrics it scrapes, by the name of the job.
+	Scrape map[string]string
 }
 
 // serveTargets tells Prometheus what to scrape, if there is one.
 func (l *Lab) serveTargets(context.Context) error {
 	if l.opts.Monitoring == nil {
 		return nil
+	}
+	for job, address := range l.opts.Monitoring.Scrape {
+		l.targets.setOther(job, address)
 	}
 	stop, err := l.targets.serve()
 	if err != nil {

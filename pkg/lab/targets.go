@@ -69,6 +69,13 @@ func (t *targets) setProgram(job, scheme, flag string, args []string) {
 	}
 }
 
+// setOther has a program scraped that is not the lab's.
+func (t *targets) setOther(job, address string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.groups[job] = targetGroup{[]string{address}, map[string]string{"job": job, "__scheme__": "http"}}
+}
+
 // setAgent has the metrics of an agent told until it is removed.
 func (t *targets) setAgent(node string, a *agent.Agent) (remove func()) {
 	registry := metrics.NewKubeRegistry()

@@ -17,6 +17,7 @@ func TestTargets(t *testing.T) {
 	targets.setProgram(schedulerAccount, "https", schedulerPortFlag, []string{"--v=2", "--secure-port=10", "--secure-port=11"})
 	targets.setProgram(schedulerAccount, "https", schedulerPortFlag, []string{"--secure-port=11", "--secure-port=12"})
 	targets.setProgram(controllerAccount, "http", controllerAddressFlag, []string{"--metrics-bind-address=127.0.0.2:20"})
+	targets.setOther("kube-state-metrics", "127.0.0.3:30")
 	for _, node := range []string{"gpu-1", "gpu-0"} {
 		targets.agents[node] = http.NotFoundHandler()
 	}
@@ -29,12 +30,13 @@ func TestTargets(t *testing.T) {
 		agent("gpu-0"), agent("gpu-1"),
 		{[]string{"127.0.0.2:20"}, map[string]string{"job": "berth-controller", "__scheme__": "http"}},
 		{[]string{"127.0.0.1:12"}, map[string]string{"job": "berth-scheduler", "__scheme__": "https"}},
+		{[]string{"127.0.0.3:30"}, map[string]string{"job": "kube-state-metrics", "__scheme__": "http"}},
 	}
 	if diff := cmp.Diff(want, targets.all()); diff != "" {
 		t.Errorf("targets (-want +got):\n%s", diff)
 	}
 	targets.setProgram(controllerAccount, "http", controllerAddressFlag, []string{"--metrics-bind-address=0"})
-	if diff := cmp.Diff(append(want[:2:2], want[3]), targets.all()); diff != "" {
+	if diff := cmp.Diff(append(want[:2:2], want[3:]...), targets.all()); diff != "" {
 		t.Errorf("targets without a port of the controller (-want +got):\n%s", diff)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -69,8 +70,8 @@ func applyFiles(t *testing.T, lab *harness.Lab, pattern string) {
 	}
 }
 
-// runBeside runs a program until the test ends, and shows its log if the test fails.
-func runBeside(t *testing.T, env []string, program string, args ...string) {
+// runBeside runs a program until it is stopped or the test ends, and shows its log if the test fails.
+func runBeside(t *testing.T, env []string, program string, args ...string) (stop func()) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
@@ -82,13 +83,17 @@ func runBeside(t *testing.T, env []string, program string, args ...string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+	})
+	t.Cleanup(func() {
+		stop()
 		if text, _ := os.ReadFile(log.Name()); t.Failed() {
 			t.Logf("the log of %s:\n%s", filepath.Base(program), text[max(0, len(text)-20000):])
 		}
 	})
+	return stop
 }
 
 func freePort(t *testing.T) string {

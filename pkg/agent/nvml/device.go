@@ -129,6 +129,7 @@ func (r *Reader) readGPU(ctx context.Context, h handle, index int, slow bool) ag
 	}
 	switch out.Reason {
 	case agent.ReasonDeviceLost:
+		out.ProcessesUnknown = true
 		d.forgetErrors()
 		d.awaitsRelease = true
 	case agent.ReasonResetRequired, agent.ReasonUnreadable:
@@ -183,7 +184,7 @@ func (r *Reader) missing(found []agent.Device) []agent.Device {
 		d.forgetErrors()
 		d.awaitsRelease = d.last.Parent == ""
 		gone := d.last
-		gone.Processes, gone.ActivityMeasured = nil, false
+		gone.Processes, gone.ProcessesUnknown, gone.ActivityMeasured = nil, true, false
 		gone.Reason, gone.Message = agent.ReasonDeviceLost, "the driver no longer lists it"
 		out = append(out, gone)
 	}

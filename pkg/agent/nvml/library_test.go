@@ -125,8 +125,16 @@ func TestProcessesThatCannotBeListedStandForAWhile(t *testing.T) {
 			t.Fatalf("%d processes after %d failures", n, i+1)
 		}
 	}
-	if n := len(m.read().Devices[0].Processes); n != 0 {
-		t.Errorf("%d processes of a list that was not read for long", n)
+	if d := m.read().Devices[0]; len(d.Processes) != 0 || !d.ProcessesUnknown {
+		t.Errorf("%d processes of a list that was not read for long; it says so: %t", len(d.Processes), d.ProcessesUnknown)
+	}
+	g.ProcessesReturn = 0
+	if d := m.read().Devices[0]; len(d.Processes) != 1 || d.ProcessesUnknown {
+		t.Errorf("once it can be read again it has %d processes; it says that they are not known: %t", len(d.Processes), d.ProcessesUnknown)
+	}
+	g.MemoryReturn = nvmlmock.GPUIsLost
+	if d := m.read().Devices[0]; len(d.Processes) != 0 || !d.ProcessesUnknown {
+		t.Errorf("%d processes of a GPU that is lost; it says so: %t", len(d.Processes), d.ProcessesUnknown)
 	}
 }
 
@@ -229,6 +237,8 @@ func TestInstancesOfALostGPUAreLost(t *testing.T) {
 	for _, d := range m.read().Devices {
 		if lost := d.UUID == g.UUID || d.Parent == g.UUID; lost != (d.Reason == agent.ReasonDeviceLost) {
 			t.Errorf("%s has reason %q", d.UUID, d.Reason)
+		} else if lost != d.ProcessesUnknown {
+			t.Errorf("%s: its processes are not known: %t", d.UUID, d.ProcessesUnknown)
 		}
 	}
 	g.Lost, g.Instances = false, nil

@@ -35,6 +35,7 @@ func (r *Reader) readProcesses(ctx context.Context, h handle, d *device, out *ag
 	if d.processFailures <= processFailuresTolerated {
 		out.Processes = slices.Clone(d.last.Processes)
 	}
+	out.ProcessesUnknown = d.processFailures > processFailuresTolerated
 }
 
 // listProcesses returns all processes of a device, each once: one that computes and draws is in two lists, with the

@@ -55,6 +55,7 @@ type process struct {
 var (
 	_ agent.Reader     = (*Hardware)(nil)
 	_ agent.Attributor = (*Hardware)(nil)
+	_ agent.Names      = (*Hardware)(nil)
 )
 
 // NewHardware returns the GPUs of a node.
@@ -168,7 +169,7 @@ func (h *Hardware) occupy(d *agent.Device, now time.Time) {
 	for _, p := range h.processes {
 		if memory := p.memory(d.UUID, now); memory > 0 {
 			d.Processes = append(d.Processes, agent.Process{
-				PID: p.pid, Memory: memory, Active: p.use.Active && p.gone.IsZero(),
+				PID: p.pid, Memory: memory, Active: p.use.Active && p.gone.IsZero(), ActivityUnknown: p.use.ActivityUnknown,
 			})
 		}
 	}
@@ -226,6 +227,17 @@ func (h *Hardware) Attribute(pids []int) map[int]types.UID {
 		}
 	}
 	return pods
+}
+
+// Names returns the names of the pods that have processes.
+func (h *Hardware) Names() (map[types.UID]types.NamespacedName, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	names := make(map[types.UID]types.NamespacedName, len(h.processes))
+	for uid, p := range h.processes {
+		names[uid] = p.use.Pod
+	}
+	return names, nil
 }
 
 // Close does nothing: there is no driver to let go of.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	testingclock "k8s.io/utils/clock/testing"
 
 	berthv1alpha1 "github.com/berth-dev/berth/api/v1alpha1"
@@ -233,6 +234,7 @@ func TestUseOfPod(t *testing.T) {
 		}
 		return all
 	}
+	name := types.NamespacedName{Namespace: "team", Name: "server"}
 	tests := map[string]struct {
 		annotations map[string]string
 		status      corev1.PodStatus
@@ -242,19 +244,24 @@ func TestUseOfPod(t *testing.T) {
 		"a pod that does not run uses nothing":     {annotations: annotations(nil), status: corev1.PodStatus{Phase: corev1.PodPending}},
 		"a pod uses a little less than it booked": {
 			annotations: annotations(nil), status: running,
-			want: &Use{Memory: map[string]uint64{"GPU-a": 950}, Started: started.Time, LoadTime: defaultLoadTime, Active: true},
+			want: &Use{Pod: name, Memory: map[string]uint64{"GPU-a": 950}, Started: started.Time, LoadTime: defaultLoadTime, Active: true},
 		},
 		"a pod uses what its annotations say": {
 			annotations: annotations(map[string]string{
 				AnnotationGPUMemory: "50Gi", AnnotationGPUActive: "false", kwok.AnnotationReadyAfter: "7s",
 			}),
 			status: running,
-			want:   &Use{Memory: map[string]uint64{"GPU-a": 50 * gib}, Started: started.Time, LoadTime: 7 * time.Second},
+			want:   &Use{Pod: name, Memory: map[string]uint64{"GPU-a": 50 * gib}, Started: started.Time, LoadTime: 7 * time.Second},
+		},
+		"of a pod nobody can tell whether it computes": {
+			annotations: annotations(map[string]string{AnnotationGPUActive: "unknown"}), status: running,
+			want: &Use{Pod: name, Memory: map[string]uint64{"GPU-a": 950}, Started: started.Time, LoadTime: defaultLoadTime, ActivityUnknown: true},
 		},
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			got, err := UseOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: tt.annotations}, Status: tt.status})
+	for what, tt := range tests {
+		t.Run(what, func(t *testing.T) {
+			meta := metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name, Annotations: tt.annotations}
+			got, err := UseOf(&corev1.Pod{ObjectMeta: meta, Status: tt.status})
 			if err != nil {
 				t.Fatal(err)
 			}
