@@ -14,10 +14,8 @@ import (
 	"github.com/berth-dev/berth/pkg/plugin/parked"
 )
 
-// PreEnqueue keeps a pod out of the queue while the size of its model is not known, while its victims are being evicted,
-// or while the books of a new term are being read, which takes a second or two: a cycle that can only fail would tell the
-// pod's owner what is over when it is read. The controller tells the user, by Events, what a gated pod waits for; no API
-// is called here.
+// PreEnqueue keeps a pod out of the queue while the size of its model is not known, or while its victims are being evicted. The
+// controller tells the user, by Events, what a gated pod waits for; no API is called here.
 func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
 	if status := pl.evictor.PreEnqueue(ctx, pod); !status.IsSuccess() {
 		return status
@@ -26,15 +24,11 @@ func (pl *Plugin) PreEnqueue(ctx context.Context, pod *corev1.Pod) *fwk.Status {
 		return nil // whatever its model is, it is placed; see PreFilter
 	}
 	resolved := pl.requests.Of(pod)
-	if resolved.Request != nil && pl.recovery.UnderWay() {
-		// Listed before that is looked at again, so that a recovery which ends in between retries the pod.
-		pl.wake.Park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
-		if pl.recovery.UnderWay() {
-			return pl.gated(ctx, pod, gpustate.ReasonRecovering)
-		}
-	}
 	if resolved.Unresolved == nil {
 		return nil
+	}
+	if !pl.recovery.HaveSynced() {
+		return nil // its profile may be among those that are still being read; it is judged when it is tried
 	}
 	// Listed before the profile is looked at again, so that a profile that becomes ready in between is not missed.
 	pl.wake.Park(parked.Pod{Pod: pod, Profile: resolved.Profile})

@@ -27,6 +27,11 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 		return nil, fwk.NewStatus(fwk.Skip)
 	}
 	resolved := pl.requests.Of(pod)
+	if resolved.Unresolved != nil { // it was queued while profiles were being read, see PreEnqueue
+		pl.recovery.Await(ctx)
+		pl.wake.Park(parked.Pod{Pod: pod, Profile: resolved.Profile})
+		resolved = pl.requests.Of(pod)
+	}
 	switch {
 	case resolved.Err != nil:
 		klog.FromContext(ctx).V(2).Info("Invalid request", "pod", klog.KObj(pod), "err", resolved.Err)
@@ -42,6 +47,7 @@ func (pl *Plugin) PreFilter(ctx context.Context, state fwk.CycleState, pod *core
 	// Listed before the recovery is looked at, so that one that is done in between retries the pod.
 	pl.wake.Park(parked.Pod{Pod: pod, Request: resolved.Request, Shape: resolved.Shape, Profile: resolved.Profile})
 	pl.claims.Tried(pod.UID)
+	pl.recovery.Await(ctx)
 	if why := pl.recovery.Pending(); why != "" {
 		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, why)
 	}

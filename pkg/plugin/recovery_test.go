@@ -5,14 +5,17 @@ package plugin
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/cache"
 	fwk "k8s.io/kube-scheduler/framework"
 
 	bt "github.com/berth-dev/berth/internal/testing"
@@ -83,7 +86,7 @@ func TestRecoveredPodThatIsGone(t *testing.T) {
 	f.wantFree("afterwards", "node", 60)
 }
 
-// TestNothingIsPlacedBeforeTheBooksAreRight: and nobody else waits for them, as the scheduling loop is one.
+// TestNothingIsPlacedBeforeTheBooksAreRight, and pods are told what keeps the books from being read.
 func TestNothingIsPlacedBeforeTheBooksAreRight(t *testing.T) {
 	f, _ := recoveryFixture(t)
 	pod := bt.MakePod("pending").Memory("30Gi").Obj()
@@ -92,27 +95,50 @@ func TestNothingIsPlacedBeforeTheBooksAreRight(t *testing.T) {
 		t.Helper()
 		wantStatus(t, what, second(f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())), code, reason)
 	}
-	gate := func(what string, code fwk.Code, reason alloc.Reason) {
-		t.Helper()
-		wantStatus(t, what, f.pl.PreEnqueue(f.ctx, pod), code, reason)
-	}
-	gate("a standby", unresolvable, gpustate.ReasonRecovering)
-	try("a standby", pod, unresolvable, gpustate.ReasonRecovering)
-	wantStatus(t, "a plain pod is not kept out", f.pl.PreEnqueue(f.ctx, bt.MakePod("plain").Obj()), fwk.Success, "")
 	f.api.failReads(apierrors.NewServiceUnavailable("away"))
 	f.takeOver()
 	f.eventually("saying why", func() bool {
 		return strings.Contains(f.pl.recovery.Pending(), "reading the bound pods before the first placement: away")
 	})
 	try("the API server is away", pod, unresolvable, "")
-	try("a plain pod does not wait", bt.MakePod("plain").Obj(), fwk.Skip, "")
-	f.wantActivated("to be told that it is away", "pending")
-	gate("the API server is away", fwk.Success, "")
+	try("a plain pod is not kept out", bt.MakePod("plain").Obj(), fwk.Skip, "")
 	f.wantActivated("while it is away")
 	f.api.failReads(nil)
 	f.recovered()
 	f.eventually("retrying", func() bool { return slices.Equal(f.queue.take(), []string{"pending"}) })
 	wantStatus(t, "the API server is back", f.pl.Filter(f.ctx, f.begin(pod), pod, f.nodeInfo("node")), fwk.Unschedulable, gpustate.ReasonInsufficientMemory)
+}
+
+// TestTheFirstCycleWaitsForTheBooks: one that failed meanwhile would tell the pod's owner what is over when it is read, and a pod that
+// was kept out of the queue would be asked about with each node that a scheduler reads when it starts.
+func TestTheFirstCycleWaitsForTheBooks(t *testing.T) {
+	f, _ := recoveryFixture(t)
+	pod := bt.MakePod("pending").Memory("30Gi").Obj()
+	modelled := bt.MakePod("modelled").Model("hf://org/repo").Obj()
+	f.follows(leader.New())
+	var synced atomic.Bool
+	f.pl.recovery.Synced = []cache.InformerSynced{func() bool { return synced.Load() }}
+	for _, p := range []*corev1.Pod{pod, modelled} {
+		f.known(p)
+		wantStatus(t, "a standby queues "+p.Name, f.pl.PreEnqueue(f.ctx, p), fwk.Success, "")
+	}
+	wantStatus(t, "a standby tries it", second(f.pl.PreFilter(f.ctx, newState(), pod, f.nodeInfos())), unresolvable, gpustate.ReasonRecovering)
+	f.pl.leader.Alone()
+	statuses := make(chan *fwk.Status)
+	for _, p := range []*corev1.Pod{pod, modelled} {
+		go func() { statuses <- second(f.pl.PreFilter(f.ctx, newState(), p, f.nodeInfos())) }()
+	}
+	synced.Store(true)
+	f.takeOver()
+	f.recovered()
+	got := map[string]bool{}
+	for range 2 {
+		got[(<-statuses).Message()] = true
+	}
+	if want := map[string]bool{"": true, string(gpustate.ReasonModelUnknown): true}; !maps.Equal(want, got) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+	wantStatus(t, "its profile is not there", f.pl.PreEnqueue(f.ctx, modelled), unresolvable, gpustate.ReasonModelUnknown)
 }
 
 // TestAStandbyRecoversNothing: what it read before it leads would be old.

@@ -3,14 +3,15 @@
 
 // Package recovery makes the books right before the first pod of a term is placed. A scheduler that waited for its lease with
 // warm informers may lack the last Bindings of the leader before it; whoever plans on such books gives the same memory away
-// twice. (A scheduler that loses its lease ends, so a process has at most one term.) It is done beside the scheduling loop,
-// which has other pods to place meanwhile.
+// twice. (A scheduler that loses its lease ends, so a process has at most one term.) It is done beside the scheduling loop, which
+// waits at the first pod that asks for GPU memory until the books are right or something has failed.
 package recovery
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,9 +46,13 @@ type Recovery struct {
 	// Recovered is called for each node with bookings when the books are right.
 	Recovered func(node string)
 
-	done atomic.Bool
+	done, synced atomic.Bool
 	// failure is why the last attempt failed.
 	failure atomic.Pointer[string]
+
+	mu sync.Mutex
+	// settled is closed once the books are right, or an attempt has failed; nil while nobody waits for that.
+	settled chan struct{}
 }
 
 // Done says whether the books are right.
@@ -56,9 +61,53 @@ func (r *Recovery) Done() bool { return r.done.Load() }
 // SetDone says whether the books are right, where that needs no recovery.
 func (r *Recovery) SetDone(done bool) { r.done.Store(done) }
 
-// UnderWay says whether the books are still being read, or will be once this process leads, and nothing has failed yet.
-// What has is for the pods' owners to know, see Pending.
-func (r *Recovery) UnderWay() bool { return !r.done.Load() && r.failure.Load() == nil }
+// HaveSynced says whether the informers have told what there was when they began.
+func (r *Recovery) HaveSynced() bool {
+	if !r.synced.Load() {
+		for _, synced := range r.Synced {
+			if !synced() {
+				return false
+			}
+		}
+		r.synced.Store(true)
+	}
+	return true
+}
+
+// Await waits while a leader reads the books, which takes a second or two, and nothing has failed yet. What has is for the pods'
+// owners to know, see Pending. The scheduling loop waits meanwhile, and with it other pods, once in a term. To keep pods out of the
+// queue instead would have the framework ask of each of them with every node that it reads when it starts: minutes, on large clusters.
+func (r *Recovery) Await(ctx context.Context) {
+	select {
+	case <-r.Leader.Elected():
+	default:
+		return
+	}
+	r.mu.Lock()
+	if r.done.Load() || r.failure.Load() != nil {
+		r.mu.Unlock()
+		return
+	}
+	if r.settled == nil {
+		r.settled = make(chan struct{})
+	}
+	settled := r.settled
+	r.mu.Unlock()
+	select {
+	case <-settled:
+	case <-ctx.Done():
+	}
+}
+
+// settle ends what waits.
+func (r *Recovery) settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.settled != nil {
+		close(r.settled)
+		r.settled = nil
+	}
+}
 
 // Pending returns why the books are not right yet; empty if they are.
 func (r *Recovery) Pending() string {
@@ -94,6 +143,7 @@ func (r *Recovery) TakeOver(ctx context.Context) {
 		switch {
 		case err == nil:
 			r.done.Store(true)
+			r.settle()
 			r.Wake.Activate(r.Wake.Parked.All())
 			for _, node := range r.Tracker.Ledger.Nodes() {
 				r.Recovered(node)
@@ -104,9 +154,8 @@ func (r *Recovery) TakeOver(ctx context.Context) {
 			return
 		}
 		why := err.Error()
-		if r.failure.Swap(&why) == nil {
-			r.Wake.Activate(r.Wake.Parked.All()) // they were kept out of the queue, and are told now
-		}
+		r.failure.Store(&why)
+		r.settle()
 		logger.Error(err, "No pod that asks for GPU memory is placed yet")
 		if errors.Is(err, errNotSynced) {
 			continue // it was waited for
