@@ -42,7 +42,7 @@ func TestFirstLooksCompileLittle(t *testing.T) {
 			},
 		},
 		{
-			program: "cmd/kubectl-berth", most: 1265,
+			program: "cmd/kubectl-berth", most: 1266,
 			without: []string{"google.golang.org/grpc", "k8s.io/apiserver/pkg/admission/plugin/webhook/generic", "k8s.io/apiserver/pkg/server"},
 		},
 	}
