@@ -87,7 +87,7 @@ test-karpenter: ## Nodes by the real Karpenter with its KWOK provider (compiled 
 		go test -count=1 -run TestKarpenter ./test/integration
 
 .PHONY: keda
-keda: ## Build bin/keda and bin/kube-state-metrics, which test-keda runs (some twenty minutes the first time)
+keda: ## Build bin/keda and bin/kube-state-metrics, which test-keda runs (half an hour the first time, 38 minutes on a busy machine)
 	cd test/keda && go build -ldflags=-s -o ../../bin/keda github.com/kedacore/keda/v2/cmd/operator
 	cd test/keda && go build -ldflags=-s -o ../../bin/kube-state-metrics k8s.io/kube-state-metrics/v2
 
