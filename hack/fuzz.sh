@@ -5,7 +5,7 @@
 # Fuzzes what reads the bytes of others, each target for FUZZTIME (one minute). Arguments choose targets by a part of their
 # package:
 #
-#   hack/fuzz.sh                                # all of them, as CI does
+#   hack/fuzz.sh                                # all of them; CI gives each half a minute
 #   FUZZTIME=1h hack/fuzz.sh modelsource        # one of them, for longer
 #
 # What is found interesting is kept below $(go env GOCACHE)/fuzz, which "go clean -cache" leaves alone, and the next run goes on
