@@ -46,6 +46,9 @@ local agent(expr, legend) = p.query('sum(rate(%s{node="$node"}[$__rate_interval]
             'sum by (namespace, pod) (max by (namespace, pod, UUID) (berth_pod_gpu_memory_booked_bytes{namespace=~"$namespace"}) and on (UUID) berth_gpu_memory_booked_bytes{node="$node"})', '{{namespace}}/{{pod}}'
           ),
         ]),
+        p.lines('Idle', 'For how long each pod was measured to compute nothing on any GPU. One whose activity is not measured is missing.', 's', [
+          p.query('min by (namespace, pod) (berth_pod_gpu_idle_seconds{node="$node", namespace=~"$namespace"})', '{{namespace}}/{{pod}}'),
+        ]),
 
         p.row('What the scheduler makes of it: only with perNodeMetrics: true'),
         p.lines('Memory', 'Of the chosen models together.', 'bytes', [scheduler(what) for what in ['total', 'capacity', 'booked', 'measured', 'free', 'largest_free']]),
