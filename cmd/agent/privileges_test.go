@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,6 +31,7 @@ const (
 // withoutCapabilities takes all capabilities from this process for good, as a container runtime does that drops all, and
 // becomes a new program: only then are they gone.
 func withoutCapabilities() error {
+	runtime.LockOSThread() // they are the thread's, and the thread that becomes the program must be the one without
 	for c := 0; ; c++ {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
 			break // there is no such capability
