@@ -67,6 +67,13 @@ func IsReady(pod *corev1.Pod) bool {
 	return ready
 }
 
+// HasLoaded says whether a pod is Ready, and had the time to load since its newest container started. Ready alone does not say
+// that a model is loaded: a pod without a readiness probe is Ready at once.
+func (v *Viewer) HasLoaded(pod *corev1.Pod) bool {
+	start := lastStart(pod)
+	return IsReady(pod) && !start.IsZero() && !v.Snapshot.now.Before(start.Add(v.Policy.LoadTimeout))
+}
+
 // readySince returns since when the pod has been Ready; false if it is not.
 func readySince(pod *corev1.Pod) (time.Time, bool) {
 	for i := range pod.Status.Conditions {

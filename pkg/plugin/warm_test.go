@@ -33,14 +33,17 @@ func (f *fixture) ran(p *bt.Pod, node string, gpus ...int) {
 	f.left(f.ready(p, node, gpus...))
 }
 
-// ready tells of a pod that is Ready on a node.
+// ready tells of a pod that is Ready on a node, since long unless it says when it started.
 func (f *fixture) ready(p *bt.Pod, node string, gpus ...int) *bt.Pod {
 	f.t.Helper()
 	var shares []string
 	for _, g := range gpus {
 		shares = append(shares, bt.GPUOf(node, g)+"="+p.Annotations["berth.dev/gpu-memory"])
 	}
-	p.Bound(node, epoch, shares...).Started(epoch.Add(-time.Hour)).Ready(epoch)
+	if p.Status.StartTime == nil {
+		p.Started(epoch.Add(-time.Hour))
+	}
+	p.Bound(node, epoch, shares...).Ready(epoch)
 	f.running(p)
 	return p
 }
@@ -258,14 +261,19 @@ func TestWhereAModelSleeps(t *testing.T) {
 	vllmPod := func(name string) *bt.Pod {
 		return replica(name, "chat", "30Gi", "").Model(warmModel).Runtime(vllm).Args(ratio)
 	}
-	for _, tc := range []struct{ name, holds, note string }{
-		{"it sleeps", "2Gi", "pod default/p with the same model sleeps on GPU 1, where it holds 2Gi of 30Gi"},
-		{"it is awake", "29Gi", ""},
-		{"nobody measured it", "", ""},
+	for _, tc := range []struct {
+		name, holds, note string
+		// started is how long before now its container did.
+		started time.Duration
+	}{
+		{"it sleeps", "2Gi", "pod default/p with the same model sleeps on GPU 1, where it holds 2Gi of 30Gi", time.Hour},
+		{"it is awake", "29Gi", "", time.Hour},
+		{"nobody measured it", "", "", time.Hour},
+		{"it may still load: without a probe it is Ready at once", "2Gi", "", time.Minute},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := twins(t)
-			f.ready(vllmPod("p"), "b", 1)
+			f.ready(vllmPod("p").Started(epoch.Add(-tc.started)), "b", 1)
 			if tc.holds != "" {
 				f.pl.feed.ReportSeen(bt.MakeGPUsOf("b", 2, "80Gi").At(bt.GPUOf("b", 1)).Active("p", tc.holds).Obj(), true)
 			}

@@ -158,9 +158,10 @@ func (s *State) imagesOn(ni fwk.NodeInfo) (size alloc.Bytes) {
 	return size
 }
 
-// asleepOn returns a pod that sleeps on all its GPUs, with each of them; nil if it does not, or nobody can tell.
+// asleepOn returns a pod that sleeps on all its GPUs, with each of them; nil if it does not, or nobody can tell. One that holds
+// little while it loads is no sleeper: its replicas would gather around it.
 func (s *State) asleepOn(view *gpustate.View, e *gpustate.Entry) (asleep []warm.Sleeper) {
-	if e.Pod == nil || !gpustate.IsReady(e.Pod) || e.Allocation == nil || e.Allocation.Whole || view.Report == nil {
+	if e.Pod == nil || !s.Viewer.HasLoaded(e.Pod) || e.Allocation == nil || e.Allocation.Whole || view.Report == nil {
 		return nil
 	}
 	for _, share := range e.Allocation.Devices {
