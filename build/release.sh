@@ -49,21 +49,31 @@ binaries() {
   GOOS="$os" GOARCH="$arch" build/binaries.sh "$out" "$@"
 }
 
+# licenses PLATFORM OF NAME... writes the licenses of all that is linked into programs, which are part of OF: its archive, or its image.
+licenses() {
+  local dir="$out/licenses/$1/$2" programs=("${@:3}")
+  mkdir -p "$dir"
+  release licenses "${programs[@]/#/$out/$1/}" >"$dir/LICENSES.txt"
+}
+
 archives() {
-  local platform os arch lab
-  for platform in "${platforms[@]}"; do
-    os="${platform%/*}" arch="${platform#*/}"
-    if [[ "$os" == windows ]]; then
-      release archive --out "$RELEASE/kubectl-berth-$VERSION-$os-$arch.zip" "$out/$os-$arch/kubectl-berth.exe" LICENSE "$PAGE"/LICENSE-*
+  local platform name texts=(LICENSE "$PAGE"/LICENSE-*)
+  for platform in "${platforms[@]/\//-}"; do
+    name=kubectl-berth
+    [[ "$platform" != windows-* ]] || name+=.exe
+    licenses "$platform" kubectl-berth "$name"
+    set -- "$out/$platform/$name" "${texts[@]}" "$out/licenses/$platform/kubectl-berth/LICENSES.txt"
+    if [[ "$platform" == windows-* ]]; then
+      release archive --out "$RELEASE/kubectl-berth-$VERSION-$platform.zip" "$@"
     else
       # kubectl completes by the script beside the plugin.
-      release archive --out "$RELEASE/kubectl-berth-$VERSION-$os-$arch.tar.gz" "$out/$os-$arch/kubectl-berth" \
-        cmd/kubectl-berth/kubectl_complete-berth LICENSE "$PAGE"/LICENSE-*
+      release archive --out "$RELEASE/kubectl-berth-$VERSION-$platform.tar.gz" "$@" cmd/kubectl-berth/kubectl_complete-berth
     fi
   done
-  for arch in "${arches[@]}"; do
-    lab=("${LAB[@]/#/$out/linux-$arch/}")
-    release archive --out "$RELEASE/berth-lab-$VERSION-linux-$arch.tar.gz" --prefix "berth-lab-$VERSION" "${lab[@]}" LICENSE "$PAGE"/LICENSE-*
+  for platform in "${arches[@]/#/linux-}"; do
+    licenses "$platform" berth-lab "${LAB[@]}"
+    release archive --out "$RELEASE/berth-lab-$VERSION-$platform.tar.gz" --prefix "berth-lab-$VERSION" \
+      "${LAB[@]/#/$out/$platform/}" "${texts[@]}" "$out/licenses/$platform/berth-lab/LICENSES.txt"
   done
 }
 
@@ -101,14 +111,18 @@ amend() {
 image() { echo "berth-${1#berth-}"; }
 
 images() {
-  local name programs base
+  local name programs base texts arch
   rm -rf "$out/images"
   for name in scheduler controller agent berth-lab; do
-    programs=("$name") base=()
-    [[ "$name" != berth-lab ]] || programs=("${LAB[@]}")
+    programs=("$name") base=() texts=(LICENSE)
+    [[ "$name" != berth-lab ]] || programs=("${LAB[@]}") texts+=("$PAGE"/LICENSE-*)
+    for arch in "${arches[@]}"; do
+      licenses "linux-$arch" "$(image "$name")" "${programs[@]}"
+    done
+    texts+=("$out/licenses/linux-ARCH/$(image "$name")/LICENSES.txt")
     [[ "$name" != agent && -z "${BASE_OF_ALL:-}" ]] || base=(--base "$out/base")
     release image --name "$(image "$name")" --version "$VERSION" --revision "$REVISION" --arch "$(IFS=, && echo "${arches[*]}")" \
-      --binaries "$out" --layout "$out/images" "${base[@]}" "${programs[@]}"
+      --binaries "$out" --layout "$out/images" "${texts[@]/#/--doc=}" "${base[@]}" "${programs[@]}"
   done
 }
 

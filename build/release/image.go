@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -30,6 +31,7 @@ const (
 	// nobody is the user of all images. docs/agent.md says why the agent's pods override it.
 	nobody = "65532:65532"
 	bin    = "usr/local/bin"
+	docs   = "usr/share/doc/berth"
 )
 
 // compressed is how layers are made.
@@ -44,7 +46,9 @@ type imageOptions struct {
 	binaries, base string
 	// files are the programs of the image. The first is run.
 	files []string
-	when  time.Time
+	// docs are files of its documentation, in which ARCH stands for the architecture.
+	docs []string
+	when time.Time
 }
 
 func imageCommand(args []string, out io.Writer) error {
@@ -54,6 +58,10 @@ func imageCommand(args []string, out io.Writer) error {
 	f.StringVar(&o.revision, "revision", "", "commit that it is built of")
 	f.StringVar(&o.binaries, "binaries", "", "folder with linux-ARCH/PROGRAM")
 	f.StringVar(&o.base, "base", "", "folder with ARCH/*.tar, which are the layers below the programs")
+	f.Func("doc", "file for "+docs+"; ARCH in its name stands for the architecture, and it may be repeated", func(file string) error {
+		o.docs = append(o.docs, file)
+		return nil
+	})
 	dir := f.String("layout", "", "OCI layout to put it into, which is made if it is not there")
 	arches := f.String("arch", "", "architectures, such as amd64,arm64")
 	if err := f.parse(args, "name", "version", "revision", "binaries", "layout", "arch"); err != nil {
@@ -172,18 +180,36 @@ func (o imageOptions) image(arch string) (v1.Image, error) {
 	return mutate.Annotations(image, o.labels()).(v1.Image), nil
 }
 
-// programs is the layer of the programs. It has /tmp, which programs may need and an image without a base lacks.
+// programs is the layer of the programs and what is told of them. It has /tmp, which programs may need and an image without a base lacks.
 func (o imageOptions) programs(arch string) (v1.Layer, error) {
 	entries := []entry{{name: "tmp", mode: fs.ModeDir | fs.ModeSticky | 0o777}}
-	for folder := range parents(bin) {
-		entries = append(entries, entry{name: folder, mode: fs.ModeDir | 0o755})
-	}
-	for _, name := range o.files {
-		e, err := read(filepath.Join(o.binaries, "linux-"+arch, name), bin+"/"+name)
-		if err != nil {
-			return nil, err
+	add := func(folder string, files []string) error {
+		if len(files) == 0 {
+			return nil
 		}
-		entries = append(entries, e)
+		for parent := range parents(folder) {
+			if e := (entry{name: parent, mode: fs.ModeDir | 0o755}); !slices.ContainsFunc(entries, func(o entry) bool { return o.name == e.name }) {
+				entries = append(entries, e)
+			}
+		}
+		for _, file := range files {
+			e, err := read(file, folder+"/"+filepath.Base(file))
+			if err != nil {
+				return err
+			}
+			entries = append(entries, e)
+		}
+		return nil
+	}
+	var programs, texts []string
+	for _, name := range o.files {
+		programs = append(programs, filepath.Join(o.binaries, "linux-"+arch, name))
+	}
+	for _, doc := range o.docs {
+		texts = append(texts, strings.ReplaceAll(doc, "ARCH", arch))
+	}
+	if err := errors.Join(add(bin, programs), add(docs, texts)); err != nil {
+		return nil, err
 	}
 	var layer bytes.Buffer
 	if err := writeTar(&layer, entries, o.when); err != nil {

@@ -27,6 +27,7 @@ var commands = map[string]command{
 	"image":      imageCommand,
 	"join":       joinCommand,
 	"krew":       krewCommand,
+	"licenses":   licensesCommand,
 	"metadata":   metadataCommand,
 	"packages":   packagesCommand,
 	"provenance": provenanceCommand,

@@ -60,7 +60,7 @@ func TestSameInputSameBytes(t *testing.T) {
 		}
 		var digest bytes.Buffer
 		if err := run([]string{"image", "--name", "berth-agent", "--version", "v0.1.0", "--revision", "abc", "--arch", "amd64",
-			"--binaries", dir, "--base", filepath.Join(dir, "base"), "--layout", "images", "agent"}, &digest); err != nil {
+			"--binaries", dir, "--base", filepath.Join(dir, "base"), "--doc", filepath.Join(dir, "LICENSE"), "--layout", "images", "agent"}, &digest); err != nil {
 			t.Fatal(err)
 		}
 		got["image"] = digest.String()

@@ -6,6 +6,7 @@ package release
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -36,6 +37,43 @@ func TestBillsOfAnotherArchitecture(t *testing.T) {
 	}
 	if !strings.Contains(string(text), "pkg:golang/github.com/google/go-containerregistry@") {
 		t.Errorf("the bill lacks a module of the binary:\n%.2000s", text)
+	}
+}
+
+// licensed holds a file of licenses to a bill of materials: it has those of each Go module of the bill.
+func licensed(t *testing.T, licenses string, bill []byte) {
+	t.Helper()
+	modules := regexp.MustCompile(`"purl": "pkg:golang/([^@"]+)@([^?"]+)`).FindAllStringSubmatch(string(bill), -1)
+	if len(modules) < 20 {
+		t.Fatalf("the bill has only %d modules", len(modules))
+	}
+	for _, m := range modules {
+		if m[1] == "github.com/berth-dev/berth" || m[1] == "std" {
+			continue // its license is the file LICENSE; or the next line
+		}
+		if line := m[1] + " " + strings.ReplaceAll(m[2], "%2B", "+"); !strings.Contains(licenses, "\n"+line+"\n") {
+			t.Errorf("the license of %s is missing", line)
+		}
+	}
+	if !strings.Contains(licenses, "\nGo's standard library\n") {
+		t.Error("the license of Go's standard library is missing")
+	}
+}
+
+// TestLicensesGoWithArchives are those of all that is linked into the programs.
+func TestLicensesGoWithArchives(t *testing.T) {
+	m := madeRelease(t)
+	platform := "linux-" + runtime.GOARCH
+	for name, file := range map[string]string{
+		"kubectl-berth": "LICENSES.txt", "berth-lab": "berth-lab-" + m.version + "/LICENSES.txt",
+	} {
+		bill, err := os.ReadFile(m.file(name + "-" + platform + ".cdx.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(name, func(t *testing.T) {
+			licensed(t, m.run(t, nil, "tar", "-xzOf", m.file(name+"-"+m.version+"-"+platform+".tar.gz"), file), bill)
+		})
 	}
 }
 

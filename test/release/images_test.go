@@ -91,6 +91,18 @@ func (p *published) testImage(t *testing.T, image, program string, m v1.Descript
 	if file.Machine != machine {
 		t.Errorf("the program is for %s, want %s", file.Machine, machine)
 	}
+	licenses, err := os.ReadFile(filepath.Join(root, "usr/share/doc/berth/LICENSES.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bill, err := os.ReadFile(p.made.file(image + "-linux-" + m.Platform.Architecture + ".cdx.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	licensed(t, string(licenses), bill)
+	if _, err := os.Stat(filepath.Join(root, "usr/share/doc/berth/LICENSE")); err != nil {
+		t.Errorf("Berth's own license: %v", err)
+	}
 	if m.Platform.Architecture != runtime.GOARCH {
 		return
 	}
