@@ -263,17 +263,19 @@ func TestWhereAModelSleeps(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name, holds, note string
-		// started is how long before now its container did.
-		started time.Duration
+		// started is how long before now its container did, for the last time.
+		started  time.Duration
+		restarts int32
 	}{
-		{"it sleeps", "2Gi", "pod default/p with the same model sleeps on GPU 1, where it holds 2Gi of 30Gi", time.Hour},
-		{"it is awake", "29Gi", "", time.Hour},
-		{"nobody measured it", "", "", time.Hour},
-		{"it may still load: without a probe it is Ready at once", "2Gi", "", time.Minute},
+		{"it sleeps", "2Gi", "pod default/p with the same model sleeps on GPU 1, where it holds 2Gi of 30Gi", time.Hour, 0},
+		{"it is awake", "29Gi", "", time.Hour, 0},
+		{"nobody measured it", "", "", time.Hour, 0},
+		{"it may still load: without a probe it is Ready at once", "2Gi", "", time.Minute, 0},
+		{"it loads again, after a restart", "2Gi", "", time.Minute, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := twins(t)
-			f.ready(vllmPod("p").Started(epoch.Add(-tc.started)), "b", 1)
+			f.ready(vllmPod("p").Started(epoch.Add(-time.Hour)).Restarted(epoch.Add(-tc.started), tc.restarts), "b", 1)
 			if tc.holds != "" {
 				f.pl.feed.ReportSeen(bt.MakeGPUsOf("b", 2, "80Gi").At(bt.GPUOf("b", 1)).Active("p", tc.holds).Obj(), true)
 			}
