@@ -49,20 +49,40 @@ binaries() {
   GOOS="$os" GOARCH="$arch" build/binaries.sh "$out" "$@"
 }
 
-# licenses PLATFORM OF NAME... writes the licenses of all that is linked into programs, which are part of OF: its archive, or its image.
+# licenses writes the licenses of all that is linked into the programs of each archive and each image.
 licenses() {
-  local dir="$out/licenses/$1/$2" programs=("${@:3}")
-  mkdir -p "$dir"
-  release licenses "${programs[@]/#/$out/$1/}" >"$dir/LICENSES.txt"
+  local platform name
+  for platform in "${platforms[@]/\//-}"; do
+    licenses_of "$platform" kubectl-berth "$(plugin "$platform")"
+  done
+  for platform in "${arches[@]/#/linux-}"; do
+    for name in scheduler controller agent; do
+      licenses_of "$platform" "$(image "$name")" "$name"
+    done
+    licenses_of "$platform" berth-lab "${LAB[@]}"
+  done
+}
+
+# licenses_of PLATFORM OF PROGRAM...
+licenses_of() {
+  local file programs=("${@:3}")
+  file="$(licenses_file "$1" "$2")"
+  mkdir -p "$(dirname "$file")"
+  release licenses "${programs[@]/#/$out/$1/}" >"$file"
+}
+
+# licenses_file PLATFORM OF prints where they are.
+licenses_file() { echo "$out/licenses/$1/$2/LICENSES.txt"; }
+
+# plugin PLATFORM prints what the plugin's program is called.
+plugin() {
+  if [[ "$1" == windows-* ]]; then echo kubectl-berth.exe; else echo kubectl-berth; fi
 }
 
 archives() {
-  local platform name texts=(LICENSE "$PAGE"/LICENSE-*)
+  local platform texts=(LICENSE "$PAGE"/LICENSE-*)
   for platform in "${platforms[@]/\//-}"; do
-    name=kubectl-berth
-    [[ "$platform" != windows-* ]] || name+=.exe
-    licenses "$platform" kubectl-berth "$name"
-    set -- "$out/$platform/$name" "${texts[@]}" "$out/licenses/$platform/kubectl-berth/LICENSES.txt"
+    set -- "$out/$platform/$(plugin "$platform")" "${texts[@]}" "$(licenses_file "$platform" kubectl-berth)"
     if [[ "$platform" == windows-* ]]; then
       release archive --out "$RELEASE/kubectl-berth-$VERSION-$platform.zip" "$@"
     else
@@ -71,9 +91,8 @@ archives() {
     fi
   done
   for platform in "${arches[@]/#/linux-}"; do
-    licenses "$platform" berth-lab "${LAB[@]}"
     release archive --out "$RELEASE/berth-lab-$VERSION-$platform.tar.gz" --prefix "berth-lab-$VERSION" \
-      "${LAB[@]/#/$out/$platform/}" "${texts[@]}" "$out/licenses/$platform/berth-lab/LICENSES.txt"
+      "${LAB[@]/#/$out/$platform/}" "${texts[@]}" "$(licenses_file "$platform" berth-lab)"
   done
 }
 
@@ -111,15 +130,12 @@ amend() {
 image() { echo "berth-${1#berth-}"; }
 
 images() {
-  local name programs base texts arch
+  local name programs base texts
   rm -rf "$out/images"
   for name in scheduler controller agent berth-lab; do
     programs=("$name") base=() texts=(LICENSE)
     [[ "$name" != berth-lab ]] || programs=("${LAB[@]}") texts+=("$PAGE"/LICENSE-*)
-    for arch in "${arches[@]}"; do
-      licenses "linux-$arch" "$(image "$name")" "${programs[@]}"
-    done
-    texts+=("$out/licenses/linux-ARCH/$(image "$name")/LICENSES.txt")
+    texts+=("$(licenses_file "linux-{arch}" "$(image "$name")")")
     [[ "$name" != agent && -z "${BASE_OF_ALL:-}" ]] || base=(--base "$out/base")
     release image --name "$(image "$name")" --version "$VERSION" --revision "$REVISION" --arch "$(IFS=, && echo "${arches[*]}")" \
       --binaries "$out" --layout "$out/images" "${texts[@]/#/--doc=}" "${base[@]}" "${programs[@]}"
@@ -138,6 +154,8 @@ for platform in "${platforms[@]}"; do
   [[ " ${arches[*]/#/linux/} " == *" $platform "* ]] || binaries "${platform%/*}" "${platform#*/}" kubectl-berth
 done
 say "packing"
+rm -rf "$out/licenses"
+licenses
 archives
 bills
 images

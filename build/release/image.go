@@ -46,7 +46,7 @@ type imageOptions struct {
 	binaries, base string
 	// files are the programs of the image. The first is run.
 	files []string
-	// docs are files of its documentation, in which ARCH stands for the architecture.
+	// docs are files of its documentation, in which {arch} stands for the architecture.
 	docs []string
 	when time.Time
 }
@@ -58,7 +58,7 @@ func imageCommand(args []string, out io.Writer) error {
 	f.StringVar(&o.revision, "revision", "", "commit that it is built of")
 	f.StringVar(&o.binaries, "binaries", "", "folder with linux-ARCH/PROGRAM")
 	f.StringVar(&o.base, "base", "", "folder with ARCH/*.tar, which are the layers below the programs")
-	f.Func("doc", "file for "+docs+"; ARCH in its name stands for the architecture, and it may be repeated", func(file string) error {
+	f.Func("doc", "file for "+docs+"; {arch} in its name stands for the architecture, and it may be repeated", func(file string) error {
 		o.docs = append(o.docs, file)
 		return nil
 	})
@@ -206,7 +206,7 @@ func (o imageOptions) programs(arch string) (v1.Layer, error) {
 		programs = append(programs, filepath.Join(o.binaries, "linux-"+arch, name))
 	}
 	for _, doc := range o.docs {
-		texts = append(texts, strings.ReplaceAll(doc, "ARCH", arch))
+		texts = append(texts, strings.ReplaceAll(doc, "{arch}", arch))
 	}
 	if err := errors.Join(add(bin, programs), add(docs, texts)); err != nil {
 		return nil, err
